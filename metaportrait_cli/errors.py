@@ -1,0 +1,58 @@
+"""Everything that can go wrong for a user, each with its exit code.
+
+A message is one line: what happened, where, and what to do. The command line prints it and exits
+with the code; a library caller catches the type.
+"""
+
+from __future__ import annotations
+
+
+class MetaPortraitError(Exception):
+    """Base of all errors meant for the user."""
+
+    exit_code: int = 1
+
+
+class UsageError(MetaPortraitError):
+    """Options that contradict each other, or an output that may not be written there."""
+
+    exit_code = 2
+
+
+class MediaError(MetaPortraitError):
+    """A file that is missing, empty, damaged, or of a kind that can't be read."""
+
+    exit_code = 3
+
+
+class NoFaceError(MetaPortraitError):
+    """No face, or not the face that was asked for."""
+
+    exit_code = 4
+
+
+class WeightsError(MetaPortraitError):
+    """Weights that are missing, damaged, of another architecture, or not to be had offline."""
+
+    exit_code = 5
+
+
+class FfmpegError(MetaPortraitError):
+    """ffmpeg is missing or failed while reading or writing."""
+
+    exit_code = 6
+
+
+class OutOfMemoryError(MetaPortraitError):
+    """The device or the machine ran out of memory."""
+
+    exit_code = 7
+
+
+class BatchError(MetaPortraitError):
+    """Some jobs of a batch failed; the others are done."""
+
+    exit_code = 8
+
+
+INTERRUPTED_EXIT_CODE = 130
