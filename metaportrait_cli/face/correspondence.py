@@ -100,24 +100,28 @@ class CorrespondenceWarp:
 class _Mesh:
     """The face mesh with eyes, mouth and outer rings; triangles run from far to near."""
 
-    source: NDArray[np.float32]  # (V, 2)
-    driven: NDArray[np.float32]  # (V, 2)
-    share: NDArray[np.float32]  # (V,) of the left-over deformation that is kept
+    source: NDArray[np.floating]  # (V, 2)
+    driven: NDArray[np.floating]  # (V, 2)
+    share: NDArray[np.floating]  # (V,) of the left-over deformation that is kept
     triangles: NDArray[np.int32]  # (T, 3)
-    mouth_gap: NDArray[np.float32]  # (N, 2)
+    mouth_gap: NDArray[np.floating]  # (N, 2)
 
     @classmethod
     def between(
-        cls, source: NDArray[np.float32], driven: NDArray[np.float32], centre: NDArray[np.float32]
+        cls,
+        source: NDArray[np.floating],
+        driven: NDArray[np.floating],
+        centre: NDArray[np.floating],
     ) -> _Mesh:
         pairs = np.array(topology.INNER_LIP_PAIRS)
         inside_source, inside_driven = _unstretched_mouth(source, driven, pairs)
         oval = topology.ring("face_oval")
-        source_centre = source[oval, :2].mean(0)
+        source_rim, driven_rim = source[oval, :2], driven[oval, :2]
+        source_centre, _ = _face_ellipse(source)
         rings_source = [
-            source_centre + f * (source[oval, :2] - source_centre) for f, _ in OUTER_RINGS
+            source_centre + far * (source_rim - source_centre) for far, _ in OUTER_RINGS
         ]
-        rings_driven = [centre + f * (driven[oval, :2] - centre) for f, _ in OUTER_RINGS]
+        rings_driven = [centre + far * (driven_rim - centre) for far, _ in OUTER_RINGS]
         share = [np.ones(topology.POINT_COUNT + len(pairs))]
         share += [np.full(len(oval), kept) for _, kept in OUTER_RINGS]
 
@@ -177,8 +181,8 @@ def _extra_triangles() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
 
 
 def _unstretched_mouth(
-    source: NDArray[np.float32], driven: NDArray[np.float32], pairs: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    source: NDArray[np.floating], driven: NDArray[np.floating], pairs: NDArray[np.int64]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """For each lip pair, the lower end of the source's mouth inside: there, and where it hangs now.
 
     It keeps its length unless the driven gap is smaller: teeth sit in the skull.
@@ -191,7 +195,9 @@ def _unstretched_mouth(
     return source[pairs[:, 1], :2], driven[pairs[:, 0], :2] + shown * driven_gap
 
 
-def _head_motion(driven: NDArray[np.float32], source: NDArray[np.float32]) -> NDArray[np.float32]:
+def _head_motion(
+    driven: NDArray[np.floating], source: NDArray[np.floating]
+) -> NDArray[np.floating]:
     """Affine map (2, 3), driven → source position, of the oval above the jaw."""
     oval = topology.ring("face_oval")
     height = source[:, 1].max() - source[:, 1].min()
@@ -201,18 +207,20 @@ def _head_motion(driven: NDArray[np.float32], source: NDArray[np.float32]) -> ND
     return solution.T.astype(np.float32)
 
 
-def _face_ellipse(points: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _face_ellipse(
+    points: NDArray[np.floating],
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     oval = points[topology.ring("face_oval"), :2]
     low, high = oval.min(0), oval.max(0)
     return (low + high) / 2, (high - low) / 2
 
 
 def _rigid_weight(
-    x: NDArray[np.float32],
-    y: NDArray[np.float32],
-    centre: NDArray[np.float32],
-    radii: NDArray[np.float32],
-) -> NDArray[np.float32]:
+    x: NDArray[np.floating],
+    y: NDArray[np.floating],
+    centre: NDArray[np.floating],
+    radii: NDArray[np.floating],
+) -> NDArray[np.floating]:
     """How much a place takes part in the head's motion, in [0, 1]."""
     dx, dy = (x - centre[0]) / radii[0], (y - centre[1]) / radii[1]
     radius = np.sqrt(dx * dx + dy * dy)
@@ -223,10 +231,10 @@ def _rigid_weight(
 
 
 def add_interpolated(
-    field: NDArray[np.float32],
-    vertices: NDArray[np.float32],
+    field: NDArray[np.floating],
+    vertices: NDArray[np.floating],
     triangles: NDArray[np.int32],
-    values: NDArray[np.float32],
+    values: NDArray[np.floating],
 ) -> None:
     """Adds values (V, C), interpolated over triangles (T, 3), to the pixels they cover.
 

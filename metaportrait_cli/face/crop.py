@@ -89,7 +89,7 @@ def border_fade(
     return np.outer(along(crop.y0, height), along(crop.x0, width))
 
 
-def smoothstep(x: NDArray[np.float32]) -> NDArray[np.float32]:
+def smoothstep(x: NDArray[np.floating] | float) -> NDArray[np.float32]:
     """0 below 0, 1 above 1, a smooth ramp between."""
     t = np.clip(x, 0, 1)
     return (t * t * (3 - 2 * t)).astype(np.float32)

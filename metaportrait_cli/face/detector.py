@@ -7,6 +7,10 @@ nearer to the camera.
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -141,7 +145,7 @@ class MediaPipeDetector:
         return []
 
     def _look_at(
-        self, image: NDArray[np.uint8], region: NDArray[np.float32], confidence: float
+        self, image: NDArray[np.uint8], region: NDArray[np.floating], confidence: float
     ) -> list[Face]:
         height, width = image.shape[:2]
         x0, y0 = np.maximum(np.floor(region[:2]), 0).astype(int)
@@ -180,17 +184,39 @@ class MediaPipeDetector:
         if confidence not in self._landmarkers:
             from mediapipe.tasks.python import BaseOptions, vision  # noqa: PLC0415
 
-            self._landmarkers[confidence] = vision.FaceLandmarker.create_from_options(
-                vision.FaceLandmarkerOptions(
-                    base_options=BaseOptions(model_asset_path=str(self._model)),
-                    running_mode=vision.RunningMode.IMAGE,
-                    num_faces=MAX_FACES,
-                    min_face_detection_confidence=confidence,
-                    min_face_presence_confidence=confidence,
-                    output_face_blendshapes=True,
-                )
+            options = vision.FaceLandmarkerOptions(
+                base_options=BaseOptions(model_asset_path=str(self._model)),
+                running_mode=vision.RunningMode.IMAGE,
+                num_faces=MAX_FACES,
+                min_face_detection_confidence=confidence,
+                min_face_presence_confidence=confidence,
+                output_face_blendshapes=True,
             )
+            with _native_stderr_closed():
+                landmarker = vision.FaceLandmarker.create_from_options(options)
+            self._landmarkers[confidence] = landmarker
         return self._landmarkers[confidence]
+
+
+_stderr_lock = threading.Lock()
+
+
+@contextmanager
+def _native_stderr_closed() -> Iterator[None]:
+    """Keeps what C++ libraries print while they start from the user's terminal.
+
+    MediaPipe writes half a dozen lines for each model, and no setting stops it.
+    """
+    with _stderr_lock:
+        kept = os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(nowhere)
+            os.close(kept)
 
 
 def _tiles(width: int, height: int) -> list[NDArray[np.float32]]:

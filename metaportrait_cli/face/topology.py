@@ -42,7 +42,7 @@ MOUTH_CORNERS = (78, 308)
 
 @cache
 def _table() -> dict[str, list[int]]:
-    text = resources.files(__package__).joinpath("mediapipe478.json").read_text()
+    text = resources.files("metaportrait_cli.face").joinpath("mediapipe478.json").read_text()
     return json.loads(text)
 
 

@@ -230,15 +230,13 @@ def _runs(mask: NDArray[np.bool_], *, offset: int) -> list[tuple[int, int]]:
 def _fill(
     track: MotionTrack, start: int, stop: int, before: int | None, after: int | None
 ) -> State:
-    if before is None and after is None:
+    left, right = before if before is not None else after, after if after is not None else before
+    if left is None or right is None:
         return State.ABSENT
-    first = track.read(before, before + 1)[0] if before is not None else None
-    last = track.read(after, after + 1)[0] if after is not None else None
-    left = first if first is not None else last
-    right = last if last is not None else first
+    first, last = track.read(left, left + 1)[0], track.read(right, right + 1)[0]
     length = stop - start
     short = length <= INTERPOLATED_SECONDS * track.rate
-    state = State.INTERPOLATED if short and left is not right else State.HELD
+    state = State.INTERPOLATED if short and left != right else State.HELD
     ease = max(1, round(EASE_SECONDS * float(track.rate)))
     for chunk_start in range(start, stop, CHUNK):
         chunk = track.read(chunk_start, min(chunk_start + CHUNK, stop))
@@ -251,7 +249,7 @@ def _fill(
         for field in ("points", "blendshapes"):
             # (n,) → (n, 1, 1) or (n, 1)
             shaped = weight.reshape(-1, *(1,) * (chunk[field].ndim - 1))
-            chunk[field] = (1 - shaped) * left[field] + shaped * right[field]
+            chunk[field] = (1 - shaped) * first[field] + shaped * last[field]
         chunk["state"] = state
         track.write(chunk_start, chunk)
     return state

@@ -121,7 +121,7 @@ class MouthInside:
         """Paints the gap polygon (N, 2) into the frame (S, S, 3), in place."""
         height = float((gap[len(gap) // 2 + 1 :, 1][::-1] - gap[1 : len(gap) // 2, 1]).max())
         # Below a few hundredths of the eye distance it is the landmarks' noise, not a mouth.
-        strength = float(smoothstep(np.float32((height / self._unit - 0.02) / 0.05)))
+        strength = float(smoothstep((height / self._unit - 0.02) / 0.05))
         if strength <= 0:
             return
         pad = 3 + int(0.03 * self._unit)
