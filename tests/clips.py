@@ -60,4 +60,5 @@ def write_clip(
 def decoded(path: Path) -> list[NDArray[np.uint8]]:
     """All frames as RGB, by another library than the one under test."""
     with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        frames = container.decode(video=0)
+        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in frames]
