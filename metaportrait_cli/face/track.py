@@ -15,6 +15,7 @@ from fractions import Fraction
 
 import cv2
 import numpy as np
+from numpy.lib.recfunctions import repack_fields
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import UsageError
@@ -86,9 +87,9 @@ class MotionTrack:
 
     def light(self) -> NDArray[np.void]:
         """Time, shot, state and confidence of every frame: (T,) with `LIGHT_FIELDS`."""
-        parts = [chunk[list(LIGHT_FIELDS)].copy() for chunk in self.chunks()]
-        empty = np.zeros(0, RECORD)[list(LIGHT_FIELDS)]
-        return np.concatenate(parts) if parts else empty
+        # Repacked: a plain selection of fields keeps the size of whole records.
+        parts = [repack_fields(chunk[list(LIGHT_FIELDS)]) for chunk in self.chunks()]
+        return np.concatenate([repack_fields(np.zeros(0, RECORD)[list(LIGHT_FIELDS)]), *parts])
 
     def close(self) -> None:
         """Deletes the temporary file."""
