@@ -158,7 +158,9 @@ def _gamma_beta(ours: str, theirs: str) -> KeyMap:
 
 
 def _conv(ours: str, theirs: str, *, spectral: bool, bias: bool = True) -> KeyMap:
-    keys: KeyMap = {f"{ours}.weight": (f"{theirs}.weight_orig" if spectral else f"{theirs}.weight",)}
+    keys: KeyMap = {
+        f"{ours}.weight": (f"{theirs}.weight_orig" if spectral else f"{theirs}.weight",)
+    }
     if spectral:
         keys |= {f"{ours}.{leaf}": (f"{theirs}.weight_{leaf}",) for leaf in ("u", "v")}
     if bias:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metaportrait_cli.convert.keymap import KeyMap, apply_key_map
-from metaportrait_cli.networks.temporal_sr import TemporalSR, TemporalSRConfig
+from metaportrait_cli.networks.temporal_sr import TemporalBlock, TemporalSR, TemporalSRConfig
 from metaportrait_cli.weights.store import assign, build_empty, tensors_of
 
 MAPPING_LAYERS = 8
@@ -39,9 +39,10 @@ def inflate(network: TemporalSR) -> TemporalSR:
     """
     config = replace(network.config, temporal=True)
     inflated = TemporalSR(config)
-    for block in (*inflated.temporal_down, *inflated.temporal_up):
-        torch.nn.init.zeros_(block.conv2.weight)
-        torch.nn.init.zeros_(block.conv2.bias)
+    for block in inflated.modules():
+        if isinstance(block, TemporalBlock):
+            for parameter in block.conv2.parameters():
+                torch.nn.init.zeros_(parameter)
     # Not strict: exactly the temporal blocks are missing.
     inflated.load_state_dict(network.state_dict(), strict=False)
     return inflated.eval()

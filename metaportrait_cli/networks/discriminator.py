@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from metaportrait_cli.networks.layers import leaky_relu
+from metaportrait_cli.networks.network import Network
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         widths = (3, *config.widths)
         self.convs = nn.ModuleList(
-            nn.Conv2d(before, after, 4) for before, after in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(before, after, 4) for before, after in pairwise(widths)
         )
         self.norms = nn.ModuleList(
             nn.InstanceNorm2d(width, affine=True) for width in config.widths[1:]
@@ -58,14 +60,13 @@ class PatchDiscriminator(nn.Module):
         return Judgement(features=tuple(features), logits=self.head(x))
 
 
-class MultiScaleDiscriminator(nn.Module):
+class MultiScaleDiscriminator(Network):
     """(B, 3, H, W), RGB in [0, 1] -> one judgement per scale, finest first."""
 
     config_type = DiscriminatorConfig
 
     def __init__(self, config: DiscriminatorConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.scales = nn.ModuleList(PatchDiscriminator(config) for _ in range(config.scales))
 
     def forward(self, image: Tensor) -> list[Judgement]:

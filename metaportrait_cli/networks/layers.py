@@ -76,14 +76,12 @@ class SpectralConv2d(_SpectralNorm, nn.Conv2d):
     def __init__(
         self, in_width: int, out_width: int, *, kernel: int, stride: int = 1, bias: bool = True
     ) -> None:
-        super().__init__(
-            in_width, out_width, kernel, stride=stride, padding=kernel // 2, bias=bias
-        )
+        super().__init__(in_width, out_width, kernel, stride=stride, padding=kernel // 2, bias=bias)
         self.register_buffer("u", F.normalize(torch.randn(out_width), dim=0))
         self.register_buffer("v", F.normalize(torch.randn(in_width * kernel**2), dim=0))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.normalised_weight(), self.bias, self.stride, self.padding)
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv2d(input, self.normalised_weight(), self.bias, self.stride, self.padding)
 
     def folded(self) -> nn.Conv2d:
         plain = conv2d(
@@ -106,10 +104,10 @@ class SpectralConvTranspose2d(_SpectralNorm, nn.ConvTranspose2d):
         self.register_buffer("u", F.normalize(torch.randn(out_width), dim=0))
         self.register_buffer("v", F.normalize(torch.randn(in_width * kernel**2), dim=0))
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         if output_size is not None:
             raise ValueError("stride 1 leaves no choice of output size")
-        return F.conv_transpose2d(x, self.normalised_weight(), self.bias)
+        return F.conv_transpose2d(input, self.normalised_weight(), self.bias)
 
     def folded(self) -> nn.ConvTranspose2d:
         plain = nn.ConvTranspose2d(self.in_channels, self.out_channels, self.kernel_size[0])
@@ -122,8 +120,8 @@ class NearestUpConv2d(nn.Conv2d):
     def __init__(self, in_width: int, out_width: int) -> None:
         super().__init__(in_width, out_width, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(F.interpolate(input, scale_factor=2, mode="nearest"))
 
     def folded(self) -> PhaseUpConv2d:
         folded = PhaseUpConv2d(self.in_channels, self.out_channels)
@@ -168,8 +166,8 @@ def _phase_kernels(weight: Tensor) -> Tensor:
 class EqualisedLinear(nn.Linear):
     """Linear layer whose weight is scaled by sqrt(2 / inputs) at run time."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * math.sqrt(2 / self.in_features), self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight * math.sqrt(2 / self.in_features), self.bias)
 
 
 class AdaptiveInstanceNorm(nn.Module):
@@ -238,5 +236,6 @@ def fold_for_inference(network: nn.Module) -> None:
 
 def _with_weights(layer: Layer, weight: Tensor, bias: Tensor | None) -> Layer:
     layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
-    layer.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach(), requires_grad=False)
     return layer

@@ -7,9 +7,9 @@ blended by a learnt mask (Equations 1 and 2).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from itertools import pairwise
+from typing import NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from metaportrait_cli.networks.layers import (
     resize,
     upsample_twice,
 )
+from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.warping import Warp, warp
 
 GAZE_POINTS = 8  # four on each iris
@@ -102,8 +103,7 @@ class SourceEncoder(nn.Module):
         super().__init__()
         widths = (3, *config.encoder_widths)
         self.down = nn.ModuleList(
-            NormConv(in_width=before, out_width=after)
-            for before, after in zip(widths, widths[1:], strict=False)
+            NormConv(in_width=before, out_width=after) for before, after in pairwise(widths)
         )
         self.up = nn.ModuleList()
         width = widths[-1]
@@ -190,6 +190,9 @@ class FusionBlock(nn.Module):
             feature_width + CONDITION_WIDTH, config.condition_hidden * len(self.norms), kernel=3
         )
 
+    def styles(self, identity: Tensor) -> tuple[Style, ...]:
+        return tuple(norm.style(identity) for norm in cast("list[FusionNorm]", self.norms))
+
     def forward(self, x: Tensor, condition: Tensor, styles: tuple[Style, ...]) -> Tensor:
         hidden = F.relu(self.condition(condition)).chunk(len(self.norms), dim=1)
         normalised = instance_norm(x)
@@ -200,12 +203,11 @@ class FusionBlock(nn.Module):
         return x + y
 
 
-class RefinementNetwork(nn.Module):
+class RefinementNetwork(Network):
     config_type = RefinementConfig
 
     def __init__(self, config: RefinementConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.source_encoder = SourceEncoder(config)
         widths = (config.block_widths[0], *config.block_widths)
         self.seed = (
@@ -239,9 +241,7 @@ class RefinementNetwork(nn.Module):
     def identify(self, identity: Tensor) -> tuple[Tensor, tuple[tuple[Style, ...], ...]]:
         """Seed and styles of an identity vector, (B, identity_dim)."""
         identity = identity.to(self.to_rgb.weight.dtype)
-        styles = tuple(
-            tuple(norm.style(identity) for norm in block.norms) for block in self.blocks
-        )
+        styles = tuple(block.styles(identity) for block in cast("list[FusionBlock]", self.blocks))
         return self.seed(identity[:, :, None, None]), styles
 
     def forward(

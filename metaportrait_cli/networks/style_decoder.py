@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -105,7 +106,7 @@ class StyleDecoder(nn.Module):
         self.first_rgb = ToRGB(in_width=widths[0], style_dim=style_dim)
         self.up_convs = nn.ModuleList(
             StyleConv(in_width=before, out_width=after, style_dim=style_dim, upsample=True)
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in pairwise(widths)
         )
         self.convs = nn.ModuleList(
             StyleConv(in_width=width, out_width=width, style_dim=style_dim) for width in widths[1:]

@@ -13,14 +13,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
-from typing import Literal, NamedTuple, Self
+from itertools import chain, islice, pairwise
+from typing import Literal, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from metaportrait_cli.networks.layers import conv2d, leaky_relu, upsample_twice
+from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.style_decoder import START_SIZE, StyleDecoder
 
 WINDOW_RELEASED = 16  # frames per segment of the released test settings; segments don't overlap
@@ -142,17 +143,16 @@ class _Level(NamedTuple):
         return frames if self.temporal is None else self.temporal(frames)
 
 
-class TemporalSR(nn.Module):
+class TemporalSR(Network):
     """Frames (T, 3, h, w), RGB in [0, 1] -> (T, 3, S, S), nominally in [0, 1] but not clamped."""
 
     config_type = TemporalSRConfig
 
     def __init__(self, config: TemporalSRConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         sizes = config.sizes
         widths = [config.unet_width(size) for size in sizes]
-        pairs = list(zip(widths, widths[1:], strict=False))  # (small, large), coarse to fine
+        pairs = list(pairwise(widths))  # (small, large), coarse to fine
         self.stem = nn.Conv2d(3, widths[-1], 1)
         self.down = nn.ModuleList(
             ResBlock(in_width=large, out_width=small, up=False) for small, large in reversed(pairs)
@@ -167,9 +167,7 @@ class TemporalSR(nn.Module):
             self.temporal_up.extend(TemporalBlock(large) for _, large in pairs)
         self.middle = conv2d(widths[0], widths[0], kernel=3)
         self.latent_count = 2 * len(pairs) + 2
-        self.to_latents = nn.Linear(
-            widths[0] * START_SIZE**2, self.latent_count * config.style_dim
-        )
+        self.to_latents = nn.Linear(widths[0] * START_SIZE**2, self.latent_count * config.style_dim)
         self.conditions = nn.ModuleList(ConditionHead(large) for _, large in pairs)
         self.decoder = StyleDecoder(
             widths=[config.decoder_width(size) for size in sizes], style_dim=config.style_dim
@@ -189,9 +187,7 @@ class TemporalSR(nn.Module):
             features.append(x)
         return self._paint(latents, features)
 
-    def stream(
-        self, frames: Iterable[Tensor], *, window: int | None = None
-    ) -> Iterator[Tensor]:
+    def stream(self, frames: Iterable[Tensor], *, window: int | None = None) -> Iterator[Tensor]:
         """Frames (3, h, w) in, frames (3, S, S) out, one for one, in memory independent of T.
 
         Without ``window`` the whole clip is one window: the same numbers as :meth:`forward` on
@@ -235,9 +231,11 @@ class TemporalSR(nn.Module):
             yield self._paint(self._latents(bottoms.popleft()), features)[0]
 
     def _levels(self, blocks: nn.ModuleList, temporal: nn.ModuleList) -> list[_Level]:
+        typed = cast("list[ResBlock]", blocks)
         if not self.config.temporal:
-            return [_Level(block, None) for block in blocks]
-        return [_Level(*pair) for pair in zip(blocks, temporal, strict=True)]
+            return [_Level(block, None) for block in typed]
+        across = cast("list[TemporalBlock]", temporal)
+        return [_Level(*pair) for pair in zip(typed, across, strict=True)]
 
     def _enter(self, frames: Tensor) -> Tensor:
         """To [-1, 1], then to full size, in this order; sizes other than half and full fail."""

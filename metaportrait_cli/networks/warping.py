@@ -8,6 +8,7 @@ The flow is estimated on a quarter-size grid. Coordinates are (x, y) in [-1, 1].
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Self
 
 import torch
@@ -22,6 +23,7 @@ from metaportrait_cli.networks.layers import (
     fold_for_inference,
     resize,
 )
+from metaportrait_cli.networks.network import Network
 
 INPUT_WIDTH = 9  # source image, source landmark image, driving landmark image
 
@@ -80,10 +82,8 @@ class MotionEncoder(nn.Module):
         self.image_size = config.image_size
         widths = (INPUT_WIDTH, *config.motion_widths)
         self.convs = nn.ModuleList(
-            conv2d(
-                before, after, kernel=3, stride=2, bias=False, spectral=config.spectral_norm
-            )
-            for before, after in zip(widths, widths[1:], strict=False)
+            conv2d(before, after, kernel=3, stride=2, bias=False, spectral=config.spectral_norm)
+            for before, after in pairwise(widths)
         )
         final_size = config.image_size // 2 ** len(config.motion_widths)
         self.project = nn.Linear(widths[-1] * final_size**2, config.motion_dim)
@@ -128,7 +128,7 @@ class Hourglass(nn.Module):
         widths = (INPUT_WIDTH, *config.encoder_widths)
         self.down = nn.ModuleList(
             DownBlock(in_width=before, out_width=after, config=config)
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in pairwise(widths)
         )
         self.up = nn.ModuleList()
         width = widths[-1]
@@ -162,12 +162,11 @@ class MapHead(nn.Module):
         return self.conv(F.leaky_relu(x, HEAD_SLOPE))
 
 
-class WarpingNetwork(nn.Module):
+class WarpingNetwork(Network):
     config_type = WarpingConfig
 
     def __init__(self, config: WarpingConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.motion_encoder = MotionEncoder(config)
         self.hourglass = Hourglass(config)
         self.flow_head = MapHead(in_width=self.hourglass.out_width, out_width=2)

@@ -6,15 +6,12 @@ holds the architecture's name and the parts' configs as JSON, so a file says how
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,20 +19,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.networks.network import Network
+from metaportrait_cli.weights.files import atomic_file, reject_pointer
 
-LFS_POINTER = b"version https://git-lfs"
 KEYS_IN_MESSAGE = 3
 
-NetworkT = TypeVar("NetworkT", bound=nn.Module)
+NetworkT = TypeVar("NetworkT", bound=Network)
 Shapes = Mapping[str, Sequence[int]]
-
-
-class NetworkType(Protocol[NetworkT]):
-    """A network class: built from one config, which is a frozen dataclass."""
-
-    config_type: type[Any]
-
-    def __call__(self, config: Any, /) -> NetworkT: ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +42,7 @@ class Header:
 
 def save_networks(
     path: Path,
-    parts: Mapping[str, nn.Module],
+    parts: Mapping[str, Network],
     *,
     architecture: str,
     notes: Mapping[str, str] | None = None,
@@ -63,7 +53,7 @@ def save_networks(
         for part, network in parts.items()
         for key, value in network.state_dict().items()
     }
-    configs = {part: dataclasses.asdict(network.config) for part, network in parts.items()}
+    configs = {part: vars(network.config) for part, network in parts.items()}
     metadata = {
         **(notes or {}),
         "architecture": architecture,
@@ -88,7 +78,7 @@ def read_header(path: Path) -> Header:
 
 
 def load_network(
-    network_type: NetworkType[NetworkT],
+    network_type: type[NetworkT],
     path: Path,
     *,
     part: str,
@@ -117,9 +107,7 @@ def load_network(
     return network.eval()
 
 
-def build_empty(
-    network_type: NetworkType[NetworkT], fields: Mapping[str, Any], *, where: str
-) -> NetworkT:
+def build_empty(network_type: type[NetworkT], fields: Mapping[str, Any], *, where: str) -> NetworkT:
     """The network on the meta device: shapes without memory."""
     try:
         config = network_type.config_type(**{key: _tuples(v) for key, v in fields.items()})
@@ -150,40 +138,6 @@ def check_tensors(*, found: Shapes, wanted: Shapes, where: str) -> None:
     ]
     if problems:
         raise WeightsError(f"{where}: weights do not fit the network; {'; '.join(problems)}")
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its name when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem}.partial.", suffix=path.suffix
-    )
-    os.close(handle)
-    partial = Path(name)
-    try:
-        yield partial
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)  # mkstemp makes private files
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def reject_pointer(path: Path) -> None:
-    """Raise WeightsError if the file is missing, empty, or a Git LFS pointer to the real one."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(LFS_POINTER))
-    except OSError as error:
-        raise WeightsError(f"{path}: can't be read: {error.strerror}") from None
-    if start == LFS_POINTER:
-        raise WeightsError(
-            f"{path}: is a Git LFS pointer, not the weights; fetch them with: git lfs pull"
-        )
-    if not start:
-        raise WeightsError(f"{path}: is empty; download it again")
 
 
 @contextmanager
