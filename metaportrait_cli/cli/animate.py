@@ -1,0 +1,98 @@
+"""`metaportrait animate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metaportrait_cli.cli.console import print_result, reporting, write_report
+
+
+def command(
+    *,
+    source: Annotated[
+        Path,
+        typer.Option("--source", "-s", help="Portrait: a photo, or a clip (its first face)."),
+    ],
+    driver: Annotated[
+        Path,
+        typer.Option("--driver", "-d", help="Motion: a clip, an image folder or a .motion.npz."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Result [default: {source}--{driver}.mp4 here]."),
+    ] = None,
+    face: Annotated[
+        str, typer.Option(help="The driver's face: 'largest', or a number from the left, from 1.")
+    ] = "largest",
+    source_face: Annotated[
+        str, typer.Option(help="The source's face: 'largest', or a number from the left, from 1.")
+    ] = "largest",
+    reference_frame: Annotated[
+        str,
+        typer.Option(help="Driver frame (from 0) that matches the source at rest, or 'auto'."),
+    ] = "auto",
+    strength: Annotated[float, typer.Option(help="How much of the motion, 0 to 3.")] = 1.0,
+    smooth: Annotated[bool, typer.Option(help="Smooth the motion, without lag.")] = True,
+    full: Annotated[
+        bool, typer.Option("--full/--crop", help="The whole picture, or the face's crop alone.")
+    ] = True,
+    size: Annotated[int, typer.Option(help="Side of the crop in pixels, with --crop.")] = 512,
+    compare: Annotated[bool, typer.Option(help="Source, driver and result side by side.")] = False,
+    audio: Annotated[bool, typer.Option(help="Keep the driver's audio.")] = True,
+    window: Annotated[int, typer.Option(help="Frames rendered at a time.")] = 16,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the result.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Do nothing if the result is there already.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write what was done, as JSON, to this file.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report on stdout instead of the path.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
+) -> None:
+    """Re-enact a portrait with a driver's motion, timing and sound."""
+    with reporting(quiet=quiet) as reporter:
+        from metaportrait_cli.errors import UsageError  # noqa: PLC0415
+        from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
+        from metaportrait_cli.pipeline import animate as pipeline  # noqa: PLC0415
+
+        target = output or pipeline.default_output(source, driver)
+        if skip_existing and target.exists():
+            reporter.note(f"{target} exists; skipped")
+            print_result(target, {"output": str(target), "skipped": True}, as_json=as_json)
+            return
+        if reference_frame != "auto" and not reference_frame.isdecimal():
+            raise UsageError(
+                f"--reference-frame {reference_frame!r} is neither 'auto' nor a frame number"
+            )
+        done = pipeline.animate(
+            source,
+            driver,
+            target,
+            pipeline.AnimateOptions(
+                face=FaceChoice.parse(face),
+                source_face=FaceChoice.parse(source_face),
+                reference_frame=None if reference_frame == "auto" else int(reference_frame),
+                strength=strength,
+                smooth=smooth,
+                full=full,
+                size=size,
+                compare=compare,
+                audio=audio,
+                window=window,
+            ),
+            overwrite=overwrite,
+            on_progress=reporter.progress,
+        )
+        for note in done.notes:
+            reporter.note(note)
+        stages = ", ".join(f"{name} {ms}" for name, ms in done.stage_ms_per_frame.items())
+        fps = done.frames / done.elapsed_seconds
+        reporter.say(f"{done.frames} frames, {fps:.1f} fps; ms a frame: {stages}")
+        write_report(report, done.as_json())
+        print_result(target, done.as_json(), as_json=as_json)

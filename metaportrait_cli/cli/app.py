@@ -1,0 +1,54 @@
+"""The `metaportrait` command. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from metaportrait_cli import __version__
+from metaportrait_cli.cli import animate, doctor, landmarks
+
+app = typer.Typer(
+    name="metaportrait",
+    help="Bring a portrait to life with the motion of a clip, on your own files.",
+    epilog=(
+        "Exit codes: 0 done, 2 usage, 3 unreadable media, 4 no face, 5 weights, 6 ffmpeg,"
+        " 7 out of memory, 8 part of a batch failed, 130 interrupted."
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("animate")(animate.command)
+app.command("landmarks")(landmarks.command)
+app.command("doctor")(doctor.command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    # So that a killed run removes its partial output too.
+    signal.signal(signal.SIGTERM, _terminate)
+    app()

@@ -1,0 +1,286 @@
+"""Where each pixel of the driven face comes from in the source: an analytic backward flow.
+
+Source and driven landmarks share one mesh, so every face pixel has an exact origin. Beyond the
+face the head's overall motion goes on through hair and neck and fades out towards the border of
+the crop. The mouth opening is split in two: what the source shows between its lips keeps hanging
+from the upper lip, unstretched; the rest is unknown and reported as such.
+
+Convention: positions are pixels of the crop, (x, y), origin at the corner of the top left pixel,
+so that pixel i has its centre at i + 0.5. The flow is backward: for each output pixel, the source
+position to sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.face import topology
+from metaportrait_cli.face.crop import smoothstep
+
+# Rings around the face oval carry its deformation outwards: distance from the centre relative to
+# the oval, and how much of the deformation is left there.
+OUTER_RINGS = ((1.2, 0.55), (1.45, 0.2), (1.8, 0.0))
+# The head's rigid motion holds to the first and is gone at the second multiple of the face's
+# radii: hair moves with the head, shoulders don't.
+RIGID_RANGE_UP = (1.45, 2.1)
+RIGID_RANGE_DOWN = (1.1, 1.9)
+# A point of the oval below this share of the face's height is moved by the jaw, not by the head.
+JAW_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class Correspondence:
+    """Backward flow of one driven frame on a square grid.
+
+    `shift` (G, G, 2) float32: source position less output position at each grid pixel's centre, in
+    pixels of the crop at `side`.
+    `mouth_gap` (N, 2) float32: polygon of the driven mouth opening that no source pixel shows, in
+    pixels of the crop at `side`; degenerate (zero area) while the mouth shows no more than in the
+    source.
+    """
+
+    shift: NDArray[np.float32]
+    mouth_gap: NDArray[np.float32]
+    side: int
+
+
+class CorrespondenceWarp:
+    """Analytic flow from one source to any driven landmarks.
+
+    `source` (478, 3) in pixels of the crop of `side` pixels. `fade` (G, G) is multiplied to all
+    motion, so that it ends before the border; its shape is the flow's grid.
+    """
+
+    def __init__(
+        self,
+        source: NDArray[np.float32],
+        *,
+        side: int,
+        fade: NDArray[np.float32],
+    ) -> None:
+        self._grid = fade.shape[0]
+        self._side = side
+        self._scale = self._grid / side
+        self._fade = fade
+        self._source = np.asarray(source, np.float32) * self._scale
+        self._centres = np.arange(self._grid, dtype=np.float32) + 0.5
+
+    def __call__(self, driven: NDArray[np.float32]) -> Correspondence:
+        """Flow for driven landmarks (478, 3) in pixels of the crop."""
+        driven = np.asarray(driven, np.float32) * self._scale
+        affine = _head_motion(driven, self._source)
+        centre, radii = _face_ellipse(driven)
+        mesh = _Mesh.between(self._source, driven, centre)
+
+        rigid = _rigid_weight(self._centres[None, :], self._centres[:, None], centre, radii)
+        moved_x = affine[0, 0] * self._centres[None, :] + affine[0, 1] * self._centres[:, None]
+        moved_y = affine[1, 0] * self._centres[None, :] + affine[1, 1] * self._centres[:, None]
+        shift = np.empty((self._grid, self._grid, 2), np.float32)
+        shift[..., 0] = rigid * (moved_x + affine[0, 2] - self._centres[None, :])
+        shift[..., 1] = rigid * (moved_y + affine[1, 2] - self._centres[:, None])
+
+        # The mesh carries what the rigid field leaves over, so the two agree at every vertex and
+        # the sum is continuous where the mesh ends.
+        x, y = mesh.driven[:, 0], mesh.driven[:, 1]
+        at_vertex = _rigid_weight(x, y, centre, radii)[:, None] * (
+            mesh.driven @ affine[:, :2].T + affine[:, 2] - mesh.driven
+        )
+        left_over = (mesh.source - mesh.driven - at_vertex) * mesh.share[:, None]
+        add_interpolated(shift, mesh.driven, mesh.triangles, left_over)
+
+        shift *= self._fade[..., None] / self._scale
+        return Correspondence(shift, mesh.mouth_gap / self._scale, self._side)
+
+
+@dataclass(frozen=True)
+class _Mesh:
+    """The face mesh with eyes, mouth and outer rings; triangles run from far to near."""
+
+    source: NDArray[np.floating]  # (V, 2)
+    driven: NDArray[np.floating]  # (V, 2)
+    share: NDArray[np.floating]  # (V,) of the left-over deformation that is kept
+    triangles: NDArray[np.int32]  # (T, 3)
+    mouth_gap: NDArray[np.floating]  # (N, 2)
+
+    @classmethod
+    def between(
+        cls,
+        source: NDArray[np.floating],
+        driven: NDArray[np.floating],
+        centre: NDArray[np.floating],
+    ) -> _Mesh:
+        pairs = np.array(topology.INNER_LIP_PAIRS)
+        inside_source, inside_driven = _unstretched_mouth(source, driven, pairs)
+        oval = topology.ring("face_oval")
+        source_rim, driven_rim = source[oval, :2], driven[oval, :2]
+        source_centre, _ = _face_ellipse(source)
+        rings_source = [
+            source_centre + far * (source_rim - source_centre) for far, _ in OUTER_RINGS
+        ]
+        rings_driven = [centre + far * (driven_rim - centre) for far, _ in OUTER_RINGS]
+        share = [np.ones(topology.POINT_COUNT + len(pairs))]
+        share += [np.full(len(oval), kept) for _, kept in OUTER_RINGS]
+
+        faces = topology.triangles()
+        # Larger z is farther: paint it first.
+        order = np.argsort(-driven[faces, 2].mean(1), kind="stable")
+        rings, inside = _extra_triangles()
+        left, right = driven[list(topology.MOUTH_CORNERS), :2]
+        lower = driven[pairs[::-1, 1], :2]
+        return cls(
+            source=np.concatenate([source[:, :2], inside_source, *rings_source]),
+            driven=np.concatenate([driven[:, :2], inside_driven, *rings_driven]),
+            share=np.concatenate(share).astype(np.float32),
+            triangles=np.concatenate([rings, inside, faces[order]]),
+            mouth_gap=np.concatenate([left[None], inside_driven, right[None], lower]),
+        )
+
+
+@cache
+def _extra_triangles() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Triangles of the outer rings, and of eyes and mouth, in the vertex order of `_Mesh`.
+
+    Vertices: 478 landmarks, then one a lip pair (the lower end of what hangs from the upper lip),
+    then the outer rings.
+    """
+    oval = topology.ring("face_oval")
+    count, pair_count = len(oval), len(topology.INNER_LIP_PAIRS)
+    rings = []
+    previous = list(oval)
+    for k in range(len(OUTER_RINGS)):
+        start = topology.POINT_COUNT + pair_count + k * count
+        current = list(range(start, start + count))
+        for i in range(count):
+            j = (i + 1) % count
+            rings += [(previous[i], current[i], current[j]), (previous[i], current[j], previous[j])]
+        previous = current
+
+    inside = []
+    for name, iris in (
+        ("right_eye", topology.RIGHT_IRIS_CENTRE),
+        ("left_eye", topology.LEFT_IRIS_CENTRE),
+    ):
+        rim = topology.ring(name)
+        inside += [(iris, rim[i], rim[(i + 1) % len(rim)]) for i in range(len(rim))]
+    upper = [pair[0] for pair in topology.INNER_LIP_PAIRS]
+    lower = [pair[1] for pair in topology.INNER_LIP_PAIRS]
+    hanging = [topology.POINT_COUNT + i for i in range(pair_count)]
+    left, right = topology.MOUTH_CORNERS
+    for top, bottom in ((hanging, lower), (upper, hanging)):
+        inside += [(left, top[0], bottom[0]), (right, top[-1], bottom[-1])]
+        for i in range(pair_count - 1):
+            inside += [
+                (top[i], bottom[i], bottom[i + 1]),
+                (top[i], bottom[i + 1], top[i + 1]),
+            ]
+    return np.array(rings, np.int32), np.array(inside, np.int32)
+
+
+def _unstretched_mouth(
+    source: NDArray[np.floating], driven: NDArray[np.floating], pairs: NDArray[np.int64]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """For each lip pair, the lower end of the source's mouth inside: there, and where it hangs now.
+
+    It keeps its length unless the driven gap is smaller: teeth sit in the skull.
+    """
+    source_gap = source[pairs[:, 1], :2] - source[pairs[:, 0], :2]
+    driven_gap = driven[pairs[:, 1], :2] - driven[pairs[:, 0], :2]
+    source_length = np.linalg.norm(source_gap, axis=1)
+    driven_length = np.linalg.norm(driven_gap, axis=1)
+    shown = np.minimum(source_length / np.maximum(driven_length, 1e-6), 1)[:, None]
+    return source[pairs[:, 1], :2], driven[pairs[:, 0], :2] + shown * driven_gap
+
+
+def _head_motion(
+    driven: NDArray[np.floating], source: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """Affine map (2, 3), driven → source position, of the oval above the jaw."""
+    oval = topology.ring("face_oval")
+    height = source[:, 1].max() - source[:, 1].min()
+    upper = oval[source[oval, 1] < source[:, 1].min() + JAW_SHARE * height]
+    here = np.concatenate([driven[upper, :2], np.ones((len(upper), 1), np.float32)], axis=1)
+    solution, *_ = np.linalg.lstsq(here, source[upper, :2], rcond=None)
+    return solution.T.astype(np.float32)
+
+
+def _face_ellipse(
+    points: NDArray[np.floating],
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    oval = points[topology.ring("face_oval"), :2]
+    low, high = oval.min(0), oval.max(0)
+    return (low + high) / 2, (high - low) / 2
+
+
+def _rigid_weight(
+    x: NDArray[np.floating],
+    y: NDArray[np.floating],
+    centre: NDArray[np.floating],
+    radii: NDArray[np.floating],
+) -> NDArray[np.floating]:
+    """How much a place takes part in the head's motion, in [0, 1]."""
+    dx, dy = (x - centre[0]) / radii[0], (y - centre[1]) / radii[1]
+    radius = np.sqrt(dx * dx + dy * dy)
+    down = smoothstep((dy + 0.3) / 0.9)
+    near = RIGID_RANGE_UP[0] + down * (RIGID_RANGE_DOWN[0] - RIGID_RANGE_UP[0])
+    far = RIGID_RANGE_UP[1] + down * (RIGID_RANGE_DOWN[1] - RIGID_RANGE_UP[1])
+    return 1 - smoothstep((radius - near) / (far - near))
+
+
+def add_interpolated(
+    field: NDArray[np.floating],
+    vertices: NDArray[np.floating],
+    triangles: NDArray[np.int32],
+    values: NDArray[np.floating],
+) -> None:
+    """Adds values (V, C), interpolated over triangles (T, 3), to the pixels they cover.
+
+    `field` (H, W, C) is changed in place. Where triangles overlap the later one counts alone, so
+    their order is the depth order, far to near. A pixel belongs to a triangle that holds its
+    centre.
+    """
+    height, width = field.shape[:2]
+    corners = vertices[triangles]  # (T, 3, 2)
+    low = np.maximum(np.ceil(corners.min(1) - 0.5), 0).astype(np.int32)  # (T, 2)
+    high = np.minimum(np.floor(corners.max(1) - 0.5), (width - 1, height - 1)).astype(np.int32)
+    span = np.maximum(high - low + 1, 0)
+    edge1, edge2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    area = edge1[:, 0] * edge2[:, 1] - edge1[:, 1] * edge2[:, 0]
+    counts = np.where(np.abs(area) > 1e-9, span[:, 0] * span[:, 1], 0)
+    area = np.where(counts > 0, area, 1)
+
+    # Barycentric weights of corners 1 and 2 are linear in the pixel: w = a·x + b·y + c.
+    to_weights = np.stack(
+        [edge2[:, 1], -edge2[:, 0], -edge1[:, 1], edge1[:, 0]], axis=1
+    ) / area[:, None]  # fmt: skip
+    corner = corners[:, 0]
+    offset1 = to_weights[:, 0] * corner[:, 0] + to_weights[:, 1] * corner[:, 1]
+    offset2 = to_weights[:, 2] * corner[:, 0] + to_weights[:, 3] * corner[:, 1]
+
+    # One entry for every pixel of every triangle's bounding box.
+    which = np.repeat(np.arange(len(triangles), dtype=np.int32), counts)
+    first = np.cumsum(counts) - counts
+    nth = np.arange(len(which), dtype=np.int32) - first.astype(np.int32)[which]
+    row = nth // span[which, 0]
+    px = low[which, 0] + nth - row * span[which, 0]
+    py = low[which, 1] + row
+    x, y = px + np.float32(0.5), py + np.float32(0.5)
+    k = to_weights.astype(np.float32)[which]
+    w1 = k[:, 0] * x + k[:, 1] * y - offset1.astype(np.float32)[which]
+    w2 = k[:, 2] * x + k[:, 3] * y - offset2.astype(np.float32)[which]
+    inside = np.flatnonzero((w1 >= -1e-5) & (w2 >= -1e-5) & (w1 + w2 <= 1 + 1e-5))
+
+    # Repeated places keep the last entry: the nearest triangle.
+    top = np.full(height * width, -1, np.int32)
+    place = py[inside] * width + px[inside]
+    top[place] = inside
+    covered = np.flatnonzero(top >= 0)
+    entry = top[covered]
+    of, w1, w2 = triangles[which[entry]], w1[entry, None], w2[entry, None]
+    flat = field.reshape(height * width, -1)
+    flat[covered] += (
+        (1 - w1 - w2) * values[of[:, 0]] + w1 * values[of[:, 1]] + w2 * values[of[:, 2]]
+    )

@@ -1,0 +1,95 @@
+"""The square around a face in which networks and warps work, and the way back into the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+# The authors' own crops hold the 478-point box at 0.54–0.58 of their height, centred at
+# (0.51, 0.53); the longest side of the box then takes this share of the crop.
+FACE_SHARE = 0.55
+FACE_CENTRE_Y = 0.53
+
+
+@dataclass(frozen=True)
+class Crop:
+    """An axis-parallel square in whole pixels of a picture; it may reach beyond the picture."""
+
+    x0: int
+    y0: int
+    side: int
+
+    @classmethod
+    def around(cls, points: NDArray[np.float32]) -> Crop:
+        """The crop that frames these face points (478, 3)."""
+        low, high = points[:, :2].min(0), points[:, :2].max(0)
+        side = max(16, round(float((high - low).max()) / FACE_SHARE))
+        x, y = (low + high) / 2
+        return cls(round(float(x) - side / 2), round(float(y) - side * FACE_CENTRE_Y), side)
+
+    def to_crop(self, points: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+        """Points (…, 3) of the picture → pixels of the crop scaled to `size`; z scales along."""
+        origin = np.array([self.x0, self.y0, 0], np.float32)
+        return ((points - origin) * (size / self.side)).astype(np.float32)
+
+    def to_picture(self, points: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+        """The inverse of `to_crop`."""
+        origin = np.array([self.x0, self.y0, 0], np.float32)
+        return (points * (self.side / size) + origin).astype(np.float32)
+
+    def cut(self, image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+        """The crop of a picture (H, W, C) as (size, size, C); beyond the picture edges repeat."""
+        height, width = image.shape[:2]
+        x1, y1 = self.x0 + self.side, self.y0 + self.side
+        part = image[max(self.y0, 0) : min(y1, height), max(self.x0, 0) : min(x1, width)]
+        part = cv2.copyMakeBorder(
+            part,
+            max(-self.y0, 0),
+            max(y1 - height, 0),
+            max(-self.x0, 0),
+            max(x1 - width, 0),
+            cv2.BORDER_REPLICATE,
+        )
+        if size == self.side:
+            return part
+        method = cv2.INTER_AREA if size < self.side else cv2.INTER_CUBIC
+        return cv2.resize(part, (size, size), interpolation=method)
+
+    def inside(self, width: int, height: int) -> tuple[slice, slice, slice, slice]:
+        """Rows and columns of the picture, then of the unscaled crop, where both overlap."""
+        top, left = max(self.y0, 0), max(self.x0, 0)
+        bottom, right = min(self.y0 + self.side, height), min(self.x0 + self.side, width)
+        return (
+            slice(top, bottom),
+            slice(left, right),
+            slice(top - self.y0, bottom - self.y0),
+            slice(left - self.x0, right - self.x0),
+        )
+
+
+def border_fade(
+    crop: Crop, *, width: int, height: int, size: int, share: float
+) -> NDArray[np.float32]:
+    """Weights (size, size) in [0, 1]: 0 at the edge of what crop and picture share, 1 inside.
+
+    `share` is the width of the ramp as a fraction of the crop's side.
+    """
+    centres = (np.arange(size, dtype=np.float32) + 0.5) * (crop.side / size)
+    ramp = share * crop.side
+
+    def along(start: int, length: int) -> NDArray[np.float32]:
+        low = np.maximum(0, -start)
+        high = np.minimum(crop.side, length - start)
+        distance = np.minimum(centres - low, high - centres)
+        return smoothstep(distance / ramp)
+
+    return np.outer(along(crop.y0, height), along(crop.x0, width))
+
+
+def smoothstep(x: NDArray[np.floating] | float) -> NDArray[np.float32]:
+    """0 below 0, 1 above 1, a smooth ramp between."""
+    t = np.clip(x, 0, 1)
+    return (t * t * (3 - 2 * t)).astype(np.float32)

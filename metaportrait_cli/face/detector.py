@@ -1,0 +1,241 @@
+"""Dense landmarks of the faces in one picture.
+
+Convention everywhere in this package: points are float32 (478, 3), x to the right and y down in
+pixels of the picture, origin at the corner of its top left pixel; z in the same unit, smaller is
+nearer to the camera.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.face.topology import POINT_COUNT
+
+BLENDSHAPE_COUNT = 52
+# The detector was trained for selfies; below the first threshold lie paintings, masks and blur.
+CONFIDENCE_STEPS = (0.5, 0.2)
+MAX_FACES = 6
+# The detector looks at a 128-pixel copy: a face smaller than about a tenth of the picture is lost
+# in it, so a picture is looked at again in overlapping tiles of these fractions of its short side.
+TILE_FRACTIONS = (0.6, 0.3)
+MIN_TILE_SIDE = 96
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face: `points` (478, 3), `blendshapes` (52,) in [0, 1], and how sure the detector was.
+
+    `confidence` is the highest threshold in `CONFIDENCE_STEPS` at which the face was found.
+    """
+
+    points: NDArray[np.float32]
+    blendshapes: NDArray[np.float32]
+    confidence: float
+
+    @property
+    def box(self) -> NDArray[np.float32]:
+        """Bounding box (x0, y0, x1, y1) of the points in pixels."""
+        xy = self.points[:, :2]
+        return np.concatenate([xy.min(0), xy.max(0)])
+
+    @property
+    def size(self) -> float:
+        """Longest side of the box in pixels."""
+        x0, y0, x1, y1 = self.box
+        return float(max(x1 - x0, y1 - y0))
+
+
+class FaceDetector(Protocol):
+    """Finds faces; one instance serves one thread."""
+
+    def detect(self, image: NDArray[np.uint8], *, hint: NDArray[np.float32] | None) -> list[Face]:
+        """Faces in an RGB picture (H, W, 3), left to right; `hint` is a box to look near first."""
+        ...
+
+    def close(self) -> None:
+        """Frees the model."""
+        ...
+
+
+def overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Intersection over union of two boxes (x0, y0, x1, y1)."""
+    x0, y0 = np.maximum(a[:2], b[:2])
+    x1, y1 = np.minimum(a[2:], b[2:])
+    intersection = max(0.0, float(x1 - x0)) * max(0.0, float(y1 - y0))
+    areas = float((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]))
+    return intersection / max(areas - intersection, 1e-6)
+
+
+class MediaPipeDetector:
+    """MediaPipe Tasks FaceLandmarker on single pictures.
+
+    Video mode is not used: it can't be reset between clips and lags behind fast motion; we smooth
+    afterwards, with both past and future at hand.
+    """
+
+    def __init__(self, model: Path) -> None:
+        if not model.is_file():
+            raise WeightsError(f"face landmark model missing: {model}; reinstall the package")
+        self._model = model
+        self._landmarkers: dict[float, Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees the models."""
+        for landmarker in self._landmarkers.values():
+            landmarker.close()
+        self._landmarkers.clear()
+
+    def detect(
+        self, image: NDArray[np.uint8], *, hint: NDArray[np.float32] | None = None
+    ) -> list[Face]:
+        """Faces from left to right: a look at the whole, and near the hint if that was in vain."""
+        faces = self._look(image, CONFIDENCE_STEPS[0])
+        if hint is None or any(overlap(face.box, hint) > 0.2 for face in faces):
+            return faces
+        return _merged(faces + self._look_near(image, hint))
+
+    def search(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Faces from left to right, however small or faint: the whole, tiles, lower thresholds.
+
+        Takes many times as long as `detect`; for stills and for frames where a face was lost.
+        """
+        for confidence in CONFIDENCE_STEPS:
+            faces = self._look(image, confidence)
+            for tile in _tiles(image.shape[1], image.shape[0]):
+                # A tile may cut a face: look once more with the face in the middle.
+                for seen in self._look_at(image, tile, confidence):
+                    if all(overlap(seen.box, face.box) < 0.3 for face in faces):
+                        faces += self._look_near(image, seen.box)
+            if faces:
+                return _merged(faces)
+        return []
+
+    def _look_near(self, image: NDArray[np.uint8], box: NDArray[np.float32]) -> list[Face]:
+        centre = (box[:2] + box[2:]) / 2
+        half = float(max(box[2:] - box[:2]))
+        region = np.concatenate([centre - half, centre + half])
+        for confidence in CONFIDENCE_STEPS:
+            found = self._look_at(image, region, confidence)
+            near = [face for face in found if overlap(face.box, box) > 0.1]
+            if near:
+                return near
+        return []
+
+    def _look_at(
+        self, image: NDArray[np.uint8], region: NDArray[np.floating], confidence: float
+    ) -> list[Face]:
+        height, width = image.shape[:2]
+        x0, y0 = np.maximum(np.floor(region[:2]), 0).astype(int)
+        x1, y1 = np.minimum(np.ceil(region[2:]), (width, height)).astype(int)
+        if min(x1 - x0, y1 - y0) < 16:
+            return []
+        part = np.ascontiguousarray(image[y0:y1, x0:x1])
+        scale = max(1.0, 256 / min(part.shape[:2]))
+        if scale > 1:
+            part = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        shift = np.array([x0, y0, 0], np.float32)
+        return [
+            Face(face.points / scale + shift, face.blendshapes, face.confidence)
+            for face in self._look(part, confidence)
+        ]
+
+    def _look(self, image: NDArray[np.uint8], confidence: float) -> list[Face]:
+        import mediapipe  # noqa: PLC0415  1.4 s of import, needed here only
+
+        height, width = image.shape[:2]
+        picture = mediapipe.Image(
+            image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image)
+        )
+        result = self._landmarker(confidence).detect(picture)
+        # x and y come as fractions of width and height, z as a fraction of the width.
+        unit = np.array([width, height, width], np.float32)
+        faces = []
+        for landmarks, shapes in zip(result.face_landmarks, result.face_blendshapes, strict=True):
+            points = np.array([(p.x, p.y, p.z) for p in landmarks], np.float32) * unit
+            if points.shape[0] == POINT_COUNT and np.isfinite(points).all():
+                scores = np.array([shape.score for shape in shapes], np.float32)
+                faces.append(Face(points, scores, confidence))
+        return sorted(faces, key=lambda face: float(face.box[0]))
+
+    def _landmarker(self, confidence: float) -> Any:
+        if confidence not in self._landmarkers:
+            from mediapipe.tasks.python import BaseOptions, vision  # noqa: PLC0415
+
+            options = vision.FaceLandmarkerOptions(
+                base_options=BaseOptions(model_asset_path=str(self._model)),
+                running_mode=vision.RunningMode.IMAGE,
+                num_faces=MAX_FACES,
+                min_face_detection_confidence=confidence,
+                min_face_presence_confidence=confidence,
+                output_face_blendshapes=True,
+            )
+            with _native_stderr_closed():
+                landmarker = vision.FaceLandmarker.create_from_options(options)
+            self._landmarkers[confidence] = landmarker
+        return self._landmarkers[confidence]
+
+
+_stderr_lock = threading.Lock()
+
+
+@contextmanager
+def _native_stderr_closed() -> Iterator[None]:
+    """Keeps what C++ libraries print while they start from the user's terminal.
+
+    MediaPipe writes half a dozen lines for each model, and no setting stops it.
+    """
+    with _stderr_lock:
+        kept = os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(nowhere)
+            os.close(kept)
+
+
+def _tiles(width: int, height: int) -> list[NDArray[np.float32]]:
+    """Overlapping square regions (x0, y0, x1, y1) that cover the picture, large ones first."""
+    regions = []
+    for fraction in TILE_FRACTIONS:
+        side = max(fraction * min(width, height), MIN_TILE_SIDE)
+        columns = max(1, int(np.ceil((width - side) / (0.6 * side))) + 1)
+        rows = max(1, int(np.ceil((height - side) / (0.6 * side))) + 1)
+        for y in np.linspace(0, max(height - side, 0), rows):
+            for x in np.linspace(0, max(width - side, 0), columns):
+                regions.append(np.array([x, y, x + side, y + side], np.float32))
+    return regions
+
+
+def _merged(faces: list[Face]) -> list[Face]:
+    """Drops the second finding of one face, keeps the surer; left to right."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: (-face.confidence, -face.size)):
+        if all(overlap(face.box, other.box) < 0.3 for other in kept):
+            kept.append(face)
+    return sorted(kept, key=lambda face: float(face.box[0]))

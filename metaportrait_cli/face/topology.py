@@ -1,0 +1,62 @@
+"""The 478-point face mesh: which points form which part, and which triangles they span.
+
+Indices are MediaPipe's (Apache-2.0); "left" and "right" are the person's own. Points 0–467 form
+the mesh, 468–472 the right iris (centre first), 473–477 the left iris. The mesh has four holes:
+the outside, both eye openings and the mouth opening; each hole's rim is one of the rings below.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+POINT_COUNT = 478
+RIGHT_IRIS_CENTRE = 468
+LEFT_IRIS_CENTRE = 473
+NOSE_TIP = 1
+CHIN = 152
+
+# Upper and lower points that meet when lids or lips close, from corner to corner.
+# fmt: off
+RIGHT_LID_PAIRS = ((246, 7), (161, 163), (160, 144), (159, 145), (158, 153), (157, 154), (173, 155))
+LEFT_LID_PAIRS = (
+    (466, 249),
+    (388, 390),
+    (387, 373),
+    (386, 374),
+    (385, 380),
+    (384, 381),
+    (398, 382),
+)
+INNER_LIP_PAIRS = (
+    (191, 95), (80, 88), (81, 178), (82, 87), (13, 14), (312, 317), (311, 402), (310, 318),
+    (415, 324),
+)
+# fmt: on
+MOUTH_CORNERS = (78, 308)
+
+
+@cache
+def _table() -> dict[str, list[int]]:
+    text = resources.files("metaportrait_cli.face").joinpath("mediapipe478.json").read_text()
+    return json.loads(text)
+
+
+@cache
+def triangles() -> NDArray[np.int32]:
+    """The mesh without its holes: (852, 3) point indices."""
+    return np.array(_table()["triangles"], np.int32).reshape(-1, 3)
+
+
+@cache
+def ring(name: str) -> NDArray[np.int32]:
+    """A closed ring of point indices in order.
+
+    Names: `face_oval` (36), `left_eye`, `right_eye` (16 each), `left_iris`, `right_iris` (4 each),
+    `lips_outer`, `lips_inner` (20 each).
+    """
+    return np.array(_table()[name], np.int32)

@@ -1,0 +1,66 @@
+"""The last step before the encoder: back into the picture, and beside source and driver."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.face.crop import border_fade
+from metaportrait_cli.pipeline.source import Source
+
+FEATHER_SHARE = 0.06
+
+
+class PasteBack:
+    """Puts rendered crops back into the whole picture through a feathered mask."""
+
+    def __init__(self, source: Source) -> None:
+        self._picture = source.picture
+        height, width = source.picture.shape[:2]
+        self._rows, self._columns, crop_rows, crop_columns = source.crop.inside(width, height)
+        side = source.crop.side
+        mask = border_fade(source.crop, width=width, height=height, size=side, share=FEATHER_SHARE)
+        self._part = (crop_rows, crop_columns)
+        self._inside = np.ascontiguousarray(mask[self._part])
+        self._outside = 1 - self._inside
+        self._base = np.ascontiguousarray(source.picture[self._rows, self._columns])
+        self._side = side
+
+    def __call__(self, rendered: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The whole picture (H, W, 3) with a rendered crop (S, S, 3) in its place."""
+        if rendered.shape[0] != self._side:
+            shrink = rendered.shape[0] > self._side
+            method = cv2.INTER_AREA if shrink else cv2.INTER_CUBIC
+            rendered = cv2.resize(rendered, (self._side, self._side), interpolation=method)
+        part = np.ascontiguousarray(rendered[self._part])
+        picture = self._picture.copy()
+        picture[self._rows, self._columns] = cv2.blendLinear(
+            part, self._base, self._inside, self._outside
+        )
+        return picture
+
+
+class SideBySide:
+    """Panels of equal height from left to right: source, driver (if it has pictures), result."""
+
+    def __init__(self, source: NDArray[np.uint8], *, height: int) -> None:
+        self._height = height
+        self._source = self._panel(source)
+
+    def __call__(
+        self, driver: NDArray[np.uint8] | None, result: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        """One row of panels (H, W, 3)."""
+        panels = [self._source, self._panel(result)]
+        if driver is not None:
+            panels.insert(1, self._panel(driver))
+        return np.concatenate(panels, axis=1)
+
+    def _panel(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = image.shape[:2]
+        if height == self._height:
+            return image
+        wanted = max(2, 2 * round(width * self._height / height / 2))
+        method = cv2.INTER_AREA if height > self._height else cv2.INTER_CUBIC
+        return cv2.resize(image, (wanted, self._height), interpolation=method)

@@ -1,0 +1,124 @@
+"""`landmarks`: a clip's dense landmarks as a motion template, and drawn over the clip if wanted."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.errors import UsageError
+from metaportrait_cli.face import topology
+from metaportrait_cli.face.motion_file import SUFFIX, write_motion
+from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State
+from metaportrait_cli.media.outputs import atomic_output, check_output
+from metaportrait_cli.media.reader import open_frames
+from metaportrait_cli.media.writer import VideoWriter
+from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, describe_motion, worker_count
+from metaportrait_cli.pipeline.motion import DriverMotion, load_motion
+from metaportrait_cli.pipeline.report import RunReport
+from metaportrait_cli.pipeline.stages import Progress, Stopwatch, silent
+from metaportrait_cli.weights import bundled_path
+
+STATE_COLOURS = {
+    State.FOUND: (90, 230, 120),
+    State.INTERPOLATED: (240, 200, 60),
+    State.HELD: (240, 90, 60),
+}
+CONTOURS = ("face_oval", "left_eye", "right_eye", "left_iris", "right_iris", "lips_outer")
+
+
+def default_template(clip: Path) -> Path:
+    """`{clip}.motion.npz` in the working directory."""
+    return Path(f"{clip.stem}{SUFFIX}")
+
+
+def extract_landmarks(
+    clip: Path,
+    output: Path,
+    *,
+    face: FaceChoice = LARGEST_FACE,
+    overlay: Path | None = None,
+    overwrite: bool = False,
+    workers: int = 0,
+    on_progress: Progress = silent,
+) -> RunReport:
+    """Writes the motion template of one face of a clip, and an overlay clip if a path is given."""
+    started = time.perf_counter()
+    stopwatch = Stopwatch()
+    if not output.name.endswith(SUFFIX):
+        raise UsageError(f"{output}: a motion template's name ends in {SUFFIX}")
+    if clip.name.endswith(SUFFIX):
+        raise UsageError(f"{clip} is a motion template already; give a clip")
+    check_output(output, overwrite=overwrite, is_input=[clip])
+    if overlay is not None:
+        check_output(overlay, overwrite=overwrite, is_input=[clip, output])
+    motion = load_motion(
+        clip,
+        choice=face,
+        model=bundled_path(LANDMARK_MODEL),
+        workers=worker_count(workers),
+        stopwatch=stopwatch,
+        on_progress=on_progress,
+    )
+    report = RunReport(
+        command="landmarks",
+        inputs={"clip": str(clip)},
+        output=str(output),
+        settings={"face": face.number or "largest"},
+    )
+    describe_motion(report, motion)
+    with atomic_output(output) as partial:
+        write_motion(motion.track, partial)
+    if overlay is not None:
+        with stopwatch("overlay"):
+            _write_overlay(motion, overlay, on_progress)
+    report.frames = len(motion.track)
+    report.measure(stopwatch, time.perf_counter() - started)
+    return report
+
+
+def _write_overlay(motion: DriverMotion, path: Path, on_progress: Progress) -> None:
+    track = motion.track
+    with ExitStack() as stack:
+        frames = stack.enter_context(open_frames(motion.path))
+        writer: VideoWriter | None = None
+        for index, frame in enumerate(frames):
+            record = track.read(index, index + 1)
+            if not len(record):
+                break
+            picture = frame.image.copy()
+            draw_landmarks(picture, record["points"][0], State(int(record["state"][0])))
+            if writer is None:
+                height, width = picture.shape[:2]
+                writer = stack.enter_context(
+                    VideoWriter(
+                        path,
+                        width=width,
+                        height=height,
+                        rate=track.rate,
+                        audio_from=motion.path if motion.has_audio else None,
+                        duration=Fraction(len(track)) / track.rate,
+                    )
+                )
+            writer.write(picture)
+            on_progress("overlay", index + 1, len(track))
+
+
+def draw_landmarks(
+    picture: NDArray[np.uint8], points: NDArray[np.float32], state: State = State.FOUND
+) -> None:
+    """Draws the points (478, 3) and the contours of the parts, in place; colour tells the state."""
+    if state is State.ABSENT:
+        return
+    colour = STATE_COLOURS[state]
+    # Four fractional bits; cv2 counts from a pixel's centre.
+    places = np.rint((points[:, :2] - 0.5) * 16).astype(np.int32)
+    for x, y in places:
+        cv2.circle(picture, (int(x), int(y)), 12, colour, -1, cv2.LINE_AA, 4)
+    for name in CONTOURS:
+        cv2.polylines(picture, [places[topology.ring(name)]], True, colour, 1, cv2.LINE_AA, 4)

@@ -1,0 +1,142 @@
+"""From driven landmarks to pictures of the crop: the seam where renderers are exchanged.
+
+A renderer works in windows of consecutive frames. It does its source-only work once, in `open`.
+Today's renderer is the analytic correspondence warp; learned warp and refinement are further
+implementations of the same protocol, and temporal super-resolution is an `Enhancer` after them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.face import topology
+from metaportrait_cli.face.correspondence import CorrespondenceWarp
+from metaportrait_cli.face.crop import border_fade, smoothstep
+from metaportrait_cli.pipeline.source import Source
+
+Frames = NDArray[np.uint8]  # (T, S, S, 3) RGB
+
+
+class RenderSession(Protocol):
+    """One source, ready to be driven."""
+
+    def render(self, driven: NDArray[np.float32]) -> Frames:
+        """Pictures of the crop for driven landmarks (T, 478, 3) in pixels of the crop."""
+        ...
+
+
+class Renderer(Protocol):
+    """Makes sessions; holds weights, if any."""
+
+    def open(self, source: Source, *, size: int) -> RenderSession:
+        """Does all work that depends on the source alone, for output of `size` × `size`."""
+        ...
+
+
+class Enhancer(Protocol):
+    """Takes rendered windows in order and gives enhanced ones; may lag, must not lose a frame."""
+
+    def enhance(self, windows: Iterable[Frames], source: Source) -> Iterator[Frames]:
+        """Windows (T, S, S, 3) → windows of the same frames in the same order."""
+        ...
+
+
+class AnalyticRenderer:
+    """Moves the source's own pixels along the dense correspondence; invents only a dark mouth."""
+
+    GRID = 256
+    FADE_SHARE = 0.12
+
+    def open(self, source: Source, *, size: int) -> AnalyticSession:
+        """Cuts the crop and prepares the flow."""
+        height, width = source.picture.shape[:2]
+        fade = border_fade(
+            source.crop, width=width, height=height, size=self.GRID, share=self.FADE_SHARE
+        )
+        landmarks = source.landmarks(size)
+        return AnalyticSession(
+            crop=source.crop.cut(source.picture, size),
+            warp=CorrespondenceWarp(landmarks, side=size, fade=fade),
+            landmarks=landmarks,
+        )
+
+
+class AnalyticSession:
+    """One source crop (S, S, 3) under the analytic warp."""
+
+    def __init__(
+        self,
+        *,
+        crop: NDArray[np.uint8],
+        warp: CorrespondenceWarp,
+        landmarks: NDArray[np.float32],
+    ) -> None:
+        self._crop = crop
+        self._warp = warp
+        self._size = crop.shape[0]
+        self._places = np.arange(self._size, dtype=np.float32)
+        self._mouth = MouthInside(crop, landmarks)
+
+    def render(self, driven: NDArray[np.float32]) -> Frames:
+        """Pictures (T, S, S, 3) for driven landmarks (T, 478, 3)."""
+        return np.stack([self._render_one(points) for points in driven])
+
+    def _render_one(self, points: NDArray[np.float32]) -> NDArray[np.uint8]:
+        flow = self._warp(points)
+        size = (self._size, self._size)
+        shift = cv2.resize(flow.shift, size, interpolation=cv2.INTER_LINEAR)
+        shift[..., 0] += self._places[None, :]
+        shift[..., 1] += self._places[:, None]
+        frame = cv2.remap(
+            self._crop, shift, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        self._mouth.fill(frame, flow.mouth_gap)
+        return frame
+
+
+class MouthInside:
+    """A plausible dark inside for the part of an opened mouth that the source doesn't show.
+
+    Its colour is the source's own lips in deep shade, a little lighter towards the lower lip
+    where a tongue would lie.
+    """
+
+    SHADE_TOP, SHADE_BOTTOM = 0.16, 0.34
+    SUBPIXEL_BITS = 4
+
+    def __init__(self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> None:
+        lips = np.concatenate([topology.ring("lips_outer"), topology.ring("lips_inner")])
+        places = np.clip(landmarks[lips, :2].astype(int), 0, crop.shape[0] - 1)
+        colour = np.median(crop[places[:, 1], places[:, 0]].astype(np.float32), axis=0)
+        self._lips = colour * np.array([1.0, 0.75, 0.75], np.float32)
+        eyes = landmarks[[topology.RIGHT_IRIS_CENTRE, topology.LEFT_IRIS_CENTRE], :2]
+        self._unit = float(np.linalg.norm(eyes[1] - eyes[0]))
+
+    def fill(self, frame: NDArray[np.uint8], gap: NDArray[np.float32]) -> None:
+        """Paints the gap polygon (N, 2) into the frame (S, S, 3), in place."""
+        height = float((gap[len(gap) // 2 + 1 :, 1][::-1] - gap[1 : len(gap) // 2, 1]).max())
+        # Below a few hundredths of the eye distance it is the landmarks' noise, not a mouth.
+        strength = float(smoothstep((height / self._unit - 0.02) / 0.05))
+        if strength <= 0:
+            return
+        pad = 3 + int(0.03 * self._unit)
+        x0, y0 = np.maximum(np.floor(gap.min(0)).astype(int) - pad, 0)
+        x1, y1 = np.minimum(np.ceil(gap.max(0)).astype(int) + pad, frame.shape[0])
+        if x1 <= x0 or y1 <= y0:
+            return
+        mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
+        scale = 1 << self.SUBPIXEL_BITS
+        # Points have their origin at a pixel's corner, cv2 draws from its centre.
+        polygon = np.rint((gap - (x0 + 0.5, y0 + 0.5)) * scale).astype(np.int32)
+        cv2.fillPoly(mask, [polygon], 255, cv2.LINE_AA, self.SUBPIXEL_BITS)
+        soft = max(0.5, 0.012 * self._unit)
+        alpha = cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), soft)[..., None] * strength
+        depth = np.linspace(0, 1, y1 - y0, dtype=np.float32)[:, None, None]
+        shade = self.SHADE_TOP + (self.SHADE_BOTTOM - self.SHADE_TOP) * depth**2
+        region = frame[y0:y1, x0:x1]
+        region[:] = np.rint(region * (1 - alpha) + self._lips * shade * alpha).astype(np.uint8)

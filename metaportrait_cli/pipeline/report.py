@@ -1,0 +1,80 @@
+"""What a run did, as plain data for `--report` and `--json`."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import metaportrait_cli
+from metaportrait_cli.face.track import Gap
+from metaportrait_cli.pipeline.stages import Stopwatch
+
+
+@dataclass
+class RunReport:
+    """Filled in while a run goes on; `as_json` gives plain types."""
+
+    command: str
+    inputs: dict[str, str]
+    output: str
+    settings: dict[str, Any]
+    frames: int = 0
+    rate: str = ""
+    duration_seconds: float = 0.0
+    faces: dict[str, Any] = field(default_factory=dict)
+    gaps: list[dict[str, Any]] = field(default_factory=list)
+    shots: int = 1
+    weights: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    stage_ms_per_frame: dict[str, float] = field(default_factory=dict)
+    elapsed_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    version: str = metaportrait_cli.__version__
+
+    def as_json(self) -> dict[str, Any]:
+        """A dictionary that `json.dumps` takes."""
+        return asdict(self)
+
+    def measure(self, stopwatch: Stopwatch, elapsed: float) -> None:
+        """Takes over the stage times and the peak memory of this process and its children."""
+        frames = max(self.frames, 1)
+        self.stage_ms_per_frame = {
+            stage: round(1000 * seconds / frames, 2)
+            for stage, seconds in sorted(stopwatch.seconds.items())
+        }
+        self.elapsed_seconds = round(elapsed, 3)
+        self.peak_memory_mb = round(_peak_bytes() / 2**20, 1)
+
+
+def describe_gaps(gaps: list[Gap], *, rate: float) -> list[dict[str, Any]]:
+    """Gaps with their times, for the report."""
+    return [
+        {
+            "frames": [gap.start, gap.stop],
+            "seconds": [round(gap.start / rate, 3), round(gap.stop / rate, 3)],
+            "filled": gap.filled.name.lower(),
+        }
+        for gap in gaps
+    ]
+
+
+def gap_note(path: Path, gaps: list[Gap], *, frames: int, rate: float) -> str | None:
+    """One line for the user, or `None` if the face was there all along."""
+    if not gaps:
+        return None
+    missing = sum(gap.stop - gap.start for gap in gaps)
+    spans = ", ".join(f"{gap.start / rate:.1f}-{gap.stop / rate:.1f} s" for gap in gaps[:3])
+    more = ", …" if len(gaps) > 3 else ""
+    return (
+        f"{path.name}: no face in {missing} of {frames} frames ({spans}{more});"
+        " motion interpolated or held there"
+    )
+
+
+def _peak_bytes() -> int:
+    # ru_maxrss counts KiB on Linux, bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

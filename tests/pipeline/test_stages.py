@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from metaportrait_cli.pipeline.stages import Stopwatch, prefetched
+
+
+def test_items_come_in_order() -> None:
+    assert list(prefetched(range(100), depth=3)) == list(range(100))
+
+
+def test_never_further_ahead_than_depth() -> None:
+    made = []
+
+    def work() -> Iterator[int]:
+        for i in range(50):
+            made.append(i)
+            yield i
+
+    for i in prefetched(work(), depth=4):
+        time.sleep(0.002)
+        assert len(made) <= i + 4 + 2  # the queue, one in hand, one being made
+
+
+def test_errors_come_out_where_items_do() -> None:
+    def work() -> Iterator[int]:
+        yield 1
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        list(prefetched(work(), depth=2))
+
+
+def test_leaving_early_stops_the_thread_and_closes_the_source() -> None:
+    closed = threading.Event()
+
+    def work() -> Iterator[int]:
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.set()
+
+    before = threading.active_count()
+    items = prefetched(work(), depth=2)
+    next(items)
+    items.close()
+    assert closed.is_set()
+    assert threading.active_count() == before
+
+
+def test_a_stage_inside_another_counts_alone() -> None:
+    stopwatch = Stopwatch()
+
+    def inner() -> Iterator[int]:
+        for i in range(3):
+            time.sleep(0.01)
+            yield i
+
+    def outer() -> Iterator[int]:
+        for i in stopwatch.timed("inner", inner()):
+            time.sleep(0.002)
+            yield i
+
+    assert list(stopwatch.timed("outer", outer())) == [0, 1, 2]
+    assert stopwatch.seconds["inner"] >= 0.03
+    assert 0.006 <= stopwatch.seconds["outer"] < 0.03
