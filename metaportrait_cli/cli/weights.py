@@ -1,4 +1,4 @@
-"""``metaportrait weights``: list, pull, convert and verify files of weights."""
+"""`metaportrait weights`: list, pull, convert and verify files of weights."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from typing import Annotated
 
 import typer
 
+from metaportrait_cli.cli.console import reporting
+
 app = typer.Typer(
     no_args_is_help=True,
     help="Bundled, local and downloaded weights; converts the authors' released files.",
 )
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead.")]
 
 
 @app.command("list")
-def list_weights(json_: JsonOption = False) -> None:
-    """Show the known weights: size, licence, and where each file lies."""
-    from metaportrait_cli.weights import read_manifest  # noqa: PLC0415
-    from metaportrait_cli.weights.resolve import local_copy  # noqa: PLC0415
+def list_weights(as_json: JsonOption = False) -> None:
+    """The weights this version knows: size, licence, and where each file lies."""
+    with reporting():
+        from metaportrait_cli.weights import read_manifest  # noqa: PLC0415
+        from metaportrait_cli.weights.resolve import local_copy  # noqa: PLC0415
 
-    rows = [(entry, local_copy(entry)) for entry in read_manifest().values()]
-    if json_:
-        listed = {
-            entry.name: {**vars(entry), "path": str(path) if path else None} for entry, path in rows
-        }
-        typer.echo(json.dumps(listed, indent=2))
-        return
-    for entry, path in rows:
-        typer.echo(f"{entry.name}\t{entry.size / 1e6:.1f} MB\t{entry.licence}\t{path or '(pull)'}")
+        rows = [(entry, local_copy(entry)) for entry in read_manifest().values()]
+        if as_json:
+            found = [{**vars(entry), "path": path and str(path)} for entry, path in rows]
+            typer.echo(json.dumps(found))
+        for entry, path in () if as_json else rows:
+            where = path or "not here: pull it"
+            typer.echo(f"{entry.name}\t{entry.size / 1e6:.1f} MB\t{entry.licence}\t{where}")
 
 
 @app.command()
@@ -39,10 +40,11 @@ def pull(
         str, typer.Argument(help="A name, hf://owner/repo/file@revision, or https://…#sha256=….")
     ],
 ) -> None:
-    """Fetch weights if they are not here yet, check them, and print where they lie."""
-    from metaportrait_cli.weights import resolve  # noqa: PLC0415
+    """Fetch weights unless they are here already, check them, and print where they lie."""
+    with reporting():
+        from metaportrait_cli.weights import resolve  # noqa: PLC0415
 
-    typer.echo(resolve(weights))
+        typer.echo(resolve(weights))
 
 
 @app.command()
@@ -54,13 +56,10 @@ def convert(
     overwrite: Annotated[bool, typer.Option(help="Replace an existing output.")] = False,
 ) -> None:
     """Convert the authors' released files to one safetensors file, without trusting them."""
-    from metaportrait_cli.convert.released import convert_files  # noqa: PLC0415
+    with reporting() as report:
+        from metaportrait_cli.convert.released import convert_files  # noqa: PLC0415
 
-    typer.echo(
-        convert_files(
-            inputs, output, overwrite=overwrite, on_notice=lambda text: typer.echo(text, err=True)
-        )
-    )
+        typer.echo(convert_files(inputs, output, overwrite=overwrite, on_notice=report.say))
 
 
 @app.command()
@@ -69,15 +68,15 @@ def verify(
         list[str] | None,
         typer.Argument(help="Names or files; without any, all known weights that are here."),
     ] = None,
-    json_: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Check sums of known weights; structure of safetensors files."""
-    from metaportrait_cli.weights.verify import verify_all  # noqa: PLC0415
+    """Check the sums of known weights, and the structure of other files; print their paths."""
+    with reporting() as report:
+        from metaportrait_cli.weights.verify import verify_all  # noqa: PLC0415
 
-    reports = verify_all(weights or None)
-    if json_:
-        typer.echo(json.dumps([vars(report) for report in reports], indent=2))
-        return
-    for report in reports:
-        typer.echo(f"{report.path}: {report.verdict}", err=True)
-        typer.echo(report.path)
+        reports = verify_all(weights or None)
+        if as_json:
+            typer.echo(json.dumps([vars(each) for each in reports]))
+        for each in () if as_json else reports:
+            report.say(f"{each.path}: {each.verdict}")
+            typer.echo(each.path)

@@ -14,6 +14,7 @@ from metaportrait_cli.convert.base import (
 from metaportrait_cli.convert.checkpoint import plain_state, read_checkpoint
 from metaportrait_cli.convert.temporal_sr import convert_temporal_sr
 from metaportrait_cli.errors import UsageError, WeightsError
+from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.networks.discriminator import DiscriminatorConfig
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.refinement import RefinementConfig
@@ -37,8 +38,7 @@ def convert_files(
     where present, for training), the temporal super-resolution, and two-dimensional GFPGAN.
     ``on_notice`` hears, in words, what was recognised.
     """
-    if output.exists() and not overwrite:
-        raise UsageError(f"{output}: exists already; allow its replacement with --overwrite")
+    check_output(output, overwrite=overwrite, is_input=inputs)
     parts: dict[str, Network] = {}
     for path in inputs:
         for part, network in networks_of(read_checkpoint(path), where=str(path)).items():

@@ -1,35 +1,12 @@
-"""Reading and writing files of weights, whatever is in them."""
+"""What can be told of a file of weights from outside."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from metaportrait_cli.errors import WeightsError
 
 LFS_POINTER = b"version https://git-lfs"
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its name when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem}.partial.", suffix=path.suffix
-    )
-    os.close(handle)
-    partial = Path(name)
-    try:
-        yield partial
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)  # mkstemp makes private files
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def reject_pointer(path: Path) -> None:

@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.networks.network import Network
-from metaportrait_cli.weights.files import atomic_file, reject_pointer
+from metaportrait_cli.weights.files import reject_pointer
 
 KEYS_IN_MESSAGE = 3
 
@@ -59,7 +60,7 @@ def save_networks(
         "architecture": architecture,
         "config": json.dumps(configs, sort_keys=True),
     }
-    with atomic_file(path) as partial:
+    with atomic_output(path) as partial:
         save_file(tensors, partial, metadata)
 
 
