@@ -68,3 +68,9 @@ def brow(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Lower and upper line of `left_brow` or `right_brow`, five points each, outwards in."""
     lower, upper = _table()[name]
     return tuple(lower), tuple(upper)
+
+
+@cache
+def mirror() -> NDArray[np.int32]:
+    """For each point its counterpart on the other side of the face (478,); itself on the middle."""
+    return np.array(_table()["mirror"], np.int32)

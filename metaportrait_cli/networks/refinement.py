@@ -259,24 +259,33 @@ class RefinementNetwork(Network):
         points (x, y) in [-1, 1]. Returns (B, 3, H, W) in (-1, 1): the released network ends in
         tanh although it was trained on pictures in [0, 1], so negative values are black.
         """
-        conditions = self._conditions(state, motion, driving_line, mouth_mask, gaze)
-        x = state.seed
+        conditions = self.conditions(
+            state, motion, driving_line=driving_line, mouth_mask=mouth_mask, gaze=gaze
+        )
+        return self.paint(state.seed, state.styles, conditions)
+
+    def paint(
+        self, seed: Tensor, styles: tuple[tuple[Style, ...], ...], conditions: list[Tensor]
+    ) -> Tensor:
+        """The decoder: identity (see :meth:`identify`) and conditions -> (B, 3, H, W)."""
+        x = seed
         levels = self.config.block_levels
         for index, (block, level) in enumerate(zip(self.blocks, levels, strict=True)):
             if index:
                 x = upsample_twice(x)
-            x = block(x, resize(conditions[level], x.shape[-2:]), state.styles[index])
+            x = block(x, resize(conditions[level], x.shape[-2:]), styles[index])
         return torch.tanh(self.to_rgb(leaky_relu(x)).float())
 
-    def _conditions(
+    def conditions(
         self,
         state: SourceState,
         motion: Warp,
+        *,
         driving_line: Tensor,
         mouth_mask: Tensor,
         gaze: Tensor,
     ) -> list[Tensor]:
-        """What steers the decoder at each pyramid level, coarse to fine: (B, C + 18, h, w)."""
+        """Inputs as of :meth:`forward`. What steers the decoder at each pyramid level, coarse to fine: (B, C + 18, h, w)."""
         lines = torch.cat([state.line, driving_line, driving_line * mouth_mask], dim=1)
         sizes = [features.shape[-2:] for features in state.pyramid]
         conditions = []
