@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ MOUTH_CORNERS = (78, 308)
 
 
 @cache
-def _table() -> dict[str, list[int]]:
+def _table() -> dict[str, Any]:
     text = resources.files("metaportrait_cli.face").joinpath("mediapipe478.json").read_text()
     return json.loads(text)
 
@@ -60,3 +61,16 @@ def ring(name: str) -> NDArray[np.int32]:
     `lips_outer`, `lips_inner` (20 each).
     """
     return np.array(_table()[name], np.int32)
+
+
+@cache
+def brow(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Lower and upper line of `left_brow` or `right_brow`, five points each, outwards in."""
+    lower, upper = _table()[name]
+    return tuple(lower), tuple(upper)
+
+
+@cache
+def mirror() -> NDArray[np.int32]:
+    """For each point its counterpart on the other side of the face (478,); itself on the middle."""
+    return np.array(_table()["mirror"], np.int32)
