@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.detector import BLENDSHAPE_COUNT, Face, overlap
-from metaportrait_cli.face.topology import POINT_COUNT
+from metaportrait_cli.face.topology import POINTS
 
 
 class State(IntEnum):
@@ -38,7 +38,7 @@ RECORD = np.dtype(
         ("shot", "<i4"),
         ("state", "u1"),
         ("confidence", "<f4"),
-        ("points", "<f4", (POINT_COUNT, 3)),
+        ("points", "<f4", (POINTS, 3)),
         ("blendshapes", "<f4", (BLENDSHAPE_COUNT,)),
     ]
 )
