@@ -118,9 +118,10 @@ def _first_frame(packet: av.Packet) -> VideoFrame | None:
 
 
 def _describe(path: Path, container: InputContainer) -> VideoInfo:
-    if _LISTS & set(container.format.name.split(",")):
-        if is_still(path):
-            raise MediaError(f"{path} is a still image where a video is expected")
+    kinds = container.format.name.split(",")
+    if any(kind.endswith("_pipe") for kind in kinds):
+        raise MediaError(f"{path} is a still image where a video is expected")
+    if not _LISTS.isdisjoint(kinds):
         raise MediaError(
             f"{path} is a {container.format.name} list, not a video: give the video file itself"
         )
@@ -169,8 +170,7 @@ def _describe(path: Path, container: InputContainer) -> VideoInfo:
         time_base=tick,
         square=sample_aspect == 1,
         transfer=_TRANSFERS.get(int(frame.color_trc), "sdr"),
-        untagged=int(frame.colorspace) == _UNSPECIFIED_MATRIX
-        and any(component.is_chroma for component in components),
+        untagged=int(frame.colorspace) == _UNSPECIFIED_MATRIX and _is_yuv(frame),
         clock_start=Fraction(container.start_time or 0, av.time_base),
     )
 
@@ -223,6 +223,11 @@ def _has_alpha(stream: VideoStream, frame: VideoFrame) -> bool:
     # WebM keeps alpha in a second VP8/VP9 picture, which the default decoders drop.
     tags = {key.lower(): value for key, value in stream.metadata.items()}
     return tags.get("alpha_mode") == "1" or any(c.is_alpha for c in frame.format.components)
+
+
+def _is_yuv(frame: VideoFrame) -> bool:
+    kind = frame.format
+    return not (kind.is_rgb or kind.has_palette) and len(kind.components) >= 3
 
 
 def _audio_tracks(container: InputContainer) -> tuple[AudioTrack, ...]:
