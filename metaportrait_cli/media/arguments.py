@@ -49,6 +49,15 @@ def muxer_for(path: Path) -> str | None:
     return _MUXERS.get(path.suffix.lower())
 
 
+def can_be_named(path: Path) -> bool:
+    """Whether ffmpeg-python can be told `path`: it takes no names that are not UTF-8."""
+    try:
+        os.path.abspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def suffixes() -> str:
     """The video suffixes that can be written, for messages."""
     return ", ".join(_MUXERS)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import FfmpegError, MediaError, UsageError
 from metaportrait_cli.media.arguments import (
     Audio,
+    can_be_named,
     mux_arguments,
     muxer_for,
     suffixes,
@@ -66,6 +67,8 @@ class VideoWriter:
         """
         if muxer_for(path) is None:
             raise UsageError(f"{path}: videos are written as {suffixes()}: choose one of them")
+        if not can_be_named(path):
+            raise UsageError(f"{str(path)!r} is not UTF-8: choose another name for the output")
         if width < 1 or height < 1 or rate <= 0:
             raise UsageError(f"{path}: can't write {width}x{height} at {rate} frames per second")
         self._path = path

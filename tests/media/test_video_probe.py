@@ -118,6 +118,14 @@ def test_a_header_that_is_cut_off(tmp_path: Path, plain: Path) -> None:
     assert "can't be read as video" in refused(path)
 
 
+def test_a_name_that_is_not_utf8(tmp_path: Path, plain: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    path.write_bytes(plain.read_bytes())
+    with pytest.raises(MediaError, match="rename") as caught:
+        probe(path)
+    assert str(caught.value).isascii()
+
+
 def test_sound_alone(make_clip: MakeClip) -> None:
     path = make_clip("sound.m4a", "-f", "lavfi", "-t", "0.2", "-i", "sine", "-c:a", "aac")
     assert "only sound" in refused(path)

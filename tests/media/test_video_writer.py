@@ -233,6 +233,8 @@ def test_names_that_shells_dislike(tmp_path: Path, name: str, decode: Decode) ->
 def test_what_can_be_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"\.mp4"):
         VideoWriter(tmp_path / "a.avi", width=96, height=64, rate=NTSC)
+    with pytest.raises(UsageError, match="not UTF-8"):
+        VideoWriter(tmp_path / os.fsdecode(b"\xe9.mp4"), width=96, height=64, rate=NTSC)
     with pytest.raises(UsageError, match="0x64"):
         VideoWriter(tmp_path / "a.mp4", width=0, height=64, rate=NTSC)
     with pytest.raises(MediaError, match="doesn't exist"):
