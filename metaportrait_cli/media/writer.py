@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -149,6 +151,21 @@ class VideoWriter:
         audio = self._audio
         if audio is not None and (audio.duration != length or audio.delay > 0):
             self._mux_again(partial, audio, length)
+        self._check(partial)
+
+    def _check(self, partial: Path) -> None:
+        """Count what arrived: ffmpeg ends with status 0 although its last bytes found no space."""
+        try:
+            with av.open(os.fspath(partial)) as container:
+                packets = container.demux(video=0)
+                whole = sum(packet.size > 0 and not packet.is_corrupt for packet in packets)
+        except av.FFmpegError:
+            whole = 0
+        if whole != self._written:
+            raise FfmpegError(
+                f"writing {self._path}: only {whole} of {self._written} frames arrived;"
+                " is the disk full?"
+            )
 
     def _mux_again(self, partial: Path, audio: Audio, length: Fraction) -> None:
         """Replace the sound by one that ends with the picture, now that its length is known."""

@@ -283,6 +283,26 @@ def test_a_full_disk(small_disk: Path) -> None:
     assert os.listdir(small_disk) == []
 
 
+@pytest.mark.usefixtures("binary")
+@pytest.mark.parametrize("share", [0.3, 0.8, 0.97])
+def test_a_disk_that_fills_at_the_very_end(small_disk: Path, share: float) -> None:
+    """The last bytes are written when the encoder is done; ffmpeg then ends with status 0."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 64, 96, 3), np.uint8)
+
+    def write_all(path: Path) -> None:
+        with VideoWriter(path, width=96, height=64, rate=NTSC, crf=22) as out:
+            for image in noise:
+                out.write(image)
+
+    write_all(small_disk / "whole.mp4")
+    size = (small_disk / "whole.mp4").stat().st_size
+    (small_disk / "whole.mp4").unlink()
+    (small_disk / "filler").write_bytes(bytes(256 * 1024 - int(share * size)))
+    with pytest.raises(FfmpegError, match=r"disk full|no space left"):
+        write_all(small_disk / "a.mp4")
+    assert os.listdir(small_disk) == ["filler"]
+
+
 def test_an_encoder_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FfmpegError, match=r"writing .*a\.mp4: ffmpeg ended with status"):
         write(tmp_path / "a.mp4", 30, preset="no-such-preset")
