@@ -3,7 +3,7 @@
 A rotation matrix takes the model frame (x right, y down, z away from the camera) to the picture's.
 Angles are (yaw, pitch, roll) in radians with R = Rz(roll) @ Ry(yaw) @ Rx(pitch): each is the
 right-handed angle about its axis, so a positive yaw turns the face's front (-z) to the picture's
-left, a positive pitch lowers it, and a positive roll tilts the head clockwise as seen in the picture.
+left, a positive pitch lowers it, and a positive roll tilts the head clockwise as seen.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 
 
 def similarity(shapes: Floats, points: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:

@@ -14,11 +14,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.face.alignment import angles_of, from_frame, similarity, to_frame
+from metaportrait_cli.face.alignment import Floats, angles_of, from_frame, similarity, to_frame
 from metaportrait_cli.face.morphable import MorphableModel, gaze_of
 from metaportrait_cli.face.topology import MESH_POINTS, POINTS
-
-Floats = NDArray[np.float32]
 
 FRAME_ROUNDS: Final = 3
 """Rounds of pose and coefficients; the change after the third is far below the detector's noise."""
@@ -55,7 +53,7 @@ class FaceParameters:
     """(T,) pixels per inter-ocular distance of the mean face."""
 
     translation: Floats
-    """(T, 3) pixels: where the head's turning point is; the third is the detector's depth offset."""
+    """(T, 3) pixels: where the head's turning point is; third, the detector's depth offset."""
 
     residual: Floats
     """(T, 478, 3) in the model frame: what the bases cannot express."""

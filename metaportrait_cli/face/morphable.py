@@ -33,16 +33,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.face.alignment import Floats
 from metaportrait_cli.face.topology import EYE_CORNERS, IRISES, MESH_POINTS, POINTS
-
-Floats = NDArray[np.float32]
 
 ARCHITECTURE: Final = "morphable478"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MorphableModel:
-    """The arrays of the model; P = 478 points, M = 468 of them in the bases, K and E coefficients."""
+    """The model's arrays; P = 478 points, M = 468 of them in the bases, K and E coefficients."""
 
     mean: Floats
     """(P, 3) average face, irises at an average gaze."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 POINTS: Final = 478
-"""Points of one face: 468 of the skin mesh, then five of each iris (centre first, then its ring)."""
+"""Points of one face: 468 of the skin mesh, then five of each iris (the centre first)."""
 
 MESH_POINTS: Final = 468
 

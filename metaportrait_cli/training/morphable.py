@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError
-from metaportrait_cli.face.alignment import from_frame, similarity, to_frame
+from metaportrait_cli.face.alignment import Floats, from_frame, similarity, to_frame
 from metaportrait_cli.face.fitting import fit_frames, fit_identity
 from metaportrait_cli.face.morphable import MorphableModel, interocular
 from metaportrait_cli.face.topology import (
@@ -39,13 +39,11 @@ from metaportrait_cli.face.topology import (
     POINTS,
 )
 
-Floats = NDArray[np.float32]
-
 ENOUGH_FRAMES: Final = 10
 """A person counts n / (n + this) towards the expression basis."""
 
 FEATURE_WEIGHT: Final = 4.0
-"""What lids and lips count for against the rest of the face: small there, and what people look at."""
+"""What lids and lips count for against the rest of the face: small, and looked at."""
 
 STILL: Final = 0.01
 """Motion, in inter-ocular distances, below which points are equally good for the pose."""
@@ -364,7 +362,7 @@ def _components(
 
 
 def _jitter(model: MorphableModel, tracks: Iterable[Track]) -> Floats:
-    """Noise (E,) of each expression coefficient, from second differences in the quietest moments."""
+    """Noise (E,) of each expression coefficient, from second differences in quiet moments."""
     second = []
     for track in tracks:
         consecutive = np.flatnonzero(
