@@ -234,7 +234,7 @@ class Retargeter:
         shift = strength * (driver.translation - reference.translation) / reference.scale[:, None]
         shift[:, 2] = 0  # depth says nothing under weak perspective
         distance = np.linalg.norm(shift, axis=-1, keepdims=True)
-        held = _soft(distance, np.float32(SHIFT_LIMIT))
+        held = _soft(distance, np.full(1, SHIFT_LIMIT, np.float32))
         shift = shift * held / np.maximum(distance, 1e-6)
         translation = source.translation + shift * source.scale[:, None]
         clamped = turned | (distance - held > 0.02)[:, 0]
