@@ -231,7 +231,10 @@ def _normalised(mean: Floats) -> Floats:
 
 def _shape_weight() -> Floats:
     weight = np.ones(MESH_POINTS, np.float32)
-    features = {*ring("lips_outer").tolist(), *(point for corners in EYE_CORNERS for point in corners)}
+    features = {
+        *ring("lips_outer").tolist(),
+        *(point for corners in EYE_CORNERS for point in corners),
+    }
     features |= {point for pairs in (*LIDS, INNER_LIPS) for pair in pairs for point in pair}
     weight[sorted(features)] = FEATURE_WEIGHT
     return weight / weight.mean()
