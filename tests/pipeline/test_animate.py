@@ -32,6 +32,30 @@ def moving(portrait: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(path, moving_head(portrait, 12))
 
 
+def sound_lag(wanted: Path, got: Path) -> float | None:
+    """Seconds by which the second file's sound comes later; `None` if it is another sound."""
+    rate = 16000
+    tracks = []
+    for path in (wanted, got):
+        track = np.zeros(6 * rate, np.float32)
+        with av.open(str(path)) as container:
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+            for frame in container.decode(audio=0):
+                for part in resampler.resample(frame):
+                    samples = part.to_ndarray()[0]
+                    start = round(float(part.time or 0) * rate)
+                    keep = samples[max(-start, 0) :][: len(track) - max(start, 0)]
+                    track[max(start, 0) :][: len(keep)] = keep
+        tracks.append(track - track.mean())
+    size = 2 * len(tracks[0])
+    spectra = [np.fft.rfft(track, size) for track in tracks]
+    match = np.fft.irfft(spectra[1] * spectra[0].conj(), size)
+    best = int(match.argmax())
+    if match[best] < 0.9 * np.linalg.norm(tracks[0]) * np.linalg.norm(tracks[1]):
+        return None
+    return (best if best < size // 2 else best - size) / rate
+
+
 def test_sample_keeps_frames_rate_duration_and_sound(
     portrait_path: Path, driver_path: Path, tmp_path: Path
 ) -> None:
@@ -42,14 +66,10 @@ def test_sample_keeps_frames_rate_duration_and_sound(
         assert result.streams.video[0].frames == driver.streams.video[0].frames == report.frames
         assert (result.streams.video[0].width, result.streams.video[0].height) == (512, 512)
         assert len(result.streams.audio) == 1
-        wanted = [
-            (p.pts * p.time_base, bytes(p)) for p in driver.demux(audio=0) if p.pts is not None
-        ]
-        got = [(p.pts * p.time_base, bytes(p)) for p in result.demux(audio=0) if p.pts is not None]
-        frame = 1001 / 24000
-        assert abs(float(got[0][0] - wanted[0][0])) < frame
-        assert abs(float(got[-1][0] - wanted[-1][0])) < frame
         assert "AI-generated" in result.metadata["comment"]
+    lag = sound_lag(driver_path, output)
+    assert lag is not None
+    assert abs(lag) < 0.005
     assert report.gaps == []
     assert report.faces["source"]["seen"] == 1
     json.dumps(report.as_json())
