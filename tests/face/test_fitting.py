@@ -33,7 +33,20 @@ def test_recovers_known_parameters(model: MorphableModel, person) -> None:
 def test_reconstruct_undoes_the_fit_exactly(model: MorphableModel, performance) -> None:
     landmarks = performance(2) + np.random.default_rng(0).normal(size=(60, 478, 3)) * 2
     fit = fit_frames(model, landmarks.astype(np.float32), np.zeros(model.identity_size, np.float32))
-    np.testing.assert_allclose(reconstruct(model, fit), landmarks, atol=2e-3)
+    again = reconstruct(model, fit)
+    np.testing.assert_allclose(again[..., :2], landmarks[..., :2], atol=2e-3)
+    np.testing.assert_allclose(again[:, :468], landmarks[:, :468], atol=2e-3)
+
+
+def test_gaze_does_not_depend_on_the_depth_that_the_detector_gives_irises(
+    model: MorphableModel, person, performance
+) -> None:
+    landmarks = performance(9, turn=0.5)
+    flat = landmarks.copy()
+    flat[:, 468:473, 2] = landmarks[:, [33, 133], 2].mean(1, keepdims=True)
+    flat[:, 473:478, 2] = landmarks[:, [263, 362], 2].mean(1, keepdims=True)
+    gaze = fit_frames(model, landmarks, person(9)).gaze
+    np.testing.assert_allclose(fit_frames(model, flat, person(9)).gaze, gaze, atol=1e-4)
 
 
 def test_identity_is_found_from_many_frames(model: MorphableModel, person, performance) -> None:

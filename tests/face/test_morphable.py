@@ -115,14 +115,14 @@ def test_similarity_recovers_a_known_one() -> None:
 def test_learning_explains_people_it_has_not_seen(model: MorphableModel, performance) -> None:
     tracks = [
         Track(f"person {seed}", performance(seed, 8), np.arange(8, dtype=np.int64))
-        for seed in range(80)
+        for seed in range(60)
     ]
-    found, statistics = learn(tracks, identity_size=30, expression_size=25, rounds=3)
-    assert statistics.people == 80
+    found, statistics = learn(tracks, identity_size=30, expression_size=25, rounds=2)
+    assert statistics.people == 60
     assert statistics.dropped == 0
     assert np.array_equal(found.mirror, model.mirror)
     assert interocular(found.mean) == pytest.approx(1, abs=1e-4)
-    # Same unit and frame: the average face of eighty invented people is near the model's.
+    # Same unit and frame: the average face of sixty invented people is near the model's.
     assert np.abs(found.mean - model.mean).max() < 0.15
     flipped = found.expression_basis[:, found.mirror[:MESH_POINTS]] * np.array([-1, 1, 1])
     expected = found.expression_basis * found.expression_parity[:, None, None]
