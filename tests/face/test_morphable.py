@@ -17,7 +17,7 @@ from metaportrait_cli.face.alignment import (
     vector_of,
 )
 from metaportrait_cli.face.morphable import MorphableModel, gaze_of, interocular
-from metaportrait_cli.face.topology import IRISES, LEFT_EYE_CORNERS, MESH_POINTS, POINTS
+from metaportrait_cli.face.topology import EYE_CORNERS, IRISES, MESH_POINTS, POINTS
 from metaportrait_cli.training.morphable import Track, learn, load_tracks
 
 
@@ -27,7 +27,7 @@ def test_mean_face_has_the_stated_frame(model: MorphableModel) -> None:
     chin, forehead, nose_tip = mean[152], mean[10], mean[1]
     assert chin[1] > 1 > -0.5 > forehead[1]  # y points down
     assert nose_tip[2] < chin[2] < 0  # z points away from the camera
-    assert mean[LEFT_EYE_CORNERS[0], 0] > 0  # the person's left is the picture's right
+    assert mean[EYE_CORNERS[1][0], 0] > 0  # the person's left is the picture's right
     assert abs(nose_tip[0]) < 1e-4
 
 
