@@ -30,7 +30,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialise
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.alignment import Floats
@@ -162,11 +162,10 @@ class MorphableModel:
         for name in ("identity_basis", "expression_basis"):
             arrays[name] = arrays[name].astype(np.float16)
         config = json.dumps({"noise": self.noise})
-        save_file(
-            arrays,
-            path,
-            {**metadata, "architecture": ARCHITECTURE, "config": config},
-        )
+        content = serialise(arrays, {**metadata, "architecture": ARCHITECTURE, "config": config})
+        partial = path.with_name(path.name + ".partial")
+        partial.write_bytes(content)
+        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> MorphableModel:
