@@ -1,0 +1,229 @@
+"""Argument lists for ffmpeg: pure functions, no process is run and no file is touched.
+
+Local paths are given as `file:` addresses, so that no name is taken for an option or an address.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+
+from metaportrait_cli.media.info import AudioTrack, VideoInfo
+
+_QUIET = ("-nostdin", "-v", "error")
+
+_MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+_COPIED = {
+    "mp4": {"aac", "mp3", "ac3", "eac3", "alac", "opus"},
+    "mov": {"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le"},
+    "matroska": {
+        *{"aac", "mp3", "ac3", "eac3", "alac", "opus", "vorbis", "flac", "dts"},
+        *{"pcm_s16le", "pcm_s24le", "pcm_f32le"},
+    },
+}
+"""Sound that a container takes as it is, and that players expect in it."""
+
+_TRANSFER_NAMES = {"pq": "smpte2084", "hlg": "arib-std-b67"}
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Sound to be put beside a video."""
+
+    path: Path
+    tracks: tuple[AudioTrack, ...]
+    delay: Fraction
+    """Seconds by which it starts later than the container it comes from; may be negative."""
+    duration: Fraction | None
+    """Seconds of the video, at which it ends too."""
+
+
+def muxer_for(path: Path) -> str | None:
+    """ffmpeg's name of the container for the suffix of `path`, None if we don't write it."""
+    return _MUXERS.get(path.suffix.lower())
+
+
+def suffixes() -> str:
+    """The video suffixes that can be written, for messages."""
+    return ", ".join(_MUXERS)
+
+
+def reader_arguments(
+    info: VideoInfo, *, binary: str, width: int, height: int, tone_map: bool
+) -> list[str]:
+    """Decode to raw RGB(A) frames of width x height in a NUT stream on stdout.
+
+    NUT is the one pipe format that carries every frame's own timestamp beside raw pixels; the
+    times begin at 0 and count in the ticks of the file. ffmpeg turns frames upright by itself,
+    before the filters.
+    """
+    decoding: dict[str, Any] = {"protocol_whitelist": "file"}
+    if info.has_alpha and info.codec in {"vp8", "vp9"}:
+        decoding["c:v"] = f"libvpx-{info.codec}" if info.codec == "vp9" else "libvpx"
+    stream = ffmpeg.input(_address(info.path), **decoding)[str(info.index)]
+    stream = stream.filter("setpts", "PTS-STARTPTS")
+    if tone_map:
+        stream = _tone_mapped(stream, info)
+    stream = stream.filter("scale", width, height, **_scaling(info, width, height, tone_map))
+    return _compiled(
+        stream.output(
+            "pipe:1",
+            format="nut",
+            pix_fmt="rgba" if info.has_alpha else "rgb24",
+            fps_mode="passthrough",
+            enc_time_base=_ratio(info.time_base),
+            **{"c:v": "rawvideo"},
+        ),
+        binary,
+    )
+
+
+def _scaling(info: VideoInfo, width: int, height: int, tone_map: bool) -> dict[str, str]:
+    # Without these flags the conversion drops fractions and repeats chroma: darker by half a
+    # level, and blocky at coloured edges. Bilinear is enough where only chroma is enlarged.
+    resized = (width, height) != (info.width, info.height) or not info.square
+    kernel = "bicubic" if resized else "bilinear"
+    options = {"flags": f"{kernel}+accurate_rnd+full_chroma_int"}
+    if info.untagged and not tone_map:
+        # What players do: high definition is BT.709, everything smaller BT.601.
+        high = max(info.width, info.height) >= 1280 or min(info.width, info.height) > 576
+        options["in_color_matrix"] = "bt709" if high else "bt601"
+    return options
+
+
+def _tone_mapped(stream: Any, info: VideoInfo) -> Any:
+    """High dynamic range to what an ordinary screen shows: linear light, curve, BT.709."""
+    return (
+        stream.filter(
+            "zscale",
+            transferin=_TRANSFER_NAMES[info.transfer],
+            matrixin="bt2020nc",
+            primariesin="bt2020",
+            transfer="linear",
+            npl=100,
+        )
+        .filter("format", "gbrpf32le")
+        .filter("zscale", primaries="bt709")
+        .filter("tonemap", "hable", desat=0)
+        .filter("zscale", transfer="bt709", matrix="bt709", range="tv")
+        .filter("format", "yuv444p")
+    )
+
+
+def writer_arguments(
+    output: Path,
+    *,
+    binary: str,
+    width: int,
+    height: int,
+    rate: Fraction,
+    audio: Audio | None,
+    crf: int,
+    preset: str,
+    comment: str,
+) -> list[str]:
+    """Encode raw RGB frames of width x height (both even) from stdin to H.264 in `output`.
+
+    The colours are BT.709 in limited range, and say so: without the conversion ffmpeg uses
+    BT.601, and without the tags players guess.
+    """
+    frames = ffmpeg.input(
+        "pipe:0", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=_ratio(rate)
+    )
+    video = (
+        frames["v"]
+        .filter(
+            "scale",
+            out_color_matrix="bt709",
+            out_range="tv",
+            flags="bicubic+accurate_rnd+full_chroma_inp",
+        )
+        .filter("format", "yuv420p")
+    )
+    options: dict[str, Any] = {
+        "c:v": "libx264",
+        "preset": preset,
+        "crf": crf,
+        "fps_mode": "passthrough",
+        "colorspace": "bt709",
+        "color_primaries": "bt709",
+        "color_trc": "bt709",
+        "color_range": "tv",
+    }
+    return _muxed(output, binary=binary, video=video, audio=audio, options=options, comment=comment)
+
+
+def mux_arguments(
+    output: Path, *, binary: str, video: Path, audio: Audio, comment: str
+) -> list[str]:
+    """Put `audio` beside the finished picture of `video`, which is copied."""
+    picture = ffmpeg.input(_address(video))["v:0"]
+    options = {"c:v": "copy"}
+    return _muxed(
+        output, binary=binary, video=picture, audio=audio, options=options, comment=comment
+    )
+
+
+def _muxed(
+    output: Path,
+    *,
+    binary: str,
+    video: Any,
+    audio: Audio | None,
+    options: dict[str, Any],
+    comment: str,
+) -> list[str]:
+    muxer = _MUXERS[output.suffix.lower()]
+    # Chapters and tags of the clip that lends its sound (its place, its owner) stay behind.
+    options = {**options, "map_metadata:g": "-1", "map_chapters": "-1"}
+    if muxer != "matroska":
+        options["movflags"] = "+faststart"
+    if comment:
+        options["metadata"] = f"comment={comment}"
+    sound: Sequence[Any] = ()
+    if audio is not None:
+        source = ffmpeg.input(_address(audio.path), **_audio_timing(audio))
+        sound = [source[str(track.index)] for track in audio.tracks]
+        for number, track in enumerate(audio.tracks):
+            copied = track.codec in _COPIED[muxer]
+            options[f"c:a:{number}"] = "copy" if copied else "aac"
+            if not copied:
+                options[f"b:a:{number}"] = "192k"
+    return _compiled(
+        ffmpeg.output(video, *sound, _address(output), format=muxer, **options).overwrite_output(),
+        binary,
+    )
+
+
+def _audio_timing(audio: Audio) -> dict[str, str]:
+    timing = {"protocol_whitelist": "file"}
+    length = audio.duration
+    if audio.delay > 0:
+        timing["itsoffset"] = _seconds(audio.delay)
+    elif audio.delay < 0:
+        timing["ss"] = _seconds(-audio.delay)
+    if length is not None:
+        timing["t"] = _seconds(length)
+    return timing
+
+
+def _compiled(stream: Any, binary: str) -> list[str]:
+    return stream.global_args(*_QUIET).compile(cmd=binary)
+
+
+def _address(path: Path) -> str:
+    return f"file:{os.path.abspath(path)}"
+
+
+def _ratio(value: Fraction) -> str:
+    return f"{value.numerator}/{value.denominator}"
+
+
+def _seconds(value: Fraction) -> str:
+    return f"{float(value):.6f}"

@@ -1,0 +1,72 @@
+"""What is known of a moving picture before its frames are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+Transfer = Literal["sdr", "pq", "hlg"]
+
+
+@dataclass(frozen=True)
+class AudioTrack:
+    """One sound track."""
+
+    index: int
+    """Number of the stream in its file, counting streams of all kinds."""
+    codec: str
+    """ffmpeg's name, such as "aac"; "unknown" when no decoder knows it."""
+    duration: Fraction | None
+    """Seconds, where the file says."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """One video stream, or a sequence of images that is read like one.
+
+    Width and height are those of the frames as they are delivered: turned upright and with square
+    pixels.
+    """
+
+    path: Path
+    width: int
+    height: int
+    rate: Fraction
+    """Average frames per second, such as Fraction(30000, 1001)."""
+    frames: int | None
+    """Declared or estimated number of frames: for progress alone, never to be relied upon."""
+    duration: Fraction | None
+    """Seconds of the video stream."""
+    start: Fraction
+    """Seconds on the container's clock at which the first frame is shown."""
+    variable_rate: bool
+    audio: tuple[AudioTrack, ...]
+    bit_depth: int
+    has_alpha: bool
+    rotation: int
+    """Degrees counter-clockwise that turn the coded picture upright: 0, 90, 180 or 270."""
+    codec: str
+    index: int = 0
+    """Number of the video stream in its file."""
+    time_base: Fraction = Fraction(1, 1000)
+    """Seconds of one tick of the stream's timestamps."""
+    square: bool = True
+    """Whether the stored pixels are square; if not, reading stretches the short side."""
+    transfer: Transfer = "sdr"
+    untagged: bool = False
+    """A YUV stream that doesn't say by which matrix it was made from RGB."""
+    clock_start: Fraction = Fraction(0)
+    """Seconds on the container's clock at which its earliest stream begins."""
+
+
+def sized_within(width: int, height: int, max_side: int | None) -> tuple[int, int]:
+    """(width, height) in pixels, shrunk in proportion until no side passes `max_side`."""
+    longest = max(width, height)
+    if max_side is None or longest <= max_side:
+        return width, height
+    return (
+        max(1, round(Fraction(width * max_side, longest))),
+        max(1, round(Fraction(height * max_side, longest))),
+    )

@@ -1,0 +1,236 @@
+"""What a video file holds, read from its header, its first packets and its first frame."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from metaportrait_cli.errors import MediaError
+from metaportrait_cli.media.animation import animation_info
+from metaportrait_cli.media.info import AudioTrack, Transfer, VideoInfo
+from metaportrait_cli.media.stills import is_animation, is_still
+from metaportrait_cli.media.timing import average_rate, constant_rate, is_variable
+
+__all__ = ["AudioTrack", "VideoInfo", "probe"]
+
+PACKETS_READ = 2000
+"""A minute of video: enough to tell a rate, and bounded for a clip of hours."""
+
+_LISTS = {
+    "concat",
+    "hls",
+    "dash",
+    "imf",
+    "tty",
+    "lavfi",
+    "image2",
+    "applehttp",
+    "webm_dash_manifest",
+}
+"""Formats that are text, or that name other files or addresses to fetch."""
+_TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
+"""ITU-T H.273 transfer characteristics of high dynamic range."""
+_UNSPECIFIED_MATRIX = 2
+
+
+def probe(path: Path) -> VideoInfo:
+    """Describe the video file, or animated GIF, WebP, PNG or AVIF, at `path`.
+
+    Raises:
+        MediaError: it is missing, empty, a folder, unreadable, damaged beyond use, a still, or
+            holds no video.
+    """
+    _require_file(path)
+    if is_animation(path):
+        return animation_info(path)
+    try:
+        with av.open(
+            f"file:{os.path.abspath(path)}", options={"protocol_whitelist": "file"}
+        ) as container:
+            return _describe(path, container)
+    except (av.FFmpegError, UnicodeError) as error:
+        if is_still(path):
+            raise MediaError(f"{path} is a still image where a video is expected") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MediaError(
+            f"{path} can't be read as video ({reason}): it is damaged, cut off, or no video file"
+        ) from error
+
+
+def _require_file(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise MediaError(f"{path} is a folder where a video file is expected")
+        if not path.exists():
+            raise MediaError(f"{path} doesn't exist: check the path")
+        if not path.is_file():
+            raise MediaError(f"{path} is no regular file: copy it to one first")
+        if path.stat().st_size == 0:
+            raise MediaError(f"{path} is empty: copy or download it again")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise MediaError(f"{path} can't be opened: {error.strerror}") from error
+
+
+@dataclass
+class _Packets:
+    """The first packets of a video stream."""
+
+    times: list[Fraction] = field(default_factory=list)
+    """Seconds on the container's clock, ascending."""
+    complete: bool = True
+    """Whether these are all packets of the file."""
+    frame: VideoFrame | None = None
+    """The first frame that decodes."""
+
+
+def _read_packets(container: InputContainer, stream: VideoStream) -> _Packets:
+    packets = _Packets()
+    seen = 0
+    for packet in container.demux(stream):
+        if packet.size and not packet.is_discard:
+            seen += 1
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            if stamp is not None:
+                packets.times.append(stamp * packet.time_base)
+        if packets.frame is None:
+            packets.frame = _first_frame(packet)
+        if seen >= PACKETS_READ:
+            packets.complete = False
+            break
+    packets.times.sort()
+    return packets
+
+
+def _first_frame(packet: av.Packet) -> VideoFrame | None:
+    try:
+        return next((f for f in packet.decode() if isinstance(f, VideoFrame)), None)
+    except av.FFmpegError:  # a damaged packet: a later one may do
+        return None
+
+
+def _describe(path: Path, container: InputContainer) -> VideoInfo:
+    if _LISTS & set(container.format.name.split(",")):
+        if is_still(path):
+            raise MediaError(f"{path} is a still image where a video is expected")
+        raise MediaError(
+            f"{path} is a {container.format.name} list, not a video: give the video file itself"
+        )
+    stream = _main_stream(path, container)
+    packets = _read_packets(container, stream)
+    frame = packets.frame
+    if frame is None:
+        raise MediaError(f"no frame of {path} can be decoded: it is damaged or cut off")
+
+    tick = Fraction(stream.time_base or Fraction(1, 1000))
+    duration = _duration(container, stream, packets)
+    declared = stream.frames or None
+    variable = is_variable(packets.times, tick=tick)
+    if variable:
+        rate = average_rate(
+            packets.times,
+            frames=declared or (len(packets.times) if packets.complete else None),
+            duration=duration,
+        )
+    else:
+        rates = [stream.base_rate, stream.average_rate, stream.guessed_rate]
+        if len(packets.times) < 2:  # a bare stream without times: the base counts fields
+            rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
+        rate = constant_rate(packets.times or [Fraction(0)], tick=tick, declared=rates)
+
+    sample_aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
+    rotation = round(frame.rotation) % 360
+    width, height = _upright(frame.width, frame.height, sample_aspect, rotation)
+    first = frame.pts if frame.pts is not None else (stream.start_time or 0)
+    components = frame.format.components
+    return VideoInfo(
+        path=path,
+        width=width,
+        height=height,
+        rate=rate,
+        frames=_frame_count(declared, rate * duration if duration else None, packets),
+        duration=duration,
+        start=first * tick,
+        variable_rate=variable,
+        audio=_audio_tracks(container),
+        bit_depth=max((component.bits for component in components), default=8),
+        has_alpha=_has_alpha(stream, frame),
+        rotation=rotation,
+        codec=stream.codec_context.name,
+        index=stream.index,
+        time_base=tick,
+        square=sample_aspect == 1,
+        transfer=_TRANSFERS.get(int(frame.color_trc), "sdr"),
+        untagged=int(frame.colorspace) == _UNSPECIFIED_MATRIX
+        and any(component.is_chroma for component in components),
+        clock_start=Fraction(container.start_time or 0, av.time_base),
+    )
+
+
+def _main_stream(path: Path, container: InputContainer) -> VideoStream:
+    """The largest video stream that is not the cover picture of a sound file."""
+    streams = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & av.stream.Disposition.attached_pic
+        and stream.codec_context is not None
+    ]
+    if not streams:
+        kind = "only sound" if container.streams.audio else "no video"
+        raise MediaError(f"{path} holds {kind}: give a file with a picture")
+    return max(streams, key=lambda stream: stream.width * stream.height)
+
+
+def _duration(container: InputContainer, stream: VideoStream, packets: _Packets) -> Fraction | None:
+    if stream.duration is not None and stream.time_base is not None:
+        return stream.duration * stream.time_base
+    times = packets.times
+    if packets.complete and len(times) > 1:
+        span = times[-1] - times[0]
+        return span + span / (len(times) - 1)
+    if container.duration is not None:
+        return Fraction(container.duration, av.time_base)
+    return None
+
+
+def _frame_count(declared: int | None, expected: Fraction | None, packets: _Packets) -> int | None:
+    """The declared count unless the duration belies it, as in AVI files that count fields."""
+    if declared and (expected is None or abs(declared - expected) <= max(2, expected / 50)):
+        return declared
+    if packets.complete and packets.times:
+        return len(packets.times)
+    return round(expected) if expected else None
+
+
+def _upright(width: int, height: int, aspect: Fraction, rotation: int) -> tuple[int, int]:
+    """Size with square pixels (`aspect` is a pixel's width over its height), then turned."""
+    if aspect > 1:
+        width = round(width * aspect)
+    elif aspect < 1:
+        height = round(height / aspect)
+    return (height, width) if rotation in {90, 270} else (width, height)
+
+
+def _has_alpha(stream: VideoStream, frame: VideoFrame) -> bool:
+    # WebM keeps alpha in a second VP8/VP9 picture, which the default decoders drop.
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    return tags.get("alpha_mode") == "1" or any(c.is_alpha for c in frame.format.components)
+
+
+def _audio_tracks(container: InputContainer) -> tuple[AudioTrack, ...]:
+    tracks = []
+    for stream in container.streams.audio:
+        duration = None
+        if stream.duration is not None and stream.time_base is not None:
+            duration = stream.duration * stream.time_base
+        codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
+        tracks.append(AudioTrack(index=stream.index, codec=codec, duration=duration))
+    return tuple(tracks)

@@ -1,0 +1,130 @@
+"""A supervised ffmpeg: an argument list, errors kept in a file, and never left running."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from types import TracebackType
+
+from metaportrait_cli.errors import FfmpegError
+
+TAIL_BYTES = 4096
+"""How much of the end of ffmpeg's messages is read back."""
+GRACE_SECONDS = 30.0
+"""How long an ffmpeg that closed its output may take to end."""
+
+_CONTEXT = re.compile(r"^(\[[^\]]*\] ?)+")
+"""The `[mov,mp4 @ 0x55d81]` in front of a message: addresses, of no use to the reader."""
+_EPILOGUE = (
+    "Conversion failed!",
+    "Error opening input files",
+    "Error opening output files",
+    "Nothing was written into output file",
+)
+
+
+class Child:
+    """One ffmpeg process.
+
+    Its messages go to a temporary file, since a pipe that nobody reads stops a chatty ffmpeg. It
+    runs in a session of its own: a Ctrl-C at the terminal reaches only us, and we decide.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str], *, feed: bool = False, collect: bool = False
+    ) -> None:
+        """Start it; `feed` opens a pipe to its stdin, `collect` one from its stdout.
+
+        Raises:
+            FfmpegError: the binary can't be run.
+        """
+        self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
+        try:
+            self.process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if collect else subprocess.DEVNULL,
+                stderr=self._messages,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._messages.close()
+            raise FfmpegError(
+                f"{arguments[0]} can't be run ({error.strerror}): install ffmpeg 5.1 or later"
+            ) from error
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Exit status, negative for a signal; one that outstays `timeout` seconds is killed."""
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    def close(self) -> None:
+        """Kill it if it still runs, and let go of its pipes; harmless when repeated."""
+        if self.process.poll() is None:
+            self.process.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):  # what is still buffered has no reader any more
+                    pipe.close()
+        self.process.wait()
+        self._messages.close()
+
+    def message(self) -> str:
+        """The most telling line of what ffmpeg said last, or an empty string."""
+        self._messages.seek(0, 2)
+        self._messages.seek(max(0, self._messages.tell() - TAIL_BYTES))
+        return telling_line(self._messages.read().decode(errors="replace"))
+
+
+def telling_line(messages: str) -> str:
+    """Of several lines of ffmpeg's messages the last that says more than that it failed."""
+    lines = [_CONTEXT.sub("", line).strip() for line in messages.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(_EPILOGUE)]
+    full = [line for line in lines if "No space left on device" in line]
+    return (full or lines or [""])[-1]
+
+
+def run(arguments: Sequence[str], *, task: str) -> None:
+    """Run ffmpeg to its end.
+
+    Raises:
+        FfmpegError: it failed; the line begins with `task` ("writing x.mp4").
+    """
+    with Child(arguments) as child:
+        status = child.wait()
+        if status != 0:
+            raise failure(child, status, task=task)
+
+
+def failure(child: Child, status: int, *, task: str) -> FfmpegError:
+    """The error for an ffmpeg that ended with `status` while doing `task`."""
+    message = child.message()
+    if "No space left on device" in message:
+        return FfmpegError(
+            f"{task}: no space left on the device: free some, or choose another folder"
+        )
+    if status < 0:
+        return FfmpegError(
+            f"{task}: ffmpeg was killed by signal {-status}: is the machine out of memory?"
+        )
+    return FfmpegError(f"{task}: ffmpeg ended with status {status}: {message or 'no message'}")

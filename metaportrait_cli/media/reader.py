@@ -1,0 +1,137 @@
+"""Frames of a video file, upright, as RGB, each with its exact time."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from metaportrait_cli.errors import FfmpegError, MediaError, UsageError
+from metaportrait_cli.media.animation import AnimatedImage, ImageFolder
+from metaportrait_cli.media.arguments import reader_arguments
+from metaportrait_cli.media.binaries import ffmpeg_binary, has_filter
+from metaportrait_cli.media.frames import Frame, FrameSource
+from metaportrait_cli.media.info import VideoInfo
+from metaportrait_cli.media.probe import probe
+from metaportrait_cli.media.process import GRACE_SECONDS, Child
+from metaportrait_cli.media.stills import is_animation
+
+__all__ = ["Frame", "FrameSource", "VideoReader", "open_frames"]
+
+_CUT_SHORT = ("partial file", "ended prematurely")
+"""What ffmpeg says of MP4 and Matroska files that break off."""
+
+
+def open_frames(
+    path: Path, *, folder_rate: Fraction = Fraction(25), max_side: int | None = None
+) -> FrameSource:
+    """Frames of a video file, an animated image, or a folder of images of one size.
+
+    A folder is taken to show `folder_rate` images a second.
+
+    Raises:
+        MediaError: `path` can't be read as any of these.
+        UsageError: `folder_rate` is not positive.
+    """
+    if folder_rate <= 0:
+        raise UsageError(f"a folder can't be read at {folder_rate} frames per second")
+    if path.is_dir():
+        return ImageFolder(path, rate=folder_rate, max_side=max_side)
+    if is_animation(path):
+        return AnimatedImage(path, max_side=max_side)
+    return VideoReader(probe(path), max_side=max_side)
+
+
+class VideoReader(FrameSource):
+    """Frames of a video file, decoded by one ffmpeg that runs a few frames ahead at most.
+
+    Every frame that decodes is delivered once, whatever its time; a file that breaks off ends
+    early and leaves a `warning`. Iterating raises MediaError if no frame decodes at all, and
+    FfmpegError if ffmpeg is missing or killed.
+    """
+
+    def __init__(self, info: VideoInfo, *, max_side: int | None = None) -> None:
+        """`info` comes from `probe`; nothing is started before the first frame is asked for."""
+        super().__init__(info, max_side=max_side)
+        self._channels = 4 if info.has_alpha else 3
+        self._child: Child | None = None
+        self._stream: av.container.InputContainer | None = None
+        self._delivered = 0
+        self._ended = False
+
+    def __next__(self) -> Frame:
+        if self._ended:
+            raise StopIteration
+        if self._child is None:
+            self._child = self._start()
+        packet = self._next_packet(self._child)
+        if packet is None:
+            self._end(self._child)
+            raise StopIteration
+        pixels = np.frombuffer(memoryview(packet), np.uint8).reshape(
+            self.height, self.width, self._channels
+        )
+        index = self._delivered
+        self._delivered += 1
+        time = index / self.rate if packet.pts is None else packet.pts * packet.time_base
+        if self._channels == 3:
+            return Frame(index, Fraction(time), pixels.copy())
+        image, alpha = np.ascontiguousarray(pixels[:, :, :3]), pixels[:, :, 3].copy()
+        return Frame(index, Fraction(time), image, alpha)
+
+    def close(self) -> None:
+        """Kill the child if it still decodes."""
+        self._ended = True
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        if self._child is not None:
+            self._child.close()
+
+    def _start(self) -> Child:
+        binary = ffmpeg_binary()
+        tone_map = self.info.transfer != "sdr" and has_filter(binary, "zscale")
+        arguments = reader_arguments(
+            self.info, binary=binary, width=self.width, height=self.height, tone_map=tone_map
+        )
+        return Child(arguments, collect=True)
+
+    def _next_packet(self, child: Child) -> av.Packet | None:
+        """One raw frame; None when the stream is over, or breaks off within a frame."""
+        try:
+            if self._stream is None:
+                assert child.process.stdout is not None  # noqa: S101  # asked for in _start
+                # By its number rather than as a Python file: PyAV swallows a Ctrl-C that
+                # arrives while it calls back into Python.
+                self._stream = av.open(
+                    f"pipe:{child.process.stdout.fileno()}",
+                    format="nut",
+                    options={"probesize": "32", "analyzeduration": "0"},
+                )
+            packet = next(self._stream.demux(video=0))
+        except (av.FFmpegError, StopIteration):
+            return None
+        whole = packet.size == self.width * self.height * self._channels
+        return packet if whole else None
+
+    def _end(self, child: Child) -> None:
+        self._ended = True
+        status, message = child.wait(GRACE_SECONDS), child.message()
+        path = self.info.path
+        if status < 0:
+            raise FfmpegError(
+                f"reading {path}: ffmpeg was killed by signal {-status} after "
+                f"{self._delivered} frames: is the machine out of memory?"
+            )
+        if self._delivered == 0:
+            raise MediaError(f"no frame of {path} can be decoded: {message or 'it is damaged'}")
+        missing = (self.info.frames or 0) - self._delivered
+        cut = any(sign in message for sign in _CUT_SHORT)
+        if status != 0 or cut or (message and missing > 0):
+            expected = f" of {self.info.frames}" if missing > 0 else ""
+            self.warning = (
+                f"{path} ends early: {self._delivered}{expected} frames could be read"
+                + (f" ({message})" if message else "")
+            )
