@@ -13,7 +13,12 @@ from typing import Any, Self
 
 import typer
 
-from metaportrait_cli.errors import INTERRUPTED_EXIT_CODE, MetaPortraitError, OutOfMemoryError
+from metaportrait_cli.errors import (
+    INTERRUPTED_EXIT_CODE,
+    MediaError,
+    MetaPortraitError,
+    OutOfMemoryError,
+)
 
 DEBUG_VARIABLE = "METAPORTRAIT_DEBUG"
 
@@ -143,6 +148,10 @@ def reporting(*, quiet: bool = False) -> Iterator[Reporter]:
         except MemoryError as error:
             text = "out of memory; try a smaller --size or --window"
             raise _exit(reporter, text, OutOfMemoryError.exit_code) from error
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            text = f"{where}{error.strerror or error}; check space and permissions there"
+            raise _exit(reporter, text, MediaError.exit_code) from error
         except (typer.Exit, SystemExit):
             raise
         except Exception as error:

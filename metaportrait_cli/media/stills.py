@@ -129,7 +129,9 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.simplefilter("ignore", UserWarning)  # notes on damaged metadata
-            with Image.open(path, formats=[f for f in FORMATS if heif or f != "HEIF"]) as image:
+            Image.init()
+            known = [name for name in FORMATS if name in Image.OPEN]
+            with Image.open(path, formats=known) as image:
                 yield image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise MediaError(
