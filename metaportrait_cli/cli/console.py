@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,7 +150,8 @@ def reporting(*, quiet: bool = False) -> Iterator[Reporter]:
             text = "out of memory; try a smaller --size or --window"
             raise _exit(reporter, text, OutOfMemoryError.exit_code) from error
         except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
+            # Only our temporary files are written without a name to tell.
+            where = f"{error.filename or tempfile.gettempdir()}: "
             text = f"{where}{error.strerror or error}; check space and permissions there"
             raise _exit(reporter, text, MediaError.exit_code) from error
         except (typer.Exit, SystemExit):

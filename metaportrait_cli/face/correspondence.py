@@ -113,7 +113,7 @@ class _Mesh:
         driven: NDArray[np.floating],
         centre: NDArray[np.floating],
     ) -> _Mesh:
-        pairs = np.array(topology.INNER_LIP_PAIRS)
+        pairs = np.array(topology.INNER_LIPS)
         inside_source, inside_driven = _unstretched_mouth(source, driven, pairs)
         oval = topology.ring("face_oval")
         source_rim, driven_rim = source[oval, :2], driven[oval, :2]
@@ -122,14 +122,14 @@ class _Mesh:
             source_centre + far * (source_rim - source_centre) for far, _ in OUTER_RINGS
         ]
         rings_driven = [centre + far * (driven_rim - centre) for far, _ in OUTER_RINGS]
-        share = [np.ones(topology.POINT_COUNT + len(pairs))]
+        share = [np.ones(topology.POINTS + len(pairs))]
         share += [np.full(len(oval), kept) for _, kept in OUTER_RINGS]
 
         faces = topology.triangles()
         # Larger z is farther: paint it first.
         order = np.argsort(-driven[faces, 2].mean(1), kind="stable")
         rings, inside = _extra_triangles()
-        left, right = driven[list(topology.MOUTH_CORNERS), :2]
+        left, right = driven[list(topology.INNER_MOUTH_CORNERS), :2]
         lower = driven[pairs[::-1, 1], :2]
         return cls(
             source=np.concatenate([source[:, :2], inside_source, *rings_source]),
@@ -148,11 +148,11 @@ def _extra_triangles() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     then the outer rings.
     """
     oval = topology.ring("face_oval")
-    count, pair_count = len(oval), len(topology.INNER_LIP_PAIRS)
+    count, pair_count = len(oval), len(topology.INNER_LIPS)
     rings = []
     previous = list(oval)
     for k in range(len(OUTER_RINGS)):
-        start = topology.POINT_COUNT + pair_count + k * count
+        start = topology.POINTS + pair_count + k * count
         current = list(range(start, start + count))
         for i in range(count):
             j = (i + 1) % count
@@ -161,15 +161,15 @@ def _extra_triangles() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
 
     inside = []
     for name, iris in (
-        ("right_eye", topology.RIGHT_IRIS_CENTRE),
-        ("left_eye", topology.LEFT_IRIS_CENTRE),
+        ("right_eye", topology.IRISES[0][0]),
+        ("left_eye", topology.IRISES[1][0]),
     ):
         rim = topology.ring(name)
         inside += [(iris, rim[i], rim[(i + 1) % len(rim)]) for i in range(len(rim))]
-    upper = [pair[0] for pair in topology.INNER_LIP_PAIRS]
-    lower = [pair[1] for pair in topology.INNER_LIP_PAIRS]
-    hanging = [topology.POINT_COUNT + i for i in range(pair_count)]
-    left, right = topology.MOUTH_CORNERS
+    upper = [pair[0] for pair in topology.INNER_LIPS]
+    lower = [pair[1] for pair in topology.INNER_LIPS]
+    hanging = [topology.POINTS + i for i in range(pair_count)]
+    left, right = topology.INNER_MOUTH_CORNERS
     for top, bottom in ((hanging, lower), (upper, hanging)):
         inside += [(left, top[0], bottom[0]), (right, top[-1], bottom[-1])]
         for i in range(pair_count - 1):

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import WeightsError
-from metaportrait_cli.face.topology import POINT_COUNT
+from metaportrait_cli.face.topology import POINTS
 
 BLENDSHAPE_COUNT = 52
 # The detector was trained for selfies; below the first threshold lie paintings, masks and blur.
@@ -181,7 +181,7 @@ class MediaPipeDetector:
         faces = []
         for landmarks, shapes in zip(result.face_landmarks, result.face_blendshapes, strict=True):
             points = np.array([(p.x, p.y, p.z) for p in landmarks], np.float32) * unit
-            if points.shape[0] == POINT_COUNT and np.isfinite(points).all():
+            if points.shape[0] == POINTS and np.isfinite(points).all():
                 scores = np.array([shape.score for shape in shapes], np.float32)
                 faces.append(Face(points, scores, confidence))
         return sorted(faces, key=lambda face: float(face.box[0]))

@@ -46,7 +46,7 @@ def likeness(
     face's size; shut eyes and an open mouth count against a frame.
     """
     steady = list(STEADY_POINTS)
-    unit = np.linalg.norm(source[topology.CHIN, :2] - source[10, :2])
+    unit = np.linalg.norm(source[152, :2] - source[10, :2])
     scores = np.empty(len(points), np.float32)
     for i, frame in enumerate(points):
         matrix, shift = similarity(frame[steady, :2], source[steady, :2])
@@ -79,11 +79,11 @@ class Retargeter:
         """Driven landmarks (T, 478, 3) in the source's pixels, for driver landmarks (T, 478, 3)."""
         motion = (driver - self._reference) @ self._matrix.T
         driven = self._source + self._strength * motion
-        for upper, lower in topology.RIGHT_LID_PAIRS + topology.LEFT_LID_PAIRS:
+        for upper, lower in topology.LIDS[0] + topology.LIDS[1]:
             openness = self._openness(driver, upper, lower)
             gap = (self._source[lower] - self._source[upper]) * openness[:, None]
             driven[:, upper] = driven[:, lower] - gap
-        for upper, lower in topology.INNER_LIP_PAIRS:
+        for upper, lower in topology.INNER_LIPS:
             gap = driven[:, lower, 1] - driven[:, upper, 1]
             crossed = np.minimum(gap, 0) / 2
             driven[:, upper, 1] += crossed

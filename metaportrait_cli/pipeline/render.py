@@ -114,7 +114,7 @@ class MouthInside:
         places = np.clip(landmarks[lips, :2].astype(int), 0, crop.shape[0] - 1)
         colour = np.median(crop[places[:, 1], places[:, 0]].astype(np.float32), axis=0)
         self._lips = colour * np.array([1.0, 0.75, 0.75], np.float32)
-        eyes = landmarks[[topology.RIGHT_IRIS_CENTRE, topology.LEFT_IRIS_CENTRE], :2]
+        eyes = landmarks[[topology.IRISES[0][0], topology.IRISES[1][0]], :2]
         self._unit = float(np.linalg.norm(eyes[1] - eyes[0]))
 
     def fill(self, frame: NDArray[np.uint8], gap: NDArray[np.float32]) -> None:

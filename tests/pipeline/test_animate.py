@@ -15,7 +15,7 @@ from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face.track import FaceChoice
 from metaportrait_cli.pipeline.animate import AnimateOptions, animate, default_output
 from metaportrait_cli.pipeline.landmarks import extract_landmarks
-from tests.clips import decoded, scene, write_clip
+from tests.clips import H264, decoded, scene, write_clip
 
 Image = NDArray[np.uint8]
 SMALL = AnimateOptions(full=False, size=128, window=5)
@@ -220,6 +220,8 @@ def test_variable_rate_keeps_count_and_length(
     with av.open(str(output)) as result:
         stream = result.streams.video[0]
         assert stream.frames == report.frames == 20
+        assert stream.duration is not None
+        assert stream.time_base is not None
         seconds = float(stream.duration * stream.time_base)
     assert seconds == pytest.approx((10 + 9 * 3) / 25, abs=2 / 15)
 
@@ -240,16 +242,20 @@ def test_odd_inputs_run(portrait: Image, portrait_path: Path, tmp_path: Path) ->
     for name, (frames, how) in clips.items():
         folder = tmp_path / "in"
         folder.mkdir(exist_ok=True)
-        driver = write_clip(folder / name, frames, **({"output": how} if how else {}))
+        driver = write_clip(folder / name, frames, output=how or H264)
         output = tmp_path / f"{default_output(portrait_path, driver)}"
         animate(portrait_path, driver, output, SMALL)
         assert len(decoded(output)) == len(frames), name
 
 
 def test_options_are_checked() -> None:
-    for wrong in ({"strength": -1.0}, {"size": 33}, {"size": 8}, {"window": 0}):
-        with pytest.raises(UsageError):
-            AnimateOptions(**wrong)
+    with pytest.raises(UsageError, match="--strength"):
+        AnimateOptions(strength=-1.0)
+    for size in (8, 33, 4096):
+        with pytest.raises(UsageError, match="--size"):
+            AnimateOptions(size=size)
+    with pytest.raises(UsageError, match="--window"):
+        AnimateOptions(window=0)
 
 
 def test_outputs_are_protected(portrait_path: Path, moving: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Released checkpoints -> safetensors files of our networks."""

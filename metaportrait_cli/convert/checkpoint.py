@@ -1,0 +1,75 @@
+"""Reads the authors' ``.pth`` and ``.pth.tar`` files, which are pickles, without trusting them."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.weights.files import reject_pointer
+
+MODULE_PREFIX = "module."  # left by torch's parallel wrappers
+# Trainers store counters and scores as numpy numbers. Making one runs nothing of the file's own;
+# every other callable in a pickle is refused.
+_SCALAR = np.float64(0).__reduce__()[0]
+SAFE_GLOBALS: list[Any] = [
+    _SCALAR,
+    (_SCALAR, "numpy.core.multiarray.scalar"),  # as numpy 1 called it
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *{type(np.dtype(name)) for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")},
+]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The dictionary that a training program saved, tensors on the CPU.
+
+    Only tensors, plain containers and numbers are read. A file that asks for anything else is
+    refused before anything of it runs. Raises WeightsError.
+    """
+    reject_pointer(path)
+    try:
+        with torch.serialization.safe_globals(SAFE_GLOBALS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path}: refused, nothing of it was run: it holds more than weights "
+            f"({_culprit(error)}); get the file from its authors"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"{path}: is damaged or no PyTorch checkpoint ({reason[:120]}); download it again"
+        ) from None
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path}: holds a {type(content).__name__}, not named weights")
+    return content
+
+
+def plain_state(state: Any, *, where: str) -> dict[str, Tensor]:
+    """A state dict without the prefix that parallel training leaves; all values tensors."""
+    if not isinstance(state, Mapping) or not state:
+        raise WeightsError(f"{where}: holds no named weights")
+    strangers = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    if strangers:
+        raise WeightsError(f"{where}: {strangers[0]} is not a tensor")
+    if all(key.startswith(MODULE_PREFIX) for key in state):
+        return {key.removeprefix(MODULE_PREFIX): value for key, value in state.items()}
+    return dict(state)
+
+
+def _culprit(error: pickle.UnpicklingError) -> str:
+    """The name of what the file wanted to call, out of torch's long explanation."""
+    for line in str(error).splitlines():
+        for start in ("WeightsUnpickler error:", "GLOBAL "):
+            if start in line:
+                return (
+                    line[line.index(start) :].removeprefix("WeightsUnpickler error:").strip()[:120]
+                )
+    return "an unreadable pickle"

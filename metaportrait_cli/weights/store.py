@@ -1,0 +1,185 @@
+"""Networks in safetensors files: written whole or not at all, read strictly or not at all.
+
+One file may hold several networks. Tensor names begin with the part (``warping.``); the metadata
+holds the architecture's name and the parts' configs as JSON, so a file says how to build it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.media.outputs import atomic_output
+from metaportrait_cli.networks.network import Network
+from metaportrait_cli.weights.files import reject_pointer
+
+KEYS_IN_MESSAGE = 3
+
+NetworkT = TypeVar("NetworkT", bound=Network)
+Shapes = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about itself, read without its tensors."""
+
+    architecture: str
+    configs: dict[str, dict[str, Any]]
+    """Part -> fields of its config"""
+    notes: dict[str, str]
+    """Free metadata: licence, source, training"""
+    shapes: dict[str, tuple[int, ...]]
+
+
+def save_networks(
+    path: Path,
+    parts: Mapping[str, Network],
+    *,
+    architecture: str,
+    notes: Mapping[str, str] | None = None,
+) -> None:
+    """Write networks (each with a ``config`` dataclass) to one file, replacing it atomically."""
+    tensors = {
+        f"{part}.{key}": value.detach().contiguous()
+        for part, network in parts.items()
+        for key, value in network.state_dict().items()
+    }
+    configs = {part: vars(network.config) for part, network in parts.items()}
+    metadata = {
+        **(notes or {}),
+        "architecture": architecture,
+        "config": json.dumps(configs, sort_keys=True),
+    }
+    with atomic_output(path) as partial:
+        save_file(tensors, partial, metadata)
+
+
+def read_header(path: Path) -> Header:
+    with _open(path) as file:
+        notes = dict(file.metadata() or {})
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    try:
+        architecture, configs = notes.pop("architecture"), json.loads(notes.pop("config"))
+    except (KeyError, ValueError):
+        raise WeightsError(
+            f"{path}: does not say which network it is for; made by another program? "
+            "Convert released files with: metaportrait weights convert"
+        ) from None
+    return Header(architecture=architecture, configs=configs, notes=notes, shapes=shapes)
+
+
+def load_network(
+    network_type: type[NetworkT],
+    path: Path,
+    *,
+    part: str,
+    device: torch.device | str = "cpu",
+) -> NetworkT:
+    """Build the network that ``part`` of the file describes, with weights from the file alone.
+
+    Raises WeightsError naming missing and unexpected tensors and wrong shapes.
+    """
+    header = read_header(path)
+    if part not in header.configs:
+        held = ", ".join(sorted(header.configs))
+        raise WeightsError(f"{path}: holds no {part!r} network, only {held}")
+    network = build_empty(network_type, header.configs[part], where=f"{path} ({part})")
+    prefix = f"{part}."
+    found = {
+        key.removeprefix(prefix): shape
+        for key, shape in header.shapes.items()
+        if key.startswith(prefix)
+    }
+    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    check_tensors(found=found, wanted=wanted, where=f"{path} ({part})")
+    with _open(path, device) as file:
+        state = {key: file.get_tensor(prefix + key) for key in wanted}
+    network.load_state_dict(state, strict=True, assign=True)
+    return network.eval()
+
+
+def build_empty(network_type: type[NetworkT], fields: Mapping[str, Any], *, where: str) -> NetworkT:
+    """The network on the meta device: shapes without memory."""
+    try:
+        config = network_type.config_type(**{key: _tuples(v) for key, v in fields.items()})
+        with torch.device("meta"):
+            return network_type(config)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{where}: its config does not fit this version: {reason}") from None
+
+
+def check_tensors(*, found: Shapes, wanted: Shapes, where: str) -> None:
+    """Raise WeightsError unless both have the same keys with the same shapes."""
+    missing = sorted(wanted.keys() - found.keys())
+    unexpected = sorted(found.keys() - wanted.keys())
+    misshapen = [
+        f"{key} is {_shape(found[key])}, not {_shape(wanted[key])}"
+        for key in sorted(found.keys() & wanted.keys())
+        if tuple(found[key]) != tuple(wanted[key])
+    ]
+    problems = [
+        f"{len(keys)} {what}: {_abbreviated(keys)}"
+        for what, keys in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of wrong shape", misshapen),
+        )
+        if keys
+    ]
+    if problems:
+        raise WeightsError(f"{where}: weights do not fit the network; {'; '.join(problems)}")
+
+
+@contextmanager
+def _open(path: Path, device: torch.device | str = "cpu") -> Iterator[Any]:
+    reject_pointer(path)
+    try:
+        file = safe_open(path, framework="pt", device=str(device))
+    except SafetensorError as error:
+        raise WeightsError(
+            f"{path}: is not a whole safetensors file ({error}); download or convert it again"
+        ) from None
+    with file:
+        yield file
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists where configs have tuples."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _abbreviated(items: Sequence[str]) -> str:
+    rest = len(items) - KEYS_IN_MESSAGE
+    shown = ", ".join(items[:KEYS_IN_MESSAGE])
+    return f"{shown}, and {rest} more" if rest > 0 else shown
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "a number"
+
+
+def tensors_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all that a network stores."""
+    return {key: tuple(value.shape) for key, value in network.state_dict().items()}
+
+
+def assign(network: NetworkT, state: Mapping[str, Tensor], *, where: str) -> NetworkT:
+    """Give a (meta) network its weights, strictly."""
+    check_tensors(
+        found={key: value.shape for key, value in state.items()},
+        wanted=tensors_of(network),
+        where=where,
+    )
+    network.load_state_dict(state, strict=True, assign=True)
+    return network.eval()
