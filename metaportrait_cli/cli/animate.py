@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from metaportrait_cli.cli.console import print_result, reporting, write_report
+
+
+class Motion(StrEnum):
+    """Choices of --motion."""
+
+    relative = "relative"
+    absolute = "absolute"
+
+
+class Region(StrEnum):
+    """Choices of --region."""
+
+    all = "all"
+    expression = "expression"
+    pose = "pose"
 
 
 def command(
@@ -30,6 +46,11 @@ def command(
     source_face: Annotated[
         str, typer.Option(help="The source's face: 'largest', or a number from the left, from 1.")
     ] = "largest",
+    motion: Annotated[
+        Motion,
+        typer.Option(help="The driver's change on the source's own rest, or its pose as is."),
+    ] = Motion.relative,
+    region: Annotated[Region, typer.Option(help="Which part of the motion.")] = Region.all,
     reference_frame: Annotated[
         str,
         typer.Option(help="Driver frame (from 0) that matches the source at rest, or 'auto'."),
@@ -60,6 +81,7 @@ def command(
         from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
         from metaportrait_cli.pipeline import animate as pipeline  # noqa: PLC0415
+        from metaportrait_cli.pipeline.drive import DriveOptions  # noqa: PLC0415
 
         target = output or pipeline.default_output(source, driver)
         if skip_existing and target.exists():
@@ -77,9 +99,13 @@ def command(
             pipeline.AnimateOptions(
                 face=FaceChoice.parse(face),
                 source_face=FaceChoice.parse(source_face),
-                reference_frame=None if reference_frame == "auto" else int(reference_frame),
-                strength=strength,
-                smooth=smooth,
+                drive=DriveOptions(
+                    motion=motion.value,
+                    region=region.value,
+                    strength=strength,
+                    smooth=smooth,
+                    reference_frame=None if reference_frame == "auto" else int(reference_frame),
+                ),
                 full=full,
                 size=size,
                 compare=compare,

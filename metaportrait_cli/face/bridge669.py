@@ -83,7 +83,7 @@ class _Mesh:
         if part.other:
             other = self._line(part.other, count, part)
             line = (1 - part.share) * line + part.share * other
-        return line
+        return line.astype(np.float32)
 
     def iris(self) -> Points:
         """16 points on the ellipse through the four rim points, from the top over the outside."""

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.detector import CONFIDENCE_STEPS, MediaPipeDetector
+from metaportrait_cli.face.morphable import MorphableModel
 from metaportrait_cli.face.motion_file import SUFFIX
-from metaportrait_cli.face.retarget import Retargeter, likeness, smoothed
-from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, MotionTrack, State, shot_ranges
+from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State, shot_ranges
 from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.writer import VideoWriter
 from metaportrait_cli.pipeline.compose import PasteBack, SideBySide
+from metaportrait_cli.pipeline.drive import DriveOptions, Performance
 from metaportrait_cli.pipeline.motion import MAX_WORKERS, DriverMotion, load_motion
 from metaportrait_cli.pipeline.render import AnalyticRenderer, Enhancer, Frames, Renderer
 from metaportrait_cli.pipeline.report import RunReport, describe_gaps, gap_note
@@ -31,8 +32,8 @@ from metaportrait_cli.weights import bundled_path
 
 LANDMARK_MODEL = "face_landmarker.task"
 MARK = "AI-generated: re-enacted with metaportrait"
-SMOOTHING_SIGMA = 0.8  # frames
-SMOOTHING_MARGIN = 3  # frames
+MORPHABLE_MODEL = "morphable.safetensors"
+DEFAULT_DRIVE = DriveOptions()
 PICTURES_AHEAD = 8
 
 
@@ -42,10 +43,7 @@ class AnimateOptions:
 
     face: FaceChoice = LARGEST_FACE
     source_face: FaceChoice = LARGEST_FACE
-    reference_frame: int | None = None
-    """Driver frame that corresponds to the source at rest; `None` finds the best one."""
-    strength: float = 1.0
-    smooth: bool = True
+    drive: DriveOptions = DEFAULT_DRIVE
     full: bool = True
     """Paste back into the whole picture, or give the crop alone."""
     size: int = 512
@@ -58,8 +56,8 @@ class AnimateOptions:
     """Landmark workers; 0 takes one a core, at most 8."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.strength <= 3:
-            raise UsageError(f"--strength {self.strength} is not between 0 and 3")
+        if not 0 <= self.drive.strength <= 3:
+            raise UsageError(f"--strength {self.drive.strength} is not between 0 and 3")
         if self.size % 2 or not 64 <= self.size <= 2048:
             raise UsageError(f"--size {self.size} is not an even number between 64 and 2048")
         if self.window < 1:
@@ -113,13 +111,24 @@ def animate(
     )
     _describe_source(report, source)
     describe_motion(report, motion)
+    wanted = options.drive.reference_frame
+    if wanted is not None and not 0 <= wanted < len(motion.track):
+        raise UsageError(
+            f"--reference-frame {wanted}: the driver has frames 0 to {len(motion.track) - 1}"
+        )
 
     size = source.crop.side + source.crop.side % 2 if options.full else options.size
     with stopwatch("source"):
         session = (renderer or AnalyticRenderer()).open(source, size=size)
-    driven = _driven_windows(motion.track, source, size=size, options=options)
-    driven = stopwatch.timed("retarget", driven)
-    rendered: Iterable[Frames] = (session.render(window) for window in driven)
+    performance = Performance(
+        track=motion.track,
+        source_points=source.face.points,
+        model=MorphableModel.load(bundled_path(MORPHABLE_MODEL)),
+        options=options.drive,
+    )
+    driven = stopwatch.timed("retarget", performance.windows(options.window))
+    in_crop = (source.crop.to_crop(points, size) for points in driven)
+    rendered: Iterable[Frames] = (session.render(points) for points in in_crop)
     rendered = stopwatch.timed("render", rendered)
     if enhancer is not None:
         rendered = stopwatch.timed("enhance", enhancer.enhance(rendered, source))
@@ -132,67 +141,9 @@ def animate(
         stopwatch=stopwatch,
         on_progress=on_progress,
     )
+    _describe_performance(report, performance)
     report.measure(stopwatch, time.perf_counter() - started)
     return report
-
-
-def _driven_windows(
-    track: MotionTrack, source: Source, *, size: int, options: AnimateOptions
-) -> Iterator[NDArray[np.float32]]:
-    """Driven landmarks (T, 478, 3) in pixels of the crop at `size`, window by window, in order."""
-    at_rest = source.landmarks(size)
-    light = track.light()
-    for start, stop in shot_ranges(light["shot"]):
-        if light["state"][start] == State.ABSENT:
-            for at in range(start, stop, options.window):
-                yield np.repeat(at_rest[None], min(options.window, stop - at), axis=0)
-            continue
-        reference = _reference(track, start, stop, at_rest, options)
-        retargeter = Retargeter(source=at_rest, reference=reference, strength=options.strength)
-        for at in range(start, stop, options.window):
-            until = min(at + options.window, stop)
-            if options.smooth:
-                points = _smooth_window(track, at, until, shot=(start, stop))
-            else:
-                points = track.read(at, until)["points"]
-            yield retargeter.retarget(points)
-
-
-def _smooth_window(
-    track: MotionTrack, at: int, until: int, *, shot: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Points of frames at ≤ i < until, smoothed with their neighbours in the shot."""
-    margin = SMOOTHING_MARGIN
-    start, stop = shot
-    wanted = np.clip(np.arange(at - margin, until + margin), start, stop - 1)
-    first = int(wanted[0])
-    points = track.read(first, int(wanted[-1]) + 1)["points"]
-    return smoothed(points[wanted - first], sigma=SMOOTHING_SIGMA, margin=margin)
-
-
-def _reference(
-    track: MotionTrack,
-    start: int,
-    stop: int,
-    at_rest: NDArray[np.float32],
-    options: AnimateOptions,
-) -> NDArray[np.float32]:
-    """The driver's points (478, 3) that correspond to the source at rest."""
-    wanted = options.reference_frame
-    if wanted is not None:
-        if not 0 <= wanted < len(track):
-            raise UsageError(
-                f"--reference-frame {wanted}: the driver has frames 0 to {len(track) - 1}"
-            )
-        return track.read(wanted, wanted + 1)["points"][0]
-    best, best_score = start, np.inf
-    for at in range(start, stop, 256):
-        records = track.read(at, min(at + 256, stop))
-        scores = likeness(records["points"], records["blendshapes"], at_rest)
-        scores[records["state"] != State.FOUND] = np.inf
-        if scores.min() < best_score:
-            best, best_score = at + int(scores.argmin()), float(scores.min())
-    return track.read(best, best + 1)["points"][0]
 
 
 def _composed(
@@ -296,3 +247,13 @@ def _describe_source(report: RunReport, source: Source) -> None:
         )
     if source.face.confidence < CONFIDENCE_STEPS[0]:
         report.notes.append(f"{source.path.name}: the face was found with low confidence only")
+
+
+def _describe_performance(report: RunReport, performance: Performance) -> None:
+    report.reference_frames = performance.references
+    report.clamped_frames = performance.clamped_frames
+    if performance.clamped_frames:
+        report.notes.append(
+            f"{performance.clamped_frames} of {report.frames} frames turn further than the source"
+            " supports; their pose was held back"
+        )

@@ -27,6 +27,8 @@ class RunReport:
     faces: dict[str, Any] = field(default_factory=dict)
     gaps: list[dict[str, Any]] = field(default_factory=list)
     shots: int = 1
+    reference_frames: list[int] = field(default_factory=list)
+    clamped_frames: int = 0
     weights: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     stage_ms_per_frame: dict[str, float] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face.track import FaceChoice
 from metaportrait_cli.pipeline.animate import AnimateOptions, animate, default_output
+from metaportrait_cli.pipeline.drive import DriveOptions
 from metaportrait_cli.pipeline.landmarks import extract_landmarks
 from tests.clips import H264, decoded, scene, write_clip
 
@@ -250,7 +251,7 @@ def test_odd_inputs_run(portrait: Image, portrait_path: Path, tmp_path: Path) ->
 
 def test_options_are_checked() -> None:
     with pytest.raises(UsageError, match="--strength"):
-        AnimateOptions(strength=-1.0)
+        AnimateOptions(drive=DriveOptions(strength=-1.0))
     for size in (8, 33, 4096):
         with pytest.raises(UsageError, match="--size"):
             AnimateOptions(size=size)
