@@ -16,7 +16,7 @@ def landmark_distance(
     Siarohin et al., NeurIPS 2019 (AKD), with points found in the result again: (T, 478, 3) both,
     depth ignored. The detector's own noise is about 1.
     """
-    eyes = wanted[:, [topology.RIGHT_IRIS_CENTRE, topology.LEFT_IRIS_CENTRE], :2]
+    eyes = wanted[:, [iris[0] for iris in topology.IRISES], :2]
     unit = np.linalg.norm(eyes[:, 1] - eyes[:, 0], axis=-1)
     distance = np.linalg.norm(result[..., :2] - wanted[..., :2], axis=-1).mean(-1)
     return (100 * distance / unit).astype(np.float32)
