@@ -66,9 +66,7 @@ def _show(done: Evaluation) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     summary = done.summary()
-    table = Table(
-        title=f"{done.mode}, {len(done.clips)} clips, {done.size}×{done.size}: mean ± half of the 95 % interval"
-    )
+    table = Table(title=f"{done.mode}, {len(done.clips)} clips at {done.size}×{done.size}, ± 95 %")
     table.add_column("metric", no_wrap=True)
     for method in summary:
         table.add_column(method, justify="right")

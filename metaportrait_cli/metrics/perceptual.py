@@ -21,13 +21,19 @@ def lpips_like(network: SqueezeNet, result: Tensor, truth: Tensor) -> Tensor:
     Pictures (B, 3, H, W), RGB in [0, 1], at least 32 pixels a side, are taken as they are, without
     a resize.
     """
-    distances = []
-    for a, b in zip(network(result), network(truth), strict=True):
-        difference = _unit(a) - _unit(b)
-        distances.append((difference**2).sum(1).mean(dim=(1, 2)) / 2)
-    return torch.stack(distances).mean(0)
+    return feature_distance(unit_features(network, result), unit_features(network, truth))
 
 
-def _unit(features: Tensor) -> Tensor:
-    """Features (B, C, h, w) at length 1 along C; zero stays zero."""
-    return features / torch.linalg.vector_norm(features, dim=1, keepdim=True).clamp(min=1e-8)
+@torch.no_grad()
+def unit_features(network: SqueezeNet, pictures: Tensor) -> list[Tensor]:
+    """Maps (B, C, h, w) of pictures at length 1 along C, to compare them several times."""
+    maps = network(pictures.contiguous(memory_format=torch.channels_last))
+    return [x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=1e-8) for x in maps]
+
+
+def feature_distance(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    """`lpips_like` of what `unit_features` gave, (B,)."""
+    layers = [
+        ((a - b) ** 2).sum(1).mean(dim=(1, 2)) / 2 for a, b in zip(first, second, strict=True)
+    ]
+    return torch.stack(layers).mean(0)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
 
-REGION_SIDE = 128
+REGION_SIDE = 96
 # Side of a region's square relative to its points' box: lips with some chin, an eye with its lids.
 MOUTH_SHARE, EYE_SHARE = 1.5, 1.8
 
@@ -25,7 +25,7 @@ def eye_regions(points: NDArray[np.float32]) -> tuple[Crop, Crop]:
 
 
 def cut_region(frame: NDArray[np.uint8], region: Crop) -> NDArray[np.uint8]:
-    """A region of a frame (H, W, 3) as (128, 128, 3); cut result and truth by one region."""
+    """A region of a frame (H, W, 3) as (96, 96, 3); cut result and truth by one region."""
     return region.cut(frame, REGION_SIDE)
 
 

@@ -196,8 +196,9 @@ def _self_clips(
             points = np.stack(faces)
             truth = np.stack([source.crop.cut(picture, SIZE) for picture in pictures])
             results = _render(sessions, points)
+            seen = judge.look_at(truth, points)
             for name, frames in results.items():
-                judge.compare(scores[name], result=frames, truth=truth, points=points)
+                judge.compare(scores[name], result=frames, truth=seen)
             scores[TRUTH].add("landmark_jitter", [landmark_jitter(points)])
             steadiness(scores, truth, {TRUTH: truth, **results})
             moments.append([truth[0], *_shown(results)])

@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from metaportrait_cli.face.morphable import MorphableModel
 from metaportrait_cli.metrics.identity import embed, identity_distance
 from metaportrait_cli.metrics.landmarks import landmark_distance
 from metaportrait_cli.metrics.motion import aed, apd, identity_leakage, landmark_jitter
-from metaportrait_cli.metrics.perceptual import lpips_like
+from metaportrait_cli.metrics.perceptual import feature_distance, unit_features
 from metaportrait_cli.metrics.pictures import as_tensor, psnr, ssim
 from metaportrait_cli.metrics.regions import cut_region, eye_regions, mouth_region
 from metaportrait_cli.metrics.warping import true_motion, warping_error
@@ -86,6 +85,19 @@ class People:
     driver: Tensor
 
 
+@dataclass(frozen=True)
+class Truth:
+    """A run of true frames, as far as comparisons need them; several results share it."""
+
+    points: Points
+    pictures: Tensor
+    features: list[Tensor]
+    regions: list[list[Crop]]
+    """Mouth, right eye and left eye of each frame."""
+    region_features: list[Tensor]
+    embeddings: Tensor
+
+
 class Judge:
     """Holds what judging needs: face detector, identity network, perceptual features."""
 
@@ -123,22 +135,33 @@ class Judge:
         """Identity embedding (128,) of a face in a picture (H, W, 3)."""
         return embed(self._identity, picture[None], face.points[None])[0]
 
-    def compare(self, scores: ClipScores, *, result: Frames, truth: Frames, points: Points) -> None:
-        """A run of results against the truth, (T, S, S, 3) both, whose face is at `points`."""
-        a, b = as_tensor(result), as_tensor(truth)
-        scores.add("psnr", psnr(a, b))
-        scores.add("ssim", ssim(a, b))
-        with torch.inference_mode():
-            scores.add("lpips_like", lpips_like(self._features, a, b))
-            mouths = [[mouth_region(face)] for face in points]
-            scores.add("mouth_lpips_like", self._regions(result, truth, mouths))
-            eyes = [list(eye_regions(face)) for face in points]
-            scores.add("eyes_lpips_like", self._regions(result, truth, eyes))
-        found = self._found(scores, result, points, driver=points)
-        distances = identity_distance(
-            embed(self._identity, result, found), embed(self._identity, truth, points)
+    def look_at(self, frames: Frames, points: Points) -> Truth:
+        """True frames (T, S, S, 3) whose face is at `points` (T, 478, 3), to compare with."""
+        regions = [[mouth_region(face), *eye_regions(face)] for face in points]
+        pictures = as_tensor(frames)
+        return Truth(
+            points=points,
+            pictures=pictures,
+            features=unit_features(self._features, pictures),
+            regions=regions,
+            region_features=self._look_at_regions(frames, regions),
+            embeddings=embed(self._identity, frames, points),
         )
-        scores.add("identity_distance", distances)
+
+    def compare(self, scores: ClipScores, *, result: Frames, truth: Truth) -> None:
+        """A run of results (T, S, S, 3) against the truth."""
+        pictures = as_tensor(result)
+        scores.add("psnr", psnr(pictures, truth.pictures))
+        scores.add("ssim", ssim(pictures, truth.pictures))
+        features = unit_features(self._features, pictures)
+        scores.add("lpips_like", feature_distance(features, truth.features))
+        parts = self._look_at_regions(result, truth.regions)
+        distances = feature_distance(parts, truth.region_features).view(len(result), -1)
+        scores.add("mouth_lpips_like", distances[:, 0])
+        scores.add("eyes_lpips_like", distances[:, 1:].mean(1))
+        found = self._found(scores, result, truth.points, driver=truth.points)
+        embeddings = embed(self._identity, result, found)
+        scores.add("identity_distance", identity_distance(embeddings, truth.embeddings))
 
     def compare_people(
         self, scores: ClipScores, *, result: Frames, wanted: Points, driver: Points, people: People
@@ -166,16 +189,14 @@ class Judge:
         scores.add_faces(points[~lost], driver[~lost])
         return points
 
-    def _regions(self, result: Frames, truth: Frames, regions: list[list[Crop]]) -> Tensor:
-        """Perceptual distance of each frame's regions, averaged over them: (T,)."""
-        values = []
-        for a, b, places in zip(result, truth, regions, strict=True):
-            parts = [
-                as_tensor(np.stack([cut_region(frame, place) for place in places]))
-                for frame in (a, b)
-            ]
-            values.append(lpips_like(self._features, *parts).mean())
-        return torch.stack(values)
+    def _look_at_regions(self, frames: Frames, regions: list[list[Crop]]) -> list[Tensor]:
+        """Features of each frame's regions, all in one batch."""
+        parts = [
+            cut_region(frame, region)
+            for frame, places in zip(frames, regions, strict=True)
+            for region in places
+        ]
+        return unit_features(self._features, as_tensor(np.stack(parts)))
 
 
 def steadiness(scores: dict[str, ClipScores], truth: Frames, results: dict[str, Frames]) -> None:
