@@ -21,7 +21,7 @@ PSNR_LIMIT = 100.0
 
 def as_tensor(frames: NDArray[np.uint8]) -> Tensor:
     """Pictures (B, H, W, 3) as float (B, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
+    return torch.tensor(frames).permute(0, 3, 1, 2).float() / 255
 
 
 def psnr(result: Tensor, truth: Tensor) -> Tensor:
