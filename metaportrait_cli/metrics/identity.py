@@ -29,9 +29,9 @@ def identity_distance(first: Tensor, second: Tensor) -> Tensor:
 
     The embedding is that of dlib's face recognition network on a face aligned by eyes and nose;
     the paper's own 256-d network (CSIM in most papers) was not released, so values don't compare
-    with published tables. dlib's embeddings all point
-    roughly one way: between clips of one person it is 0.01 to 0.06, between two people 0.08 to
-    0.22 (5 to 95 % of pairs of frames; 0.068 errs equally often, 0.8 %, on either side).
+    with published tables. dlib's embeddings all point roughly one way: between clips of one person
+    it is 0.01 to 0.06, between two people 0.08 to 0.22 (5 to 95 % of pairs of frames; 0.068 errs
+    equally often, in 0.8 %, on either side).
     """
     return 1 - torch.cosine_similarity(first, second, dim=-1)
 

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError
-from metaportrait_cli.media.reader import Frame, open_frames
-from metaportrait_cli.pipeline.source import MAX_SIDE
+from metaportrait_cli.media.reader import open_frames
 
 RUN_FRAMES = 4
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi"})
@@ -60,11 +59,12 @@ def count_frames(path: Path) -> int:
         return sum(1 for _ in frames)
 
 
-def read_runs(path: Path, runs: list[range]) -> Iterator[list[NDArray[np.uint8]]]:
-    """Pictures of each run, at most full HD, in one pass; an early end drops what's incomplete."""
-    with open_frames(path, max_side=MAX_SIDE) as frames:
-        for run in pick_runs(((frame.index, frame) for frame in frames), runs):
-            yield [_image(frame) for frame in run]
+def read_runs(
+    path: Path, runs: list[range], *, max_side: int | None
+) -> Iterator[list[NDArray[np.uint8]]]:
+    """Pictures of each run in one pass; a clip that ends early drops what's incomplete."""
+    with open_frames(path, max_side=max_side) as frames:
+        yield from pick_runs(((frame.index, frame.image) for frame in frames), runs)
 
 
 def pick_runs(numbered: Iterable[tuple[int, T]], runs: list[range]) -> Iterator[list[T]]:
@@ -80,7 +80,3 @@ def pick_runs(numbered: Iterable[tuple[int, T]], runs: list[range]) -> Iterator[
         if number == run[-1]:
             yield held
             held, run = [], next(waiting, None)
-
-
-def _image(frame: Frame) -> NDArray[np.uint8]:
-    return frame.image
