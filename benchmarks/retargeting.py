@@ -3,7 +3,7 @@
     python benchmarks/retargeting.py TRACKS [--model weights/morphable.safetensors]
 
 TRACKS is a folder of .npz files with `landmarks` (T, 478, 3) in pixels, `identity` (the person),
-and `fps` where it isn't 25. Clips (T > 1) are drivers; photos and a frame of some clips are sources.
+and `fps` where it isn't 25. Clips (T > 1) are drivers; photos and a frame of some clips, sources.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from metaportrait_cli.face import apertures
 from metaportrait_cli.face.alignment import Floats
 from metaportrait_cli.face.fitting import FaceParameters, fit_frames, fit_identity
 from metaportrait_cli.face.morphable import MorphableModel, interocular
-from metaportrait_cli.face.retarget import Retargeter
+from metaportrait_cli.face.retarget import Retargeter, rebased
 from metaportrait_cli.face.smoothing import smooth
 from metaportrait_cli.metrics.motion import (
     aed,
@@ -113,15 +113,15 @@ def retrieval(model: MorphableModel, clips: list[Clip]) -> None:
         halves.append([fit_identity(model, spread(part)) for part in parts])
     found = 0
     for i, (person, count) in enumerate(people):
-        own = identity_distance(model, *halves[i])
+        own = identity_distance(*halves[i])
         others = [
-            identity_distance(model, halves[i][a], halves[j][1 - a])
+            identity_distance(halves[i][a], halves[j][1 - a])
             for a in (0, 1)
             for j in range(len(people))
             if j != i
         ]
         found += own < min(others)
-        print(f"{person:>8} {count:5d} {own:6.1f} {min(others):14.1f} {own < min(others)!s:>6}")
+        print(f"{person:>8} {count:5d} {own:6.2f} {min(others):14.2f} {own < min(others)!s:>6}")
     print(f"retrieved {found} of {len(people)}")
 
 
@@ -138,8 +138,9 @@ def sources(clips: list[Clip]) -> list[Clip]:
 def cross_driving(model: MorphableModel, clips: list[Clip]) -> None:
     print("\nCross-identity driving, each source by every driver of another identity")
     print(
-        f"{'source':>8} {'pairs':>5} {'to source':>9} {'to driver':>9} {'worst':>6} {'nearer':>6} "
-        f"{'AED':>5} {'APD':>5} {'jitter':>6} {'raw':>6} {'blinks':>9} {'contacts':>9} {'clamped':>7}"
+        f"{'source':>8} {'pairs':>5} {'to source':>9} {'to driver':>9} {'worst':>6} "
+        f"{'nearer':>6} {'AED':>5} {'APD':>5} "
+        f"{'jitter':>6} {'raw':>6} {'blinks':>9} {'contacts':>9} {'clamped':>7}"
     )
     drivers = []
     for clip in clips:
@@ -157,7 +158,7 @@ def cross_driving(model: MorphableModel, clips: list[Clip]) -> None:
             index = retargeter.choose_reference(steady)
             result = retargeter.retarget(steady, steady.frame(index))
             identity = fit_identity(model, spread(result.landmarks))
-            leak = identity_leakage(model, identity, own, steady.identity)
+            leak = identity_leakage(identity, own, steady.identity)
             shown = fit_frames(model, result.landmarks, own)
             same = absolute.retarget(steady, steady.frame(index))
             same_fit = fit_frames(model, same.landmarks, own)
@@ -181,7 +182,7 @@ def cross_driving(model: MorphableModel, clips: list[Clip]) -> None:
         mean, total = table.mean(0), table.sum(0).astype(int)
         share = table[:, 0] / (table[:, 0] + table[:, 1])
         print(
-            f"{source.person:>8} {len(rows):5d} {mean[0]:9.1f} {mean[1]:9.1f} {share.max():6.2f} "
+            f"{source.person:>8} {len(rows):5d} {mean[0]:9.2f} {mean[1]:9.2f} {share.max():6.2f} "
             f"{(share < 0.5).sum():6d} {mean[2]:5.2f} {mean[3]:5.2f} {mean[4]:6.2f} {mean[5]:6.2f} "
             f"{total[6]:4d}/{total[7]:<4d} {total[8]:4d}/{total[9]:<4d} {total[10]:7d}"
         )
@@ -191,9 +192,10 @@ def first_frame(model: MorphableModel, clips: list[Clip]) -> None:
     """Results of a driver that starts mid-word and turned away, against one that starts neutral.
 
     The same clip is driven twice: whole, and from its least neutral frame on. Frames that both
-    contain should come out alike; with the first frame as reference they don't.
+    contain should come out alike; with the first frame as reference they don't. The framing is the
+    same for both, so that only face and head pose count.
     """
-    print("\nBad first frame: mean point distance to the whole clip's result, % of the face's size")
+    print("\nBad first frame: mean point distance to the whole clip's result, % of inter-ocular")
     print(f"{'driver':>34} {'start':>5} {'auto':>6} {'first frame':>11}")
     still = sources(clips)[0]
     retargeter = Retargeter(model=model, source_landmarks=still.landmarks)
@@ -205,7 +207,7 @@ def first_frame(model: MorphableModel, clips: list[Clip]) -> None:
         driver = fit_frames(model, clip.landmarks, fit_identity(model, spread(clip.landmarks)))
         steady = smooth(model, driver, fps=clip.fps)
         whole = steady.frame(retargeter.choose_reference(steady))
-        wanted = retargeter.retarget(steady, whole).landmarks
+        wanted = retargeter.retarget(steady, rebased(whole, steady)).landmarks
         half = len(steady) // 2
         turned = np.linalg.norm(np.degrees(steady.angles - whole.angles), axis=-1)[:half]
         gap = apertures.mouth_openness(faces(model, steady))[:half]
@@ -213,7 +215,8 @@ def first_frame(model: MorphableModel, clips: list[Clip]) -> None:
         rest = steady.frames(slice(start, None))
         distances = []
         for index in (retargeter.choose_reference(rest), 0):
-            found = retargeter.retarget(rest, rest.frame(index)).landmarks
+            reference = rebased(rest.frame(index), steady)
+            found = retargeter.retarget(rest, reference).landmarks
             offset = np.linalg.norm((found - wanted[start:])[..., :2], axis=-1)
             distances.append(100 * offset.mean() / size)
         every.append(distances)

@@ -29,8 +29,12 @@ class Region(StrEnum):
 def command(
     *,
     source: Annotated[
-        Path,
-        typer.Option("--source", "-s", help="Portrait: a photo, or a clip (its first face)."),
+        list[Path],
+        typer.Option(
+            "--source",
+            "-s",
+            help="Portrait: a photo or a clip; repeat it for further pictures of the same person.",
+        ),
     ],
     driver: Annotated[
         Path,
@@ -83,7 +87,7 @@ def command(
         from metaportrait_cli.pipeline import animate as pipeline  # noqa: PLC0415
         from metaportrait_cli.pipeline.drive import DriveOptions  # noqa: PLC0415
 
-        target = output or pipeline.default_output(source, driver)
+        target = output or pipeline.default_output(source[0], driver)
         if skip_existing and target.exists():
             reporter.note(f"{target} exists; skipped")
             print_result(target, {"output": str(target), "skipped": True}, as_json=as_json)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face.alignment import Floats, angles_of, from_frame, similarity, to_frame
 from metaportrait_cli.face.morphable import MorphableModel, gaze_of
-from metaportrait_cli.face.topology import MESH_POINTS, POINTS
+from metaportrait_cli.face.topology import IRISES, MESH_POINTS, POINTS
 
 FRAME_ROUNDS: Final = 3
 """Rounds of pose and coefficients; the change after the third is far below the detector's noise."""
@@ -89,7 +89,10 @@ def concatenate(parts: list[FaceParameters]) -> FaceParameters:
 
 
 def reconstruct(model: MorphableModel, parameters: FaceParameters) -> Floats:
-    """Landmarks (T, 478, 3) in pixels, residual included: undoes `fit_frames` exactly."""
+    """Landmarks (T, 478, 3) in pixels, residual included: undoes `fit_frames`.
+
+    Only the depth of the irises is the model's instead of the detector's.
+    """
     p = parameters
     faces = model.shape(p.identity, p.expression, p.gaze) + p.residual
     return from_frame(faces, p.rotation, p.scale, p.translation)
@@ -114,6 +117,7 @@ def fit_frames(model: MorphableModel, landmarks: Floats, identity: Floats) -> Fa
         pose = similarity(rest + change, mesh, model.rigid_weight * robust)
     faces = to_frame(landmarks, *pose)
     expression = _ridge(model, faces[:, :MESH_POINTS] - rest, weights)
+    faces[:, MESH_POINTS:] = _irises(model, faces[:, :MESH_POINTS], landmarks, pose)
     gaze = gaze_of(faces)
     residual = faces - model.shape(identity, expression, gaze)
     in_picture = (residual[:, :MESH_POINTS] @ np.swapaxes(pose[0], -1, -2))[..., :2]
@@ -149,6 +153,22 @@ def fit_identity(model: MorphableModel, frames: Floats) -> Floats:
         average = np.einsum("t,tnc->nc", trust, faces - mean) / trust.sum()
         identity = (solver @ average.ravel()).astype(np.float32)
     return identity
+
+
+def _irises(
+    model: MorphableModel, mesh: Floats, landmarks: Floats, pose: tuple[Floats, Floats, Floats]
+) -> Floats:
+    """Iris points (T, 10, 3) in the model frame: where the lines of sight meet the eyes' fronts.
+
+    The detector gives all points of an iris one depth, however the head is turned. Gaze computed
+    from that would change with the pose, and slip out of the eye in another one.
+    """
+    rotation, scale, translation = pose
+    depth = np.repeat(model.iris_depths(mesh), len(IRISES[0]), axis=1)[..., None]
+    seen = (landmarks[:, MESH_POINTS:, :2] - translation[:, None, :2]) / scale[:, None, None]
+    flat = seen - depth * rotation[:, None, :2, 2]
+    inverse = np.linalg.inv(rotation[:, :2, :2])
+    return np.concatenate([flat @ np.swapaxes(inverse, 1, 2), depth], axis=-1).astype(np.float32)
 
 
 def _frame_trust(fit: FaceParameters) -> Floats:

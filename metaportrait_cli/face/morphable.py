@@ -127,18 +127,23 @@ class MorphableModel:
         """
         faces = np.empty((len(mesh), POINTS, 3), np.float32)
         faces[:, :MESH_POINTS] = mesh
+        _, mean_half = _eye_frames(self.mean[None])
+        centre, half = _eye_frames(mesh)
+        depths = self.iris_depths(mesh)
+        for eye, iris in enumerate(IRISES):
+            ring = self.mean[list(iris), :2] - self.mean[iris[0], :2]
+            size = half[:, eye, None, None]
+            pupil = centre[:, eye, None, :2] + gaze[:, eye, None] * size
+            faces[:, list(iris), :2] = pupil + ring * (size / mean_half[0, eye])
+            faces[:, list(iris), 2] = depths[:, eye, None]
+        return faces
+
+    def iris_depths(self, mesh: Floats) -> Floats:
+        """Depth (T, 2) of the right and the left iris, each taken as flat, on meshes (T, M, 3)."""
         mean_centre, mean_half = _eye_frames(self.mean[None])
         centre, half = _eye_frames(mesh)
-        for eye, iris in enumerate(IRISES):
-            ring = self.mean[list(iris)] - self.mean[iris[0]]
-            depth = self.mean[iris[0], 2] - mean_centre[0, eye, 2]
-            size = half[:, eye, None]
-            pupil = centre[:, eye] + np.concatenate(
-                [gaze[:, eye] * size, size * depth / mean_half[0, eye]], axis=-1
-            )
-            rings = ring * (size / mean_half[0, eye])[..., None]
-            faces[:, list(iris)] = pupil[:, None] + rings
-        return faces
+        pupils = self.mean[[iris[0] for iris in IRISES], 2]
+        return centre[..., 2] + half * (pupils - mean_centre[0, :, 2]) / mean_half[0]
 
     def mirrored(self, faces: Floats) -> Floats:
         """Mirror images of faces (..., P, 3) given in the model frame."""

@@ -250,9 +250,10 @@ class Retargeter:
 
 
 def rebased(reference: FaceParameters, shot: FaceParameters) -> FaceParameters:
-    """The reference for another shot of the same driver: its face, but that shot's framing.
+    """The reference with a whole shot's framing: its face, but the shot's usual place and size.
 
-    After a cut the face is elsewhere and of another size; the result shouldn't jump with it.
+    The face in the result then stays around the source's place, whichever frame is the reference.
+    After a cut, where the driver's face is elsewhere and of another size, the result doesn't jump.
     """
     return replace(
         reference,

@@ -13,7 +13,7 @@ import numpy as np
 
 from metaportrait_cli.face.alignment import Floats, vector_of
 from metaportrait_cli.face.fitting import FaceParameters
-from metaportrait_cli.face.morphable import MorphableModel, interocular
+from metaportrait_cli.face.morphable import interocular
 
 
 def aed(result: FaceParameters, driver: FaceParameters) -> float:
@@ -48,7 +48,7 @@ def landmark_jitter(landmarks: Floats, *, quiet: float = 0.3) -> float:
 
 @dataclass(frozen=True)
 class IdentityLeakage:
-    """Distances of a result's face shape, in the unit of `identity_distance`."""
+    """How far a result's face shape is from either person's, by `identity_distance`."""
 
     to_source: float
     to_driver: float
@@ -59,21 +59,17 @@ class IdentityLeakage:
         return self.to_source / max(self.to_source + self.to_driver, 1e-9)
 
 
-def identity_distance(model: MorphableModel, first: Floats, second: Floats) -> float:
-    """Distance between two people's identity coefficients (K,).
+def identity_distance(first: Floats, second: Floats) -> float:
+    """Distance between two people's identity coefficients (K,): their root mean square difference.
 
-    It is the root mean square distance between their average faces' points, in thousandths of the
-    inter-ocular distance.
+    Coefficients have unit variance over people, so two strangers are about 1.4 apart.
     """
-    offsets = np.tensordot(first - second, model.identity_basis, axes=1)
-    return float(1000 * np.sqrt((offsets**2).sum(-1).mean()))
+    return float(np.sqrt(((first - second) ** 2).mean()))
 
 
-def identity_leakage(
-    model: MorphableModel, result: Floats, source: Floats, driver: Floats
-) -> IdentityLeakage:
+def identity_leakage(result: Floats, source: Floats, driver: Floats) -> IdentityLeakage:
     """Whose face a result has, from identity coefficients (K,) fitted to all three (appendix A)."""
     return IdentityLeakage(
-        to_source=identity_distance(model, result, source),
-        to_driver=identity_distance(model, result, driver),
+        to_source=identity_distance(result, source),
+        to_driver=identity_distance(result, driver),
     )

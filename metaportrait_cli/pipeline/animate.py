@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -26,7 +26,7 @@ from metaportrait_cli.pipeline.drive import DriveOptions, Performance
 from metaportrait_cli.pipeline.motion import MAX_WORKERS, DriverMotion, load_motion
 from metaportrait_cli.pipeline.render import AnalyticRenderer, Enhancer, Frames, Renderer
 from metaportrait_cli.pipeline.report import RunReport, describe_gaps, gap_note
-from metaportrait_cli.pipeline.source import Source, load_source
+from metaportrait_cli.pipeline.source import Source, load_sources
 from metaportrait_cli.pipeline.stages import Progress, Stopwatch, prefetched, silent
 from metaportrait_cli.weights import bundled_path
 
@@ -71,7 +71,7 @@ def default_output(source: Path, driver: Path) -> Path:
 
 
 def animate(
-    source_path: Path,
+    source_paths: Sequence[Path],
     driver_path: Path,
     output: Path,
     options: AnimateOptions | None = None,
@@ -83,6 +83,7 @@ def animate(
 ) -> RunReport:
     """Re-enacts the portrait with the driver's motion and writes the clip to `output`.
 
+    The first source gives the picture; further ones of the same person help in other poses.
     As many frames as the driver, at its rate, with its audio. `on_progress` is called with the
     stages `landmarks` and `render`. Raises the errors of `metaportrait_cli.errors`; the output
     appears under its name only when it is complete.
@@ -90,17 +91,17 @@ def animate(
     options = options or AnimateOptions()
     started = time.perf_counter()
     stopwatch = Stopwatch()
-    check_output(output, overwrite=overwrite, is_input=[source_path, driver_path])
+    check_output(output, overwrite=overwrite, is_input=[*source_paths, driver_path])
     report = RunReport(
         command="animate",
-        inputs={"source": str(source_path), "driver": str(driver_path)},
+        inputs={"source": [str(path) for path in source_paths], "driver": str(driver_path)},
         output=str(output),
         settings=asdict(options),
     )
     model = bundled_path(LANDMARK_MODEL)
 
     with stopwatch("source"), MediaPipeDetector(model) as detector:
-        source = load_source(source_path, choice=options.source_face, detector=detector)
+        source = load_sources(source_paths, choice=options.source_face, detector=detector)
     motion = load_motion(
         driver_path,
         choice=options.face,
@@ -122,7 +123,7 @@ def animate(
         session = (renderer or AnalyticRenderer()).open(source, size=size)
     performance = Performance(
         track=motion.track,
-        source_points=source.face.points,
+        source_points=np.stack([view.face.points for view in (source, *source.others)]),
         model=MorphableModel.load(bundled_path(MORPHABLE_MODEL)),
         options=options.drive,
     )
@@ -239,6 +240,7 @@ def _describe_source(report: RunReport, source: Source) -> None:
         "seen": source.faces_seen,
         "box": [round(float(v), 1) for v in source.face.box],
         "confidence": source.face.confidence,
+        "further_views": len(source.others),
     }
     if source.faces_seen > 1:
         report.notes.append(

@@ -43,7 +43,7 @@ class Performance:
 
     track: MotionTrack
     source_points: NDArray[np.float32]
-    """(478, 3) in pixels of the source's picture."""
+    """(S, 478, 3): in the source's picture, then in further pictures of the person."""
     model: MorphableModel
     options: DriveOptions
     references: list[int] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Performance:
         identity = self._driver_identity(light["state"])
         for start, stop in shots:
             if identity is None or light["state"][start] == State.ABSENT:
-                at_rest = np.repeat(self.source_points[None], stop - start, axis=0)
+                at_rest = np.repeat(self.source_points[:1], stop - start, axis=0)
                 yield from _split(at_rest, size)
                 continue
             found = start + np.flatnonzero(light["state"][start:stop] == State.FOUND)

@@ -18,7 +18,9 @@ from metaportrait_cli.face import topology
 from metaportrait_cli.face.correspondence import CorrespondenceWarp
 from metaportrait_cli.face.crop import border_fade, smoothstep
 from metaportrait_cli.pipeline.source import Source
+from metaportrait_cli.pipeline.views import FurtherViews, View, flow_map
 
+EDGE = cv2.BORDER_REPLICATE
 Frames = NDArray[np.uint8]  # (T, S, S, 3) RGB
 
 
@@ -59,42 +61,40 @@ class AnalyticRenderer:
             source.crop, width=width, height=height, size=self.GRID, share=self.FADE_SHARE
         )
         landmarks = source.landmarks(size)
-        return AnalyticSession(
-            crop=source.crop.cut(source.picture, size),
-            warp=CorrespondenceWarp(landmarks, side=size, fade=fade),
-            landmarks=landmarks,
-        )
+        crop = source.crop.cut(source.picture, size)
+        view = View(crop, CorrespondenceWarp(landmarks, side=size, fade=fade))
+        further = FurtherViews(source, crop=crop) if source.others else None
+        return AnalyticSession(view, further=further, mouth=MouthInside(crop, landmarks))
 
 
 class AnalyticSession:
-    """One source crop (S, S, 3) under the analytic warp."""
+    """One source under the analytic warp."""
 
-    def __init__(
-        self,
-        *,
-        crop: NDArray[np.uint8],
-        warp: CorrespondenceWarp,
-        landmarks: NDArray[np.float32],
-    ) -> None:
-        self._crop = crop
-        self._warp = warp
-        self._size = crop.shape[0]
-        self._places = np.arange(self._size, dtype=np.float32)
-        self._mouth = MouthInside(crop, landmarks)
+    def __init__(self, view: View, *, further: FurtherViews | None, mouth: MouthInside) -> None:
+        self._view = view
+        self._further = further
+        self._mouth = mouth
 
     def render(self, driven: NDArray[np.float32]) -> Frames:
         """Pictures (T, S, S, 3) for driven landmarks (T, 478, 3)."""
         return np.stack([self._render_one(points) for points in driven])
 
     def _render_one(self, points: NDArray[np.float32]) -> NDArray[np.uint8]:
-        flow = self._warp(points)
-        size = (self._size, self._size)
-        shift = cv2.resize(flow.shift, size, interpolation=cv2.INTER_LINEAR)
-        shift[..., 0] += self._places[None, :]
-        shift[..., 1] += self._places[:, None]
-        frame = cv2.remap(
-            self._crop, shift, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        frame = self._seen_from(self._view, points)
+        if self._further is None:
+            return frame
+        weights = self._further.weights(points)[1:].tolist()
+        others = [
+            (weight, self._seen_from(view, points))
+            for weight, view in zip(weights, self._further.views, strict=True)
+            if weight > 0
+        ]
+        return self._further.blended(frame, others, points) if others else frame
+
+    def _seen_from(self, view: View, points: NDArray[np.float32]) -> NDArray[np.uint8]:
+        flow = view.warp(points)
+        places = flow_map(flow, view.crop.shape[0])
+        frame = cv2.remap(view.crop, places, None, cv2.INTER_LINEAR, borderMode=EDGE)
         self._mouth.fill(frame, flow.mouth_gap)
         return frame
 

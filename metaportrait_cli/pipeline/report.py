@@ -18,7 +18,7 @@ class RunReport:
     """Filled in while a run goes on; `as_json` gives plain types."""
 
     command: str
-    inputs: dict[str, str]
+    inputs: dict[str, Any]
     output: str
     settings: dict[str, Any]
     frames: int = 0

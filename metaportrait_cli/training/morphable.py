@@ -198,7 +198,7 @@ def _most_open(people: Sequence[Floats]) -> Floats:
         for person in people
     ]
     widest = np.array([gap.max() for gap in gaps])
-    chosen = np.argsort(-widest)[: max(1, len(people) // 5)]
+    chosen = np.argsort(-widest)[: max(100, len(people) // 5)]
     return np.stack([people[i][gaps[i].argmax()] for i in chosen])
 
 

@@ -1,0 +1,197 @@
+"""The released pipeline on tiny networks: folders of the authors, the bridge, super-resolution."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from metaportrait_cli.errors import MediaError
+from metaportrait_cli.face.bridge669 import to_669
+from metaportrait_cli.face.detector import Face
+from metaportrait_cli.networks.refinement import RefinementConfig, RefinementNetwork
+from metaportrait_cli.networks.temporal_sr import TemporalSR, TemporalSRConfig
+from metaportrait_cli.networks.warping import WarpingConfig, WarpingNetwork
+from metaportrait_cli.pipeline import released
+from metaportrait_cli.pipeline.released import (
+    NO_IDENTITY_NETWORK,
+    ReleasedRenderer,
+    TemporalEnhancer,
+    has_super_resolution,
+)
+from metaportrait_cli.pipeline.released_folder import read_map
+from metaportrait_cli.weights.store import save_networks
+
+WARPING = WarpingConfig(
+    motion_widths=(4, 4, 4, 4, 4, 4),
+    motion_dim=8,
+    encoder_widths=(4, 4, 4, 4, 4),
+    decoder_widths=(4, 4, 4),
+    modulation_hidden=4,
+)
+REFINEMENT = RefinementConfig(
+    encoder_widths=(4, 4, 4),
+    decoder_widths=(4, 4, 4),
+    block_widths=(6, 6, 6, 5, 5, 4, 4),
+    condition_hidden=4,
+)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "released.safetensors"
+    parts = {"warping": WarpingNetwork(WARPING), "refinement": RefinementNetwork(REFINEMENT)}
+    save_networks(path, parts, architecture="metaportrait-released")
+    return path
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+
+
+@pytest.fixture
+def layout(portrait_face: Face) -> np.ndarray:
+    """669 landmarks of the sample portrait."""
+    return to_669(portrait_face.points / np.float32(512))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, picture: np.ndarray, layout: np.ndarray) -> Path:
+    """Two driving frames of two sources in the authors' layout."""
+    for key in ("0", "1"):
+        Image.fromarray(np.roll(picture, int(key), axis=1)).save(tmp_path / f"src_{key}.png")
+        np.save(tmp_path / f"src_{key}_ldmk.npy", layout)
+        np.save(tmp_path / f"src_{key}_theta.npy", np.zeros((2, 3), np.float32))
+        np.save(tmp_path / f"src_{key}_id.npy", np.full((1, 256), float(key), np.float32))
+        (tmp_path / key / "ldmks").mkdir(parents=True)
+        np.save(tmp_path / key / "ldmks" / f"frame{key}_ldmk.npy", layout + np.float32(0.01))
+    with (tmp_path / "src_map_dict.pkl").open("wb") as file:
+        pickle.dump({"frame0.png": 1, "frame1.png": 0}, file)
+    return tmp_path
+
+
+def test_folder_of_the_authors(folder: Path, weights: Path, layout: np.ndarray) -> None:
+    renderer = ReleasedRenderer.load(weights)
+    rendered = dict(renderer.render_folder(folder))
+    assert list(rendered) == ["frame0", "frame1"]
+    # frame0 is driven for source 1, as the map says.
+    with Image.open(folder / "src_1.png") as image:
+        source = renderer.encode(np.asarray(image), layout, identity=np.ones(256, np.float32))
+    expected = renderer.render(source, (layout + np.float32(0.01))[None])
+    assert expected.shape == (1, 256, 256, 3)
+    assert expected.dtype == np.uint8
+    assert np.array_equal(rendered["frame0"], expected[0])
+    assert not np.array_equal(rendered["frame0"], rendered["frame1"])
+
+
+def test_frames_do_not_depend_on_their_window(
+    weights: Path, picture: np.ndarray, layout: np.ndarray
+) -> None:
+    renderer = ReleasedRenderer.load(weights)
+    source = renderer.encode(picture, layout, identity=np.ones(256, np.float32))
+    motion = np.stack([layout + np.float32(shift) for shift in (0, 0.02, -0.01)])
+    together = renderer.render(source, motion)
+    assert np.array_equal(together[1:2], renderer.render(source, motion[1:2]))
+
+
+def test_identity_is_fitted_with_one_notice(
+    weights: Path, portrait_face: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(released, "FIT_STEPS", 4)
+    picture = np.full((256, 256, 3), 230, np.uint8)
+    renderer = ReleasedRenderer.load(weights)
+    points = portrait_face.points / np.float32(512)
+    notices: list[str] = []
+    steps: list[int] = []
+    fitted = renderer.encode(
+        picture,
+        points,
+        on_notice=notices.append,
+        on_progress=lambda _, done, total: steps.append(done),
+    )
+    assert notices == [NO_IDENTITY_NETWORK]
+    assert steps == [1, 2, 3, 4]
+    zero = renderer.encode(picture, points, identity=np.zeros(256, np.float32))
+
+    def error(source: Any) -> float:
+        return float(np.abs(renderer.render(source, points[None])[0].astype(int) - picture).mean())
+
+    assert error(fitted) < error(zero)
+
+
+def test_pixels_are_cut_not_rounded(
+    weights: Path, picture: np.ndarray, layout: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renderer = ReleasedRenderer.load(weights)
+    source = renderer.encode(picture, layout, identity=np.zeros(256, np.float32))
+    image = torch.full((1, 3, 256, 256), 99.9 / 255)
+    image[:, 1], image[:, 2] = -0.5, 1.5
+    monkeypatch.setattr(RefinementNetwork, "forward", lambda *_, **__: image)
+    assert renderer.render(source, layout[None])[0, 0, 0].tolist() == [99, 0, 255]
+
+
+def test_super_resolution_rounds_and_loses_no_frame(tmp_path: Path, weights: Path) -> None:
+    torch.manual_seed(0)
+    network = TemporalSR(TemporalSRConfig(output_size=32, style_dim=8, narrow=8 / 512))
+    path = tmp_path / "sr.safetensors"
+    save_networks(path, {"temporal_sr": network}, architecture="metaportrait-released")
+    assert has_super_resolution(path)
+    assert not has_super_resolution(weights)
+    clip = list(np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), np.uint8))
+    enhanced = list(TemporalEnhancer.load(path).enhance(iter(clip)))
+    assert len(enhanced) == 9
+    tensor = torch.from_numpy(np.stack(clip)).permute(0, 3, 1, 2) / 255
+    with torch.inference_mode():
+        expected = network.eval()(tensor).clamp(0, 1).mul(255).round().permute(0, 2, 3, 1)
+    difference = np.abs(np.stack(enhanced).astype(int) - expected.numpy())
+    assert difference.max() <= 1
+    assert difference.mean() < 0.01
+    assert len(list(TemporalEnhancer.load(path, window=4).enhance(iter(clip)))) == 9
+
+
+class Evil:
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return os.mkdir, (str(self.trace),)
+
+
+def test_malicious_map_is_refused_and_runs_nothing(folder: Path) -> None:
+    (folder / "src_map_dict.pkl").write_bytes(pickle.dumps({"a": Evil(folder / "executed")}))
+    with pytest.raises(MediaError, match="mkdir"):
+        read_map(folder)
+    assert not (folder / "executed").exists()
+
+
+def test_map_may_be_json_or_absent(folder: Path) -> None:
+    assert read_map(folder) == {"frame0.png": "1", "frame1.png": "0"}
+    (folder / "src_map_dict.json").write_text(json.dumps({"frame0.png": "0"}))
+    assert read_map(folder) == {"frame0.png": "0"}
+    (folder / "src_map_dict.json").write_text(json.dumps([1]))
+    with pytest.raises(MediaError, match="not a map"):
+        read_map(folder)
+
+
+@pytest.mark.parametrize("damage", ["pickled", "shape", "missing"])
+def test_damaged_landmarks_are_media_errors(folder: Path, weights: Path, damage: str) -> None:
+    path = folder / "src_1_ldmk.npy"
+    if damage == "pickled":
+        np.save(path, np.array([Evil(folder / "executed")], object), allow_pickle=True)
+    elif damage == "shape":
+        np.save(path, np.zeros((68, 2)))
+    else:
+        path.unlink()
+    with pytest.raises(MediaError, match="src_1_ldmk"):
+        list(ReleasedRenderer.load(weights).render_folder(folder))
+    assert not (folder / "executed").exists()
