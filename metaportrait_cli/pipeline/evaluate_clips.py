@@ -162,7 +162,7 @@ def _cross_clip(
         raise MediaError(f"{driver}: fewer than {RUN_FRAMES} frames; give longer clips")
     performance = Performance(
         track=motion.track,
-        source_points=source.face.points,
+        source_points=source.face.points[None],
         model=judge.model,
         options=DriveOptions(),
     )
@@ -186,7 +186,8 @@ def _cross_clip(
     if board is not None:
         guides = read_runs(driver, runs, max_side=None)
         face = motion.track.read(0, 1)["points"][0]
-        pictures = [Crop.around(face).cut(run[0], SIZE) for run in guides]
+        crop = Crop.around(face, within=(motion.track.width, motion.track.height))
+        pictures = [crop.cut(run[0], SIZE) for run in guides]
         with_guide = [[a, *b] for a, b in zip(pictures, moments, strict=False)]
         title = f"{source.path.stem} driven by {driver.stem}"
         board.add(title, source.crop.cut(source.picture, SIZE), _spread(with_guide))
@@ -208,7 +209,8 @@ def _first_face(clip: Path, judge: Judge) -> tuple[Source, int]:
             faces = look(frame.image)
             face = LARGEST_FACE.pick(faces)
             if face is not None:
-                crop = Crop.around(face.points)
+                height, width = frame.image.shape[:2]
+                crop = Crop.around(face.points, within=(width, height))
                 return Source(clip, frame.image, face, len(faces), crop), frame.index
     raise NoFaceError(f"{clip}: no face found at its start; give a clip that starts with the face")
 
