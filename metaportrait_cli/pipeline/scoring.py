@@ -69,7 +69,7 @@ class ClipScores:
         self.add("landmark_jitter", [landmark_jitter(run) for run in whole])
         if source is not None:
             own = fit_identity(model, source)
-            leakage = identity_leakage(model, identity, own, driver_identity)
+            leakage = identity_leakage(identity, own, driver_identity)
             self.add("leakage_share", [leakage.share])
 
     def means(self) -> Values:
