@@ -53,6 +53,9 @@ JITTER_RANGE: Final = 2.0
 GUIDE: Final = (0.25, 0.5, 0.25)
 """Average over time before values are compared, so that noise itself isn't taken for motion."""
 
+SUDDEN: Final = 1.0
+"""Difference from that average, in the expression's units of motion, that is motion by itself."""
+
 
 def half_width(fps: float) -> int:
     """Frames on either side that a smoothed frame depends on."""
@@ -97,7 +100,11 @@ def smooth(
     translation = still(p.translation, SHIFT_RANGE * p.scale[:, None])
     scale = np.exp(still(np.log(p.scale)[:, None], SCALE_RANGE))[:, 0]
 
-    movements = _guide(p.expression, shot) / (JITTER_RANGE * model.expression_jitter)
+    changes = p.expression / (JITTER_RANGE * model.expression_jitter)
+    average = _guide(changes, shot)
+    # A blink may last one frame: what stands out of its neighbours this far is no noise.
+    apart = np.abs(changes - average)
+    movements = np.where(apart > SUDDEN, changes, average)
     expression = _bilateral(p.expression, movements, shot, face_reach, face_sigma)
     looks = p.gaze.reshape(len(p), -1)
     gaze = _bilateral(looks, _guide(looks, shot) / GAZE_RANGE, shot, face_reach, face_sigma)

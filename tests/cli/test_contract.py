@@ -44,7 +44,9 @@ def error_line(done: subprocess.CompletedProcess[str]) -> str:
     return errors[0]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["animate", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["animate", "--help"], ["evaluate", "--help"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     code = (
         "import sys\n"
