@@ -44,6 +44,17 @@ def command(
         Path | None,
         typer.Option("--output", "-o", help="Result [default: {source}--{driver}.mp4 here]."),
     ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="'none' (the analytic warp), a path, a name of `metaportrait weights list`,"
+            " or hf://owner/repo/file@revision."
+        ),
+    ] = "none",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps; for networks.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, fp32, bf16 or fp16; for networks.")
+    ] = "auto",
     face: Annotated[
         str, typer.Option(help="The driver's face: 'largest', or a number from the left, from 1.")
     ] = "largest",
@@ -86,6 +97,7 @@ def command(
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
         from metaportrait_cli.pipeline import animate as pipeline  # noqa: PLC0415
         from metaportrait_cli.pipeline.drive import DriveOptions  # noqa: PLC0415
+        from metaportrait_cli.pipeline.released_folder import is_prepared  # noqa: PLC0415
 
         target = output or pipeline.default_output(source[0], driver)
         if skip_existing and target.exists():
@@ -96,11 +108,27 @@ def command(
             raise UsageError(
                 f"--reference-frame {reference_frame!r} is neither 'auto' nor a frame number"
             )
+        if is_prepared(driver):
+            from metaportrait_cli.pipeline.animate_folder import animate_folder  # noqa: PLC0415
+            from metaportrait_cli.weights import resolve  # noqa: PLC0415
+
+            done = animate_folder(
+                driver,
+                resolve(weights),
+                target,
+                overwrite=overwrite,
+                on_progress=reporter.progress,
+            )
+            print_result(target, done.as_json(), as_json=as_json)
+            return
         done = pipeline.animate(
             source,
             driver,
             target,
             pipeline.AnimateOptions(
+                weights=weights,
+                device=device,
+                precision=precision,
                 face=FaceChoice.parse(face),
                 source_face=FaceChoice.parse(source_face),
                 drive=DriveOptions(

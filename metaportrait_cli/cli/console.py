@@ -157,6 +157,9 @@ def reporting(*, quiet: bool = False) -> Iterator[Reporter]:
         except (typer.Exit, SystemExit):
             raise
         except Exception as error:
+            if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+                text = "the device ran out of memory; try a smaller --window or --device cpu"
+                raise _exit(reporter, text, OutOfMemoryError.exit_code) from error
             if os.environ.get(DEBUG_VARIABLE):
                 raise
             text = (

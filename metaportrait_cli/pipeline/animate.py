@@ -21,17 +21,17 @@ from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State, shot_ra
 from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.writer import VideoWriter
-from metaportrait_cli.pipeline.compose import PasteBack, SideBySide
+from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
 from metaportrait_cli.pipeline.drive import DriveOptions, Performance
 from metaportrait_cli.pipeline.motion import MAX_WORKERS, DriverMotion, load_motion
-from metaportrait_cli.pipeline.render import AnalyticRenderer, Enhancer, Frames, Renderer
-from metaportrait_cli.pipeline.report import RunReport, describe_gaps, gap_note
+from metaportrait_cli.pipeline.render import Frames
+from metaportrait_cli.pipeline.renderers import NONE, rendering_named
+from metaportrait_cli.pipeline.report import MARK, RunReport, describe_gaps, gap_note
 from metaportrait_cli.pipeline.source import Source, load_sources
 from metaportrait_cli.pipeline.stages import Progress, Stopwatch, prefetched, silent
 from metaportrait_cli.weights import bundled_path
 
 LANDMARK_MODEL = "face_landmarker.task"
-MARK = "AI-generated: re-enacted with metaportrait"
 MORPHABLE_MODEL = "morphable.safetensors"
 DEFAULT_DRIVE = DriveOptions()
 PICTURES_AHEAD = 8
@@ -41,6 +41,10 @@ PICTURES_AHEAD = 8
 class AnimateOptions:
     """Settings of one run; see the command's help for what users are told."""
 
+    weights: str = NONE
+    """`none`, or a name, path or `hf://` spec of weights; see `renderers.rendering_named`."""
+    device: str = "auto"
+    precision: str = "auto"
     face: FaceChoice = LARGEST_FACE
     source_face: FaceChoice = LARGEST_FACE
     drive: DriveOptions = DEFAULT_DRIVE
@@ -77,8 +81,6 @@ def animate(
     options: AnimateOptions | None = None,
     *,
     overwrite: bool = False,
-    renderer: Renderer | None = None,
-    enhancer: Enhancer | None = None,
     on_progress: Progress = silent,
 ) -> RunReport:
     """Re-enacts the portrait with the driver's motion and writes the clip to `output`.
@@ -120,7 +122,14 @@ def animate(
 
     size = source.crop.side + source.crop.side % 2 if options.full else options.size
     with stopwatch("source"):
-        session = (renderer or AnalyticRenderer()).open(source, size=size)
+        rendering = rendering_named(
+            options.weights,
+            device=options.device,
+            precision=options.precision,
+            on_notice=report.notes.append,
+        )
+        session = rendering.renderer.open(source, size=size)
+    report.weights = rendering.weights
     performance = Performance(
         track=motion.track,
         source_points=np.stack([view.face.points for view in (source, *source.others)]),
@@ -131,8 +140,8 @@ def animate(
     in_crop = (source.crop.to_crop(points, size) for points in driven)
     rendered: Iterable[Frames] = (session.render(points) for points in in_crop)
     rendered = stopwatch.timed("render", rendered)
-    if enhancer is not None:
-        rendered = stopwatch.timed("enhance", enhancer.enhance(rendered, source))
+    if rendering.enhancer is not None:
+        rendered = stopwatch.timed("enhance", rendering.enhancer.enhance(rendered, source))
     composed = _composed(rendered, source, motion, options=options, stopwatch=stopwatch)
     report.frames = _write(
         composed,
@@ -167,7 +176,7 @@ def _composed(
         for window in rendered:
             for crop in window:
                 with stopwatch("compose"):
-                    picture = paste(crop) if paste else crop
+                    picture = paste(crop) if paste else resized(crop, options.size)
                     if panels is not None:
                         frame = next(driver, None)
                         shown = frame.image if frame is not None else shown

@@ -22,7 +22,7 @@ from metaportrait_cli.pipeline.evaluate_clips import (
     cross_clips,
     self_clips,
 )
-from metaportrait_cli.pipeline.methods import COPY, renderer_named
+from metaportrait_cli.pipeline.renderers import COPY, rendering_named
 from metaportrait_cli.pipeline.sampling import RUN_FRAMES, find_clips
 from metaportrait_cli.pipeline.scoring import Judge
 from metaportrait_cli.pipeline.stages import Progress, silent
@@ -106,7 +106,7 @@ def evaluate(
     """
     options = options or EvaluateOptions()
     names = list(dict.fromkeys((COPY, *options.weights)))
-    renderers = {name: renderer_named(name) for name in names}
+    renderers = {name: rendering_named(name).renderer for name in names}
     clips = find_clips(paths)
     board = None
     if sheet is not None:

@@ -21,9 +21,9 @@ from metaportrait_cli.metrics.motion import landmark_jitter
 from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, worker_count
 from metaportrait_cli.pipeline.contact_sheet import ContactSheet
 from metaportrait_cli.pipeline.drive import DriveOptions, Performance
-from metaportrait_cli.pipeline.methods import COPY
 from metaportrait_cli.pipeline.motion import load_motion
 from metaportrait_cli.pipeline.render import Frames, Renderer, RenderSession
+from metaportrait_cli.pipeline.renderers import COPY
 from metaportrait_cli.pipeline.sampling import (
     RUN_FRAMES,
     count_frames,

@@ -28,7 +28,10 @@ class RenderSession(Protocol):
     """One source, ready to be driven."""
 
     def render(self, driven: NDArray[np.float32]) -> Frames:
-        """Pictures of the crop for driven landmarks (T, 478, 3) in pixels of the crop."""
+        """Pictures of the crop for driven landmarks (T, 478, 3) in pixels of the crop.
+
+        Of the size asked for, or of the network's own; composing scales them.
+        """
         ...
 
 

@@ -12,6 +12,9 @@ import metaportrait_cli
 from metaportrait_cli.face.track import Gap
 from metaportrait_cli.pipeline.stages import Stopwatch
 
+# In the result's metadata, so that programs can tell it from a recording.
+MARK = "AI-generated: re-enacted with metaportrait"
+
 
 @dataclass
 class RunReport:

@@ -14,21 +14,25 @@ import pytest
 import torch
 from PIL import Image
 
-from metaportrait_cli.errors import MediaError
+from metaportrait_cli.errors import MediaError, UsageError, WeightsError
 from metaportrait_cli.face.bridge669 import to_669
 from metaportrait_cli.face.detector import Face
 from metaportrait_cli.networks.refinement import RefinementConfig, RefinementNetwork
 from metaportrait_cli.networks.temporal_sr import TemporalSR, TemporalSRConfig
 from metaportrait_cli.networks.warping import WarpingConfig, WarpingNetwork
 from metaportrait_cli.pipeline import released
+from metaportrait_cli.pipeline.animate import AnimateOptions, animate
+from metaportrait_cli.pipeline.animate_folder import animate_folder
 from metaportrait_cli.pipeline.released import (
     NO_IDENTITY_NETWORK,
     ReleasedRenderer,
     TemporalEnhancer,
     has_super_resolution,
 )
-from metaportrait_cli.pipeline.released_folder import read_map
-from metaportrait_cli.weights.store import save_networks
+from metaportrait_cli.pipeline.released_folder import is_prepared, read_map
+from metaportrait_cli.pipeline.renderers import rendering_named
+from metaportrait_cli.weights.store import load_network, save_networks
+from tests.clips import decoded, write_clip
 
 WARPING = WarpingConfig(
     motion_widths=(4, 4, 4, 4, 4, 4),
@@ -203,3 +207,51 @@ def test_damaged_landmarks_are_media_errors(folder: Path, weights: Path, damage:
     with pytest.raises(MediaError, match="src_1_ldmk"):
         list(ReleasedRenderer.load(weights).render_folder(folder))
     assert not (folder / "executed").exists()
+
+
+def test_animate_with_converted_weights(
+    weights: Path, driver_path: Path, portrait_path: Path, tmp_path: Path
+) -> None:
+    """Warp, refine and super-resolution behind the same pipeline as the analytic warp."""
+    torch.manual_seed(1)
+    sr = TemporalSRConfig(output_size=512, style_dim=16, channel_multiplier=1, narrow=1 / 8)
+    parts = {
+        "warping": load_network(WarpingNetwork, weights, part="warping"),
+        "refinement": load_network(RefinementNetwork, weights, part="refinement"),
+        "temporal_sr": TemporalSR(sr),
+    }
+    with_sr = tmp_path / "with_sr.safetensors"
+    save_networks(with_sr, parts, architecture="metaportrait-released")
+    driver = write_clip(tmp_path / "short.mp4", decoded(driver_path)[:6])
+    for path in (weights, with_sr):
+        output = tmp_path / f"{path.stem}.mp4"
+        options = AnimateOptions(weights=str(path), full=False, size=256, window=4)
+        report = animate([portrait_path], driver, output, options)
+        frames = decoded(output)
+        assert len(frames) == 6
+        assert frames[0].shape == (256, 256, 3)
+        assert NO_IDENTITY_NETWORK in report.notes
+        assert set(report.weights) == {path.name}
+        assert ("enhance" in report.stage_ms_per_frame) == (path == with_sr)
+
+
+def test_animate_folder_of_the_authors(folder: Path, weights: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    assert is_prepared(folder)
+    report = animate_folder(folder, weights, output)
+    assert report.frames == 2
+    frames = decoded(output)
+    expected = dict(ReleasedRenderer.load(weights).render_folder(folder))
+    assert len(frames) == 2
+    assert np.abs(frames[0].astype(int) - expected["frame0"]).mean() < 6
+
+
+def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="identity"):
+        rendering_named("identity")
+    with pytest.raises(WeightsError, match="no such file"):
+        rendering_named(str(tmp_path / "missing.safetensors"))
+    with pytest.raises(UsageError, match="--device"):
+        rendering_named("none", device="tpu")
+    with pytest.raises(UsageError, match="--precision"):
+        rendering_named("none", precision="int3")
