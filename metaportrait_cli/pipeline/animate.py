@@ -127,6 +127,7 @@ def animate(
             device=options.device,
             precision=options.precision,
             on_notice=report.notes.append,
+            on_progress=on_progress,
         )
         session = rendering.renderer.open(source, size=size)
     report.weights = rendering.weights

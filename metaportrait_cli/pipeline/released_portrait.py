@@ -21,25 +21,39 @@ from metaportrait_cli.pipeline.released import (
 )
 from metaportrait_cli.pipeline.render import Frames
 from metaportrait_cli.pipeline.source import Source
+from metaportrait_cli.pipeline.stages import Progress
 
 
 def open_released(
-    path: Path, *, device: str, dtype: torch.dtype, on_notice: Callable[[str], None]
+    path: Path,
+    *,
+    device: str,
+    dtype: torch.dtype,
+    on_notice: Callable[[str], None],
+    on_progress: Progress,
 ) -> tuple[ReleasedPortrait, ReleasedEnhancer | None]:
     """The networks of a converted file; the enhancer if it holds super-resolution too."""
     base = ReleasedRenderer.load(path, device=device, dtype=dtype)
     enhancer = None
     if has_super_resolution(path):
         enhancer = ReleasedEnhancer(TemporalEnhancer.load(path, device=device, dtype=dtype))
-    return ReleasedPortrait(base, on_notice=on_notice), enhancer
+    portrait = ReleasedPortrait(base, on_notice=on_notice, on_progress=on_progress)
+    return portrait, enhancer
 
 
 class ReleasedPortrait:
     """Warp and refinement at the networks' own 256²."""
 
-    def __init__(self, base: ReleasedRenderer, *, on_notice: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        base: ReleasedRenderer,
+        *,
+        on_notice: Callable[[str], None],
+        on_progress: Progress,
+    ) -> None:
         self._base = base
         self._on_notice = on_notice
+        self._on_progress = on_progress
 
     def open(self, source: Source, *, size: int) -> ReleasedSession:
         """Encodes the crop and fits its identity; `size` is the unit of the driven landmarks."""
@@ -48,6 +62,7 @@ class ReleasedPortrait:
             source.crop.cut(source.picture, own),
             source.landmarks(1),
             on_notice=self._on_notice,
+            on_progress=self._on_progress,
         )
         return ReleasedSession(self._base, encoded, size=size)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import UsageError, WeightsError
 from metaportrait_cli.pipeline.render import AnalyticRenderer, Enhancer, Frames, Renderer
 from metaportrait_cli.pipeline.source import Source
+from metaportrait_cli.pipeline.stages import Progress, silent
 
 if TYPE_CHECKING:
     import torch
@@ -39,10 +40,12 @@ def rendering_named(
     device: str = "auto",
     precision: str = "auto",
     on_notice: Callable[[str], None] = lambda _text: None,
+    on_progress: Progress = silent,
 ) -> Rendering:
     """`none` is the analytic warp, `copy` the source itself; else a name, path or `hf://` spec.
 
-    `on_notice` hears what the user should know of these weights. Raises `UsageError` for unknown
+    `on_notice` hears what the user should know of these weights, `on_progress` of what takes long
+    before the first frame. Raises `UsageError` for unknown
     settings and `WeightsError` for weights that can't be had or used.
     """
     if device not in DEVICES:
@@ -63,7 +66,9 @@ def rendering_named(
     chosen, dtype = _device(device), _dtype(precision, _device(device))
     if architecture != "metaportrait-released":
         raise WeightsError(f"{path}: holds {architecture}, which can't animate a portrait")
-    renderer, enhancer = open_released(path, device=chosen, dtype=dtype, on_notice=on_notice)
+    renderer, enhancer = open_released(
+        path, device=chosen, dtype=dtype, on_notice=on_notice, on_progress=on_progress
+    )
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Rendering(renderer, enhancer, {path.name: digest})
