@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +19,20 @@ from metaportrait_cli.face.motion_file import SUFFIX
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State, shot_ranges
 from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.media.reader import open_frames
-from metaportrait_cli.media.writer import VideoWriter
 from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
 from metaportrait_cli.pipeline.drive import DriveOptions, Performance
+from metaportrait_cli.pipeline.encode import encode
 from metaportrait_cli.pipeline.motion import MAX_WORKERS, DriverMotion, load_motion
 from metaportrait_cli.pipeline.render import Frames
 from metaportrait_cli.pipeline.renderers import NONE, rendering_named
 from metaportrait_cli.pipeline.report import MARK, RunReport, describe_gaps, gap_note
 from metaportrait_cli.pipeline.source import Source, load_sources
-from metaportrait_cli.pipeline.stages import Progress, Stopwatch, prefetched, silent
+from metaportrait_cli.pipeline.stages import Progress, Stopwatch, silent
 from metaportrait_cli.weights import bundled_path
 
 LANDMARK_MODEL = "face_landmarker.task"
 MORPHABLE_MODEL = "morphable.safetensors"
 DEFAULT_DRIVE = DriveOptions()
-PICTURES_AHEAD = 8
 
 
 @dataclass(frozen=True)
@@ -144,13 +142,16 @@ def animate(
     if rendering.enhancer is not None:
         rendered = stopwatch.timed("enhance", rendering.enhancer.enhance(rendered, source))
     composed = _composed(rendered, source, motion, options=options, stopwatch=stopwatch)
-    report.frames = _write(
+    report.frames = encode(
         composed,
         output,
-        motion,
-        audio=options.audio,
+        rate=motion.track.rate,
+        total=len(motion.track),
+        stage="render",
         stopwatch=stopwatch,
         on_progress=on_progress,
+        audio_from=driver_path if options.audio and motion.has_audio else None,
+        comment=MARK,
     )
     _describe_performance(report, performance)
     report.measure(stopwatch, time.perf_counter() - started)
@@ -183,41 +184,6 @@ def _composed(
                         shown = frame.image if frame is not None else shown
                         picture = panels(shown, picture)
                 yield picture
-
-
-def _write(
-    pictures: Iterable[NDArray[np.uint8]],
-    output: Path,
-    motion: DriverMotion,
-    *,
-    audio: bool,
-    stopwatch: Stopwatch,
-    on_progress: Progress,
-) -> int:
-    total = len(motion.track)
-    rate = motion.track.rate
-    done = 0
-    with ExitStack() as stack:
-        writer: VideoWriter | None = None
-        for picture in prefetched(pictures, depth=PICTURES_AHEAD):
-            if writer is None:
-                height, width = picture.shape[:2]
-                writer = stack.enter_context(
-                    VideoWriter(
-                        output,
-                        width=width,
-                        height=height,
-                        rate=rate,
-                        audio_from=motion.path if audio and motion.has_audio else None,
-                        duration=Fraction(total) / rate,
-                        comment=MARK,
-                    )
-                )
-            with stopwatch("encode"):
-                writer.write(picture)
-            done += 1
-            on_progress("render", done, total)
-    return done
 
 
 def worker_count(wanted: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,17 +12,16 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError
 from metaportrait_cli.media.outputs import check_output
-from metaportrait_cli.media.writer import VideoWriter
+from metaportrait_cli.pipeline.encode import encode
 from metaportrait_cli.pipeline.released import (
     ReleasedRenderer,
     TemporalEnhancer,
     has_super_resolution,
 )
 from metaportrait_cli.pipeline.report import MARK, RunReport
-from metaportrait_cli.pipeline.stages import Progress, Stopwatch, prefetched, silent
+from metaportrait_cli.pipeline.stages import Progress, Stopwatch, silent
 
 RATE = Fraction(24000, 1001)  # what the authors' tool writes
-FRAMES_AHEAD = 8
 
 
 def animate_folder(
@@ -46,17 +44,16 @@ def animate_folder(
         rate=str(RATE),
     )
     frames = stopwatch.timed("render", _frames(folder, weights))
-    with ExitStack() as stack:
-        writer: VideoWriter | None = None
-        for frame in prefetched(frames, depth=FRAMES_AHEAD):
-            if writer is None:
-                height, width = frame.shape[:2]
-                writer = stack.enter_context(
-                    VideoWriter(output, width=width, height=height, rate=RATE, comment=MARK)
-                )
-            writer.write(frame)
-            report.frames += 1
-            on_progress("render", report.frames, None)
+    report.frames = encode(
+        frames,
+        output,
+        rate=RATE,
+        total=None,
+        stage="render",
+        stopwatch=stopwatch,
+        on_progress=on_progress,
+        comment=MARK,
+    )
     if not report.frames:
         raise MediaError(f"{folder}: no driving frames (<k>/imgs, <k>/ldmks) in it")
     report.duration_seconds = round(report.frames / float(RATE), 3)
