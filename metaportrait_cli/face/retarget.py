@@ -43,7 +43,7 @@ LIP_FLOOR: Final = 0.06
 CONTACT_FIRMNESS: Final = 0.01
 """Gap errors (model's unit) that are left to moving single points rather than the whole face."""
 
-TURN_LIMITS: Final = np.radians([40.0, 25.0, 35.0]).astype(np.float32)
+TURN_LIMITS: Final = np.radians([30.0, 22.0, 35.0]).astype(np.float32)
 """Yaw, pitch and roll beyond the source views' range up to which a source can be turned."""
 
 SHIFT_LIMIT: Final = 0.6

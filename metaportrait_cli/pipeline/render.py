@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.correspondence import CorrespondenceWarp
 from metaportrait_cli.face.crop import border_fade, smoothstep
+from metaportrait_cli.face.hidden_side import HiddenSide
 from metaportrait_cli.pipeline.source import Source
-from metaportrait_cli.pipeline.views import FurtherViews, View, flow_map
+from metaportrait_cli.pipeline.views import FurtherViews, View, sampled, with_hidden_side
 
-EDGE = cv2.BORDER_REPLICATE
 Frames = NDArray[np.uint8]  # (T, S, S, 3) RGB
 
 
@@ -65,7 +65,11 @@ class AnalyticRenderer:
         )
         landmarks = source.landmarks(size)
         crop = source.crop.cut(source.picture, size)
-        view = View(crop, CorrespondenceWarp(landmarks, side=size, fade=fade))
+        view = View(
+            crop,
+            CorrespondenceWarp(landmarks, side=size, fade=fade),
+            HiddenSide(landmarks, crop=crop, grid=self.GRID),
+        )
         further = FurtherViews(source, crop=crop) if source.others else None
         return AnalyticSession(view, further=further, mouth=MouthInside(crop, landmarks))
 
@@ -96,8 +100,7 @@ class AnalyticSession:
 
     def _seen_from(self, view: View, points: NDArray[np.float32]) -> NDArray[np.uint8]:
         flow = view.warp(points)
-        places = flow_map(flow, view.crop.shape[0])
-        frame = cv2.remap(view.crop, places, None, cv2.INTER_LINEAR, borderMode=EDGE)
+        frame = with_hidden_side(sampled(view.crop, flow.shift), view, points)
         self._mouth.fill(frame, flow.mouth_gap)
         return frame
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.alignment import similarity
-from metaportrait_cli.face.correspondence import Correspondence, CorrespondenceWarp
+from metaportrait_cli.face.correspondence import CorrespondenceWarp
+from metaportrait_cli.face.hidden_side import HiddenSide
 from metaportrait_cli.face.retarget import match_views
 from metaportrait_cli.pipeline.source import Source
 
@@ -31,6 +32,7 @@ class View:
 
     crop: NDArray[np.uint8]
     warp: CorrespondenceWarp
+    hidden: HiddenSide
 
 
 class FurtherViews:
@@ -47,7 +49,9 @@ class FurtherViews:
             points = other.landmarks(size)
             picture = other.crop.cut(other.picture, size)
             warp = CorrespondenceWarp(points, side=size, fade=everywhere)
-            self.views.append(View(_recoloured(picture, points, colours), warp))
+            picture = _recoloured(picture, points, colours)
+            hidden = HiddenSide(points, crop=picture, grid=GRID)
+            self.views.append(View(picture, warp, hidden))
             rotations.append(_rotation(self._first, points))
         self._rotations = np.stack(rotations)
 
@@ -72,13 +76,26 @@ class FurtherViews:
         return np.rint(frame * (1 - mask) + mixed * mask).astype(np.uint8)
 
 
-def flow_map(flow: Correspondence, size: int) -> NDArray[np.float32]:
-    """The flow as absolute sampling positions (S, S, 2) for `cv2.remap`."""
-    places = np.arange(size, dtype=np.float32)
-    shift = cv2.resize(flow.shift, (size, size), interpolation=cv2.INTER_LINEAR)
-    shift[..., 0] += places[None, :]
-    shift[..., 1] += places[:, None]
-    return shift
+def sampled(crop: NDArray[np.uint8], shift: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The crop (S, S, 3) moved by a backward flow (G, G, 2) in its pixels."""
+    size = crop.shape[0]
+    places = cv2.resize(shift, (size, size), interpolation=cv2.INTER_LINEAR)
+    places[..., 0] += np.arange(size, dtype=np.float32)[None, :]
+    places[..., 1] += np.arange(size, dtype=np.float32)[:, None]
+    return cv2.remap(crop, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def with_hidden_side(
+    frame: NDArray[np.uint8], view: View, driven: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """The frame (S, S, 3) with what the view hides of the face filled in from its other side."""
+    fill = view.hidden.fill(driven)
+    if fill is None:
+        return frame
+    weight = cv2.resize(fill.weight, frame.shape[:2], interpolation=cv2.INTER_LINEAR)
+    other = sampled(view.crop, fill.shift) * view.hidden.light
+    other = np.clip(np.rint(other), 0, 255).astype(np.uint8)
+    return cv2.blendLinear(other, frame, weight, 1 - weight)
 
 
 def _rotation(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
