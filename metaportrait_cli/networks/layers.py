@@ -21,8 +21,10 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def instance_norm(x: Tensor) -> Tensor:
-    """Zero mean and unit variance per sample and channel, (B, C, H, W) -> (B, C, H, W)."""
-    return F.instance_norm(x, eps=NORM_EPS)
+    """(B, C, H, W) with zero mean and unit variance in each channel, in x's memory format."""
+    # F.instance_norm would turn channels-last features around and back.
+    variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
+    return (x - mean) * torch.rsqrt(variance + NORM_EPS)
 
 
 def leaky_relu(x: Tensor) -> Tensor:

