@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from metaportrait_cli.cli.app import app
-from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
+from metaportrait_cli.errors import MediaError, NoFaceError, UsageError, WeightsError
 from metaportrait_cli.pipeline.evaluate import EvaluateOptions, Evaluation, evaluate
 from metaportrait_cli.pipeline.sampling import find_clips, pick_runs, sample_runs
 from tests.clips import scene, write_clip
@@ -129,7 +129,7 @@ def test_short_clip_is_refused(portrait: NDArray[np.uint8], tmp_path: Path) -> N
 
 
 def test_bad_options_and_paths(tmp_path: Path, driver_path: Path) -> None:
-    with pytest.raises(UsageError, match="known are copy, none"):
+    with pytest.raises(WeightsError, match="no weights of that name"):
         evaluate([driver_path], EvaluateOptions(weights=("best",)))
     with pytest.raises(UsageError, match="neither 'self' nor 'cross'"):
         EvaluateOptions(mode="both")  # pyrefly: ignore[bad-argument-type]
