@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.face import topology
 
 SUBPIXEL_BITS = 4
+LEAST_AREA = 1.0  # pixels of the drawing
 
 _NOSE = ((168, 6, 197, 195, 5, 4, 1, 2), (48, 64, 98, 97, 2, 326, 327, 294, 278))
 
@@ -80,7 +81,10 @@ def landmark_image(points: NDArray[np.floating], *, side: int, size: int) -> NDA
 def filled_polygon(points: NDArray[np.floating], *, side: int, size: int) -> NDArray[np.uint8]:
     """Coverage (size, size) in [0, 255] of a polygon (N, 2) in pixels of a crop of `side`."""
     mask = np.zeros((size, size), np.uint8)
-    cv2.fillPoly(mask, [subpixels(points, scale=size / side)], 255, cv2.LINE_AA, SUBPIXEL_BITS)
+    scaled = points.astype(np.float32) * np.float32(size / side)
+    # cv2 draws the rim too, so that a polygon without an inside would show as a line.
+    if cv2.contourArea(scaled) >= LEAST_AREA:
+        cv2.fillPoly(mask, [subpixels(scaled, scale=1)], 255, cv2.LINE_AA, SUBPIXEL_BITS)
     return mask
 
 

@@ -90,6 +90,8 @@ def warp(features: Tensor, flow: Tensor) -> Tensor:
     grid = torch.stack(
         [flow[:, 0].float() + x, flow[:, 1].float() + y[:, None]], dim=-1
     )  # (B, H', W', 2); float32, for bf16 has 8 bits: coarser than a pixel
+    # The CPU kernel looks up whatever address a NaN turns into.
+    grid = torch.nan_to_num(grid)
     # Features keep their own precision where the kernel allows it: positions must not be rounded,
     # values may be.
     return F.grid_sample(

@@ -26,10 +26,14 @@ from metaportrait_cli.face.crop import Crop, border_fade
 from metaportrait_cli.face.landmark_image import filled_polygon
 from metaportrait_cli.face.retarget import Retargeter
 from metaportrait_cli.training.shards import ClipRecord, read_index, read_shard
+from metaportrait_cli.training.teacher import teacher_flow
 
 FADE_SHARE = 0.12  # as in the analytic renderer
 REGION_MARGIN = 0.03  # of the crop, around lids and lips
-GAIN_RANGE = 0.15
+GAIN_RANGE, CHANNEL_GAIN_RANGE = 0.15, 0.04
+# Pictures of one clip whose points lie farther apart (mean, share of the side) are mostly cuts.
+FARTHEST_PAIR = 0.12
+CANDIDATES = 3
 GENERATED_WEIGHT = 0.3
 MOTION_STRENGTH = (0.5, 1.3)
 
@@ -78,14 +82,15 @@ class PairDataset(Dataset[Sample]):
 
     Three kinds of samples, in shares `photo` and `cross`, the rest being the first:
 
-    - two pictures of one clip, the target the one of two draws that differs more;
+    - two pictures of one clip, the target the one of three draws that differs most;
     - a photo as target, its source being the photo itself moved by the analytic warp;
     - cross-identity: a source and another person's motion, without a target (`paired` 0), from
       sample number `cross_from` on.
 
     Tensors of a sample, S the size of the pictures, G that of the conditions: `source`, `target`
     (3, S, S) and `source_lines`, `lines` (3, G, G), `gap` (1, G, G), `mouth`, `eyes` (1, S, S)
-    uint8 in [0, 255]; `flow` (2, G, G) float32 in half sides; `source_points`, `points` (478, 3)
+    uint8 in [0, 255]; `flow` and `teacher` (2, G, G) float32 in half sides, `trust` (1, G, G)
+    uint8 in [0, 255]; `source_points`, `points` (478, 3)
     float32 in pixels; `paired` () float32.
     """
 
@@ -142,9 +147,11 @@ class PairDataset(Dataset[Sample]):
 
     def _pair(self, draw: np.random.Generator) -> Sample:
         start, end = self._faces.ranges[self._clip(draw)]
-        source, *others = start + draw.permutation(end - start)[:3]
+        source, *others = start + draw.permutation(end - start)[: 1 + CANDIDATES]
         points = self._faces.points
-        target = max(others, key=lambda other: _difference(points[source], points[other]))
+        apart = {int(o): _difference(points[source], points[o]) for o in others}
+        near = [o for o in apart if apart[o] <= FARTHEST_PAIR * self._faces.size]
+        target = max(near, key=apart.__getitem__) if near else min(apart, key=apart.__getitem__)
         return self._sample(
             draw,
             images=(self._faces.images[source], self._faces.images[target]),
@@ -200,8 +207,9 @@ class PairDataset(Dataset[Sample]):
             source, target = source[:, ::-1], target[:, ::-1]
             source_points = _mirrored(source_points, size)
             target_points = _mirrored(target_points, size)
-        gains = draw.uniform(1 - GAIN_RANGE, 1 + GAIN_RANGE, 4)
-        curves = np.clip(np.arange(256)[:, None] * gains[0] * gains[1:], 0, 255).astype(np.uint8)
+        gain = draw.uniform(1 - GAIN_RANGE, 1 + GAIN_RANGE)
+        gains = gain * draw.uniform(1 - CHANNEL_GAIN_RANGE, 1 + CHANNEL_GAIN_RANGE, 3)
+        curves = np.clip(np.arange(256)[:, None] * gains, 0, 255).astype(np.uint8)
         channel = np.arange(3)
         source, target = curves[source, channel], curves[target, channel]
         conditioner = Conditioner(source_points, side=size, fade=self._fade)
@@ -258,6 +266,7 @@ def as_sample(
     size = source.shape[0]
     condition = conditioner(points)
     mouth, eyes = regions(points, size=size)
+    teacher, trust = teacher_flow(source, target, condition.flow)
     return {
         "source": _planes(source),
         "target": _planes(target),
@@ -265,6 +274,8 @@ def as_sample(
         "lines": _planes(condition.lines),
         "gap": torch.from_numpy(condition.gap)[None],
         "flow": _planes(condition.flow),
+        "teacher": _planes(teacher),
+        "trust": torch.from_numpy(trust * np.uint8(paired))[None],
         "mouth": torch.from_numpy(mouth)[None],
         "eyes": torch.from_numpy(eyes)[None],
         "source_points": torch.from_numpy(source_points.astype(np.float32)),

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from metaportrait_cli.networks.compact import CompactModel, Driving
-from metaportrait_cli.networks.compact_blocks import enlarge, warp
+from metaportrait_cli.networks.compact_blocks import enlarge, shrink, warp
 from metaportrait_cli.training.dataset import Sample
 from metaportrait_cli.training.losses import IdentityNetwork, masked_l1
 from metaportrait_cli.training.perceptual import PerceptualLoss
 
-METRICS = ("l1", "mouth_l1", "eyes_l1", "perceptual")
+METRICS = ("l1", "mouth_l1", "eyes_l1", "perceptual", "face_perceptual")
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Batch:
     target: Tensor
     source_lines: Tensor
     driving: Driving
+    teacher: Tensor
+    trust: Tensor
     mouth: Tensor
     eyes: Tensor
     source_points: Tensor
@@ -32,19 +34,32 @@ class Batch:
     paired: Tensor
 
     @classmethod
-    def of(cls, sample: Sample, device: torch.device) -> Batch:
-        """Collated samples, (B, …) each, on the device."""
+    def of(cls, sample: Sample, device: torch.device, *, size: int) -> Batch:
+        """Collated samples, (B, …) each, on the device, shrunk to pictures of `size`."""
         moved = {key: value.to(device, non_blocking=True) for key, value in sample.items()}
-        unit = {key: moved[key].float() / 255 for key in moved if moved[key].dtype == torch.uint8}
+        share = size / moved["source"].shape[-1]
+        # The condition maps have a size of their own; the model takes half its pictures'.
+        sizes = dict.fromkeys(("source_lines", "lines", "gap", "trust"), size // 2)
+        unit = {
+            key: shrink(value.float() / 255, sizes.get(key, size))
+            for key, value in moved.items()
+            if value.dtype == torch.uint8
+        }
         return cls(
             source=unit["source"],
             target=unit["target"],
             source_lines=unit["source_lines"],
-            driving=Driving(flow=moved["flow"], lines=unit["lines"], gap=unit["gap"]),
+            driving=Driving(
+                flow=shrink(moved["flow"], size // 2),
+                lines=unit["lines"],
+                gap=unit["gap"],
+            ),
+            teacher=shrink(moved["teacher"], size // 2),
+            trust=unit["trust"],
             mouth=unit["mouth"],
             eyes=unit["eyes"],
-            source_points=moved["source_points"],
-            points=moved["points"],
+            source_points=moved["source_points"] * share,
+            points=moved["points"] * share,
             paired=moved["paired"],
         )
 
@@ -74,18 +89,19 @@ def judge(
 ) -> dict[str, dict[str, float]]:
     """Means over the samples of `METRICS`, for `model`, its `warped` source and `analytic` warp.
 
-    Lower is better. L1 is of RGB in [0, 1]; `perceptual` is the training's own, so it flatters.
+    Lower is better. L1 is of RGB in [0, 1]; the perceptual ones are the training's own, so they
+    flatter.
     """
     was_training = model.training
     model.eval()
     totals: dict[str, dict[str, float]] = {}
-    for batch in batches(samples, device=device, size=batch_size):
+    for batch in batches(samples, device=device, count=batch_size, size=model.config.image_size):
         known = embedding(batch, identity, model.config.identity_dim)
         features = model.encode(batch.source, batch.source_lines, known)
         picture, _ = model(features, batch.driving)
         images = {"model": picture.image, "warped": picture.warped, "analytic": analytic(batch)}
-        for name, image in images.items():
-            image = image.clamp(0, 1)
+        for name, unlimited in images.items():
+            image = unlimited.clamp(0, 1)
             scores = {
                 "l1": (image - batch.target).abs().mean(dim=(1, 2, 3)),
                 "mouth_l1": masked_l1(image, batch.target, batch.mouth),
@@ -93,6 +109,7 @@ def judge(
             }
             if perceptual is not None:
                 scores["perceptual"] = perceptual([image], batch.target)[0]
+                scores["face_perceptual"] = perceptual.in_face(image, batch.target, batch.points)
             into = totals.setdefault(name, {})
             for metric, values in scores.items():
                 into[metric] = into.get(metric, 0.0) + float(values.sum()) / len(samples)
@@ -100,8 +117,11 @@ def judge(
     return totals
 
 
-def batches(samples: Sequence[Sample], *, device: torch.device, size: int) -> Iterator[Batch]:
-    """Samples in order, collated."""
-    for start in range(0, len(samples), size):
-        group = samples[start : start + size]
-        yield Batch.of({key: torch.stack([s[key] for s in group]) for key in group[0]}, device)
+def batches(
+    samples: Sequence[Sample], *, device: torch.device, count: int, size: int
+) -> Iterator[Batch]:
+    """Samples in order, `count` at a time, shrunk to pictures of `size`."""
+    for start in range(0, len(samples), count):
+        group = samples[start : start + count]
+        stacked = {key: torch.stack([sample[key] for sample in group]) for key in group[0]}
+        yield Batch.of(stacked, device, size=size)

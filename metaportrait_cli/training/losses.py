@@ -36,10 +36,14 @@ class LossWeights:
 
     warp: float = 1.0
     """Perceptual and pixel terms of the warped source"""
-    perceptual: float = 2.0
+    perceptual: float = 1.0
+    face: float = 1.0
+    """Perceptual term of the face at full size"""
     pixel: float = 6.0
     mouth: float = 4.0
     eyes: float = 4.0
+    flow: float = 10.0
+    """For the distance to the teacher's flow, where it can be trusted"""
     mask: float = 0.05
     """For what is painted over, so that what can be copied is"""
     smooth: float = 0.02
@@ -55,16 +59,19 @@ def reconstruction_terms(
     motion: Motion,
     *,
     prior: Tensor,
+    teacher: Tensor,
+    trust: Tensor,
     target: Tensor,
     mouth: Tensor,
     eyes: Tensor,
+    points: Tensor,
     paired: Tensor,
     perceptual: PerceptualLoss | None,
     weights: LossWeights,
 ) -> dict[str, Tensor]:
     """Weighted scalars by name; `paired` (B,) is 0 for samples without a target.
 
-    `prior` (B, 2, G, G); `mouth` and `eyes` (B, 1, S, S) in [0, 1].
+    `prior` and `teacher` (B, 2, G, G), `trust` (B, 1, G, G), see `training.teacher`; `mouth` and `eyes` (B, 1, S, S) in [0, 1]; `points` (B, 478, 3) in pixels.
     """
 
     def over_pairs(values: Tensor) -> Tensor:
@@ -75,6 +82,7 @@ def reconstruction_terms(
         "pixel": weights.pixel * over_pairs(pyramid_l1(picture.image, target)),
         "mouth": weights.mouth * over_pairs(masked_l1(picture.image, target, mouth)),
         "eyes": weights.eyes * over_pairs(masked_l1(picture.image, target, eyes)),
+        "flow": weights.flow * over_pairs(masked_l1(motion.flow, teacher, trust)),
         "mask": weights.mask * picture.mask.mean(),
         "smooth": weights.smooth * roughness(motion.flow - prior),
     }
@@ -82,6 +90,8 @@ def reconstruction_terms(
         warped, image = perceptual([picture.warped, picture.image], target)
         terms["warp_perceptual"] = weights.warp * over_pairs(warped)
         terms["perceptual"] = weights.perceptual * over_pairs(image)
+        face = perceptual.in_face(picture.image, target, points)
+        terms["face"] = weights.face * over_pairs(face)
     return terms
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import FaceDetector
+from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.stills import read_still
 from metaportrait_cli.training.shards import (
@@ -163,7 +163,7 @@ def read_items(folder: Path, *, split: str) -> list[Item]:
     return sorted(items, key=lambda item: _digest(SHUFFLE_SALT + item.file))
 
 
-def looking_with(detector: FaceDetector, *, step: int) -> FaceFinder:
+def looking_with(detector: MediaPipeDetector, *, step: int) -> FaceFinder:
     """Looks for the face in every `step`-th frame of a clip."""
 
     def find(path: Path, item: Item) -> Sightings:
@@ -174,7 +174,8 @@ def looking_with(detector: FaceDetector, *, step: int) -> FaceFinder:
         numbers, points = [], []
         box: NDArray[np.float32] | None = None
         for number, image in frames:
-            faces = detector.detect(image, hint=box)
+            # Searching takes long: once for what has a face somewhere, photos above all.
+            faces = detector.search(image) if number == 0 else detector.detect(image, hint=box)
             if not faces:
                 continue
             face = max(faces, key=lambda face: face.size)

@@ -27,6 +27,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -74,7 +75,7 @@ def write_shard(stem: Path, shard: Shard, *, recipe: str) -> None:
     with atomic_output(stem.with_suffix(".mp4")) as partial:
         _encode(partial, shard.images, starts=set(starts[:-1].tolist()))
     steps = np.rint(shard.points * (LANDMARK_STEPS / size)).astype(np.int16)
-    packed = pack_points([steps[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)])
+    packed = pack_points([steps[a:b] for a, b in pairwise(starts)])
     tensors = {"points": np.frombuffer(packed, np.uint8), "frame": shard.frame}
     notes = {"recipe": recipe, "clips": json.dumps([asdict(clip) for clip in shard.clips])}
     with atomic_output(stem.with_suffix(".safetensors")) as partial:
