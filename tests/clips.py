@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.media.binaries import ffmpeg_binary
 
+H264 = ("-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p")
 # The portrait's head and shoulders, out of 512 × 512.
 HEAD = (slice(0, 256), slice(96, 352))
 
@@ -45,7 +46,7 @@ def write_clip(
     *,
     rate: str = "25",
     inputs: Sequence[str] = (),
-    output: Sequence[str] = ("-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p"),
+    output: Sequence[str] = H264,
 ) -> Path:
     """Encodes RGB frames of one size; `inputs` and `output` are further ffmpeg arguments."""
     height, width = frames[0].shape[:2]

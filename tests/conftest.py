@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Tiny networks lose more by waiting for each other's threads than they gain; on a busy machine
+# ten times. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +11,30 @@ import typer
 from metaportrait_cli.cli.console import print_result, reporting, write_report
 
 
+class Motion(StrEnum):
+    """Choices of --motion."""
+
+    relative = "relative"
+    absolute = "absolute"
+
+
+class Region(StrEnum):
+    """Choices of --region."""
+
+    all = "all"
+    expression = "expression"
+    pose = "pose"
+
+
 def command(
     *,
     source: Annotated[
-        Path,
-        typer.Option("--source", "-s", help="Portrait: a photo, or a clip (its first face)."),
+        list[Path],
+        typer.Option(
+            "--source",
+            "-s",
+            help="Portrait: a photo or a clip; repeat it for further pictures of the same person.",
+        ),
     ],
     driver: Annotated[
         Path,
@@ -24,12 +44,28 @@ def command(
         Path | None,
         typer.Option("--output", "-o", help="Result [default: {source}--{driver}.mp4 here]."),
     ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="'none' (the analytic warp), a path, a name of `metaportrait weights list`,"
+            " or hf://owner/repo/file@revision."
+        ),
+    ] = "none",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps; for networks.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, fp32, bf16 or fp16; for networks.")
+    ] = "auto",
     face: Annotated[
         str, typer.Option(help="The driver's face: 'largest', or a number from the left, from 1.")
     ] = "largest",
     source_face: Annotated[
         str, typer.Option(help="The source's face: 'largest', or a number from the left, from 1.")
     ] = "largest",
+    motion: Annotated[
+        Motion,
+        typer.Option(help="The driver's change on the source's own rest, or its pose as is."),
+    ] = Motion.relative,
+    region: Annotated[Region, typer.Option(help="Which part of the motion.")] = Region.all,
     reference_frame: Annotated[
         str,
         typer.Option(help="Driver frame (from 0) that matches the source at rest, or 'auto'."),
@@ -60,8 +96,10 @@ def command(
         from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
         from metaportrait_cli.pipeline import animate as pipeline  # noqa: PLC0415
+        from metaportrait_cli.pipeline.drive import DriveOptions  # noqa: PLC0415
+        from metaportrait_cli.pipeline.released_folder import is_prepared  # noqa: PLC0415
 
-        target = output or pipeline.default_output(source, driver)
+        target = output or pipeline.default_output(source[0], driver)
         if skip_existing and target.exists():
             reporter.note(f"{target} exists; skipped")
             print_result(target, {"output": str(target), "skipped": True}, as_json=as_json)
@@ -70,16 +108,36 @@ def command(
             raise UsageError(
                 f"--reference-frame {reference_frame!r} is neither 'auto' nor a frame number"
             )
+        if is_prepared(driver):
+            from metaportrait_cli.pipeline.animate_folder import animate_folder  # noqa: PLC0415
+            from metaportrait_cli.weights import resolve  # noqa: PLC0415
+
+            done = animate_folder(
+                driver,
+                resolve(weights),
+                target,
+                overwrite=overwrite,
+                on_progress=reporter.progress,
+            )
+            print_result(target, done.as_json(), as_json=as_json)
+            return
         done = pipeline.animate(
             source,
             driver,
             target,
             pipeline.AnimateOptions(
+                weights=weights,
+                device=device,
+                precision=precision,
                 face=FaceChoice.parse(face),
                 source_face=FaceChoice.parse(source_face),
-                reference_frame=None if reference_frame == "auto" else int(reference_frame),
-                strength=strength,
-                smooth=smooth,
+                drive=DriveOptions(
+                    motion=motion.value,
+                    region=region.value,
+                    strength=strength,
+                    smooth=smooth,
+                    reference_frame=None if reference_frame == "auto" else int(reference_frame),
+                ),
                 full=full,
                 size=size,
                 compare=compare,

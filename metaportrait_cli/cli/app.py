@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from metaportrait_cli import __version__
-from metaportrait_cli.cli import animate, doctor, landmarks, weights
+from metaportrait_cli.cli import animate, doctor, evaluate, landmarks, train, weights
 
 app = typer.Typer(
     name="metaportrait",
@@ -24,7 +24,9 @@ app = typer.Typer(
 )
 app.command("animate")(animate.command)
 app.command("landmarks")(landmarks.command)
+app.command("evaluate")(evaluate.command)
 app.command("doctor")(doctor.command)
+app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")
 
 

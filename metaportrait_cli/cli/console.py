@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,12 @@ from typing import Any, Self
 
 import typer
 
-from metaportrait_cli.errors import INTERRUPTED_EXIT_CODE, MetaPortraitError, OutOfMemoryError
+from metaportrait_cli.errors import (
+    INTERRUPTED_EXIT_CODE,
+    MediaError,
+    MetaPortraitError,
+    OutOfMemoryError,
+)
 
 DEBUG_VARIABLE = "METAPORTRAIT_DEBUG"
 
@@ -143,9 +149,17 @@ def reporting(*, quiet: bool = False) -> Iterator[Reporter]:
         except MemoryError as error:
             text = "out of memory; try a smaller --size or --window"
             raise _exit(reporter, text, OutOfMemoryError.exit_code) from error
+        except OSError as error:
+            # Only our temporary files are written without a name to tell.
+            where = f"{error.filename or tempfile.gettempdir()}: "
+            text = f"{where}{error.strerror or error}; check space and permissions there"
+            raise _exit(reporter, text, MediaError.exit_code) from error
         except (typer.Exit, SystemExit):
             raise
         except Exception as error:
+            if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+                text = "the device ran out of memory; try a smaller --window or --device cpu"
+                raise _exit(reporter, text, OutOfMemoryError.exit_code) from error
             if os.environ.get(DEBUG_VARIABLE):
                 raise
             text = (

@@ -23,7 +23,7 @@ def list_weights(as_json: JsonOption = False) -> None:
     """The weights this version knows: size, licence, and where each file lies."""
     with reporting():
         from metaportrait_cli.weights import read_manifest  # noqa: PLC0415
-        from metaportrait_cli.weights.resolve import local_copy  # noqa: PLC0415
+        from metaportrait_cli.weights.sources import local_copy  # noqa: PLC0415
 
         rows = [(entry, local_copy(entry)) for entry in read_manifest().values()]
         if as_json:

@@ -26,7 +26,7 @@ from metaportrait_cli.face.bridge669_parts import (
     Stop,
 )
 
-POINT_COUNT = 669
+POINTS = 669
 MIDLINE = (74, 88, 314, 411, *range(628, 669))
 LEFT_SIDE = tuple(point for point in range(314) if point not in {74, 88})
 RIGHT_SIDE = tuple(point for point in range(315, 628) if point != 411)
@@ -39,9 +39,9 @@ def to_669(points: Points) -> Points:
 
     The 87 points that are never drawn lie in the middle of the face.
     """
-    if points.shape != (topology.POINT_COUNT, 3):
+    if points.shape != (topology.POINTS, 3):
         raise ValueError(f"expected (478, 3) points, not {points.shape}")
-    result = np.broadcast_to(points.mean(axis=0), (POINT_COUNT, 3)).copy()
+    result = np.broadcast_to(points.mean(axis=0), (POINTS, 3)).copy()
     placed: set[int] = set()
     for mirrored in (False, True):
         mesh = _Mesh(points, mirrored=mirrored)
@@ -83,7 +83,7 @@ class _Mesh:
         if part.other:
             other = self._line(part.other, count, part)
             line = (1 - part.share) * line + part.share * other
-        return line
+        return line.astype(np.float32)
 
     def iris(self) -> Points:
         """16 points on the ellipse through the four rim points, from the top over the outside."""

@@ -28,6 +28,10 @@ OUTER_RINGS = ((1.2, 0.55), (1.45, 0.2), (1.8, 0.0))
 # radii: hair moves with the head, shoulders don't.
 RIGID_RANGE_UP = (1.45, 2.1)
 RIGID_RANGE_DOWN = (1.1, 1.9)
+# Thinner triangles (in pixels²) cover no pixel to speak of, and their gradients explode.
+LEAST_AREA = 2e-3
+# A pixel centre this close (in pixels) to an edge counts as inside, so that no seam shows.
+ON_EDGE = 1e-6
 # A point of the oval below this share of the face's height is moved by the jaw, not by the head.
 JAW_SHARE = 0.6
 
@@ -113,7 +117,7 @@ class _Mesh:
         driven: NDArray[np.floating],
         centre: NDArray[np.floating],
     ) -> _Mesh:
-        pairs = np.array(topology.INNER_LIP_PAIRS)
+        pairs = np.array(topology.INNER_LIPS)
         inside_source, inside_driven = _unstretched_mouth(source, driven, pairs)
         oval = topology.ring("face_oval")
         source_rim, driven_rim = source[oval, :2], driven[oval, :2]
@@ -122,14 +126,14 @@ class _Mesh:
             source_centre + far * (source_rim - source_centre) for far, _ in OUTER_RINGS
         ]
         rings_driven = [centre + far * (driven_rim - centre) for far, _ in OUTER_RINGS]
-        share = [np.ones(topology.POINT_COUNT + len(pairs))]
+        share = [np.ones(topology.POINTS + len(pairs))]
         share += [np.full(len(oval), kept) for _, kept in OUTER_RINGS]
 
         faces = topology.triangles()
         # Larger z is farther: paint it first.
         order = np.argsort(-driven[faces, 2].mean(1), kind="stable")
         rings, inside = _extra_triangles()
-        left, right = driven[list(topology.MOUTH_CORNERS), :2]
+        left, right = driven[list(topology.INNER_MOUTH_CORNERS), :2]
         lower = driven[pairs[::-1, 1], :2]
         return cls(
             source=np.concatenate([source[:, :2], inside_source, *rings_source]),
@@ -148,11 +152,11 @@ def _extra_triangles() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     then the outer rings.
     """
     oval = topology.ring("face_oval")
-    count, pair_count = len(oval), len(topology.INNER_LIP_PAIRS)
+    count, pair_count = len(oval), len(topology.INNER_LIPS)
     rings = []
     previous = list(oval)
     for k in range(len(OUTER_RINGS)):
-        start = topology.POINT_COUNT + pair_count + k * count
+        start = topology.POINTS + pair_count + k * count
         current = list(range(start, start + count))
         for i in range(count):
             j = (i + 1) % count
@@ -161,15 +165,15 @@ def _extra_triangles() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
 
     inside = []
     for name, iris in (
-        ("right_eye", topology.RIGHT_IRIS_CENTRE),
-        ("left_eye", topology.LEFT_IRIS_CENTRE),
+        ("right_eye", topology.IRISES[0][0]),
+        ("left_eye", topology.IRISES[1][0]),
     ):
         rim = topology.ring(name)
         inside += [(iris, rim[i], rim[(i + 1) % len(rim)]) for i in range(len(rim))]
-    upper = [pair[0] for pair in topology.INNER_LIP_PAIRS]
-    lower = [pair[1] for pair in topology.INNER_LIP_PAIRS]
-    hanging = [topology.POINT_COUNT + i for i in range(pair_count)]
-    left, right = topology.MOUTH_CORNERS
+    upper = [pair[0] for pair in topology.INNER_LIPS]
+    lower = [pair[1] for pair in topology.INNER_LIPS]
+    hanging = [topology.POINTS + i for i in range(pair_count)]
+    left, right = topology.INNER_MOUTH_CORNERS
     for top, bottom in ((hanging, lower), (upper, hanging)):
         inside += [(left, top[0], bottom[0]), (right, top[-1], bottom[-1])]
         for i in range(pair_count - 1):
@@ -243,44 +247,54 @@ def add_interpolated(
     centre.
     """
     height, width = field.shape[:2]
-    corners = vertices[triangles]  # (T, 3, 2)
-    low = np.maximum(np.ceil(corners.min(1) - 0.5), 0).astype(np.int32)  # (T, 2)
-    high = np.minimum(np.floor(corners.max(1) - 0.5), (width - 1, height - 1)).astype(np.int32)
-    span = np.maximum(high - low + 1, 0)
+    corners = vertices[triangles].astype(np.float64)  # (T, 3, 2)
     edge1, edge2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     area = edge1[:, 0] * edge2[:, 1] - edge1[:, 1] * edge2[:, 0]
-    counts = np.where(np.abs(area) > 1e-9, span[:, 0] * span[:, 1], 0)
-    area = np.where(counts > 0, area, 1)
+    visible = np.flatnonzero(np.abs(area) > LEAST_AREA)
+    corners, area = corners[visible], area[visible, None]
 
-    # Barycentric weights of corners 1 and 2 are linear in the pixel: w = a·x + b·y + c.
-    to_weights = np.stack(
-        [edge2[:, 1], -edge2[:, 0], -edge1[:, 1], edge1[:, 0]], axis=1
-    ) / area[:, None]  # fmt: skip
-    corner = corners[:, 0]
-    offset1 = to_weights[:, 0] * corner[:, 0] + to_weights[:, 1] * corner[:, 1]
-    offset2 = to_weights[:, 2] * corner[:, 0] + to_weights[:, 3] * corner[:, 1]
+    # Each barycentric weight is linear in the pixel: w = a·x + b·y + c.
+    after, last = corners[:, [1, 2, 0]], corners[:, [2, 0, 1]]
+    a = (after[..., 1] - last[..., 1]) / area  # (T, 3)
+    b = (last[..., 0] - after[..., 0]) / area
+    c = (after[..., 0] * last[..., 1] - last[..., 0] * after[..., 1]) / area
 
-    # One entry for every pixel of every triangle's bounding box.
-    which = np.repeat(np.arange(len(triangles), dtype=np.int32), counts)
-    first = np.cumsum(counts) - counts
-    nth = np.arange(len(which), dtype=np.int32) - first.astype(np.int32)[which]
-    row = nth // span[which, 0]
-    px = low[which, 0] + nth - row * span[which, 0]
-    py = low[which, 1] + row
-    x, y = px + np.float32(0.5), py + np.float32(0.5)
-    k = to_weights.astype(np.float32)[which]
-    w1 = k[:, 0] * x + k[:, 1] * y - offset1.astype(np.float32)[which]
-    w2 = k[:, 2] * x + k[:, 3] * y - offset2.astype(np.float32)[which]
-    inside = np.flatnonzero((w1 >= -1e-5) & (w2 >= -1e-5) & (w1 + w2 <= 1 + 1e-5))
+    # One entry for every pixel row of every triangle, with the span of x where all weights are
+    # positive; then one for every pixel of the spans.
+    top = np.maximum(np.ceil(corners[..., 1].min(1) - 0.5), 0).astype(np.int64)
+    bottom = np.minimum(np.floor(corners[..., 1].max(1) - 0.5), height - 1).astype(np.int64)
+    triangle, row = _counted(top, np.maximum(bottom - top + 1, 0))
+    level = b[triangle] * (row[:, None] + 0.5) + c[triangle]
+    slope = a[triangle]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bound = -level / slope
+    left = np.where(slope > 0, bound, -np.inf).max(1)
+    right = np.where(slope < 0, bound, np.inf).min(1)
+    empty = ((slope == 0) & (level < 0)).any(1)
+    first = np.clip(np.ceil(left - 0.5 - ON_EDGE), 0, width).astype(np.int64)
+    stop = np.clip(np.floor(right - 0.5 + ON_EDGE), -1, width - 1).astype(np.int64) + 1
+    span, x = _counted(first, np.where(empty, 0, np.maximum(stop - first, 0)))
 
     # Repeated places keep the last entry: the nearest triangle.
-    top = np.full(height * width, -1, np.int32)
-    place = py[inside] * width + px[inside]
-    top[place] = inside
-    covered = np.flatnonzero(top >= 0)
-    entry = top[covered]
-    of, w1, w2 = triangles[which[entry]], w1[entry, None], w2[entry, None]
-    flat = field.reshape(height * width, -1)
-    flat[covered] += (
-        (1 - w1 - w2) * values[of[:, 0]] + w1 * values[of[:, 1]] + w2 * values[of[:, 2]]
-    )
+    nearest = np.full(height * width, -1, np.int64)
+    nearest[row[span] * width + x] = triangle[span]
+    covered = np.flatnonzero(nearest >= 0)
+    of = nearest[covered]
+    at_corners = values[triangles[visible]]  # (T, 3, C)
+    # The values are linear in the pixel too: one gather fetches all coefficients of a pixel.
+    linear = np.stack([a, b, c], axis=1) @ at_corners  # (T, 3, C)
+    across, down, start = np.moveaxis(linear.astype(np.float32)[of], 1, 0)
+    y, x = np.divmod(covered, width)
+    x, y = (x + 0.5).astype(np.float32), (y + 0.5).astype(np.float32)
+    across *= x[:, None]
+    down *= y[:, None]
+    field.reshape(height * width, -1)[covered] += across + down + start
+
+
+def _counted(
+    starts: NDArray[np.int64], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For every i the numbers starts[i] … starts[i] + counts[i] - 1: which i, and the number."""
+    which = np.repeat(np.arange(len(counts)), counts)
+    before = np.cumsum(counts) - counts
+    return which, np.arange(len(which)) + (starts - before)[which]

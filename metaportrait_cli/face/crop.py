@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 # (0.51, 0.53); the longest side of the box then takes this share of the crop.
 FACE_SHARE = 0.55
 FACE_CENTRE_Y = 0.53
+# In a tight picture the crop may shrink to this many times the face.
+LEAST_MARGIN = 1.25
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,23 @@ class Crop:
     side: int
 
     @classmethod
-    def around(cls, points: NDArray[np.float32]) -> Crop:
-        """The crop that frames these face points (478, 3)."""
+    def around(cls, points: NDArray[np.float32], *, within: tuple[int, int] | None = None) -> Crop:
+        """The crop that frames these face points (478, 3).
+
+        It keeps within a picture of (width, height) pixels as far as the face allows.
+        """
         low, high = points[:, :2].min(0), points[:, :2].max(0)
-        side = max(16, round(float((high - low).max()) / FACE_SHARE))
+        face = float((high - low).max())
+        side = max(16, round(face / FACE_SHARE))
+        if within is not None:
+            side = min(side, max(min(within), round(face * LEAST_MARGIN)))
         x, y = (low + high) / 2
-        return cls(round(float(x) - side / 2), round(float(y) - side * FACE_CENTRE_Y), side)
+        x0, y0 = round(float(x) - side / 2), round(float(y) - side * FACE_CENTRE_Y)
+        if within is not None:
+            width, height = within
+            x0 = min(max(x0, 0), width - side) if side <= width else x0
+            y0 = min(max(y0, 0), height - side) if side <= height else y0
+        return cls(x0, y0, side)
 
     def to_crop(self, points: NDArray[np.float32], size: int) -> NDArray[np.float32]:
         """Points (…, 3) of the picture → pixels of the crop scaled to `size`; z scales along."""

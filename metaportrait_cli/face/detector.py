@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import WeightsError
-from metaportrait_cli.face.topology import POINT_COUNT
+from metaportrait_cli.face.topology import POINTS
 
 BLENDSHAPE_COUNT = 52
 # The detector was trained for selfies; below the first threshold lie paintings, masks and blur.
@@ -30,7 +30,7 @@ MAX_FACES = 6
 # The detector looks at a 128-pixel copy: a face smaller than about a tenth of the picture is lost
 # in it, so a picture is looked at again in overlapping tiles of these fractions of its short side.
 TILE_FRACTIONS = (0.6, 0.3)
-MIN_TILE_SIDE = 96
+MIN_TILE_SIDE = 160
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class MediaPipeDetector:
         faces = self._look(image, CONFIDENCE_STEPS[0])
         if hint is None or any(overlap(face.box, hint) > 0.2 for face in faces):
             return faces
-        return _merged(faces + self._look_near(image, hint))
+        return _merged(faces + self._look_near(image, hint, CONFIDENCE_STEPS))
 
     def search(self, image: NDArray[np.uint8]) -> list[Face]:
         """Faces from left to right, however small or faint: the whole, tiles, lower thresholds.
@@ -125,19 +125,25 @@ class MediaPipeDetector:
         for confidence in CONFIDENCE_STEPS:
             faces = self._look(image, confidence)
             for tile in _tiles(image.shape[1], image.shape[0]):
-                # A tile may cut a face: look once more with the face in the middle.
+                # A tile may cut a face, or show one in the folds of a coat: it must be there in
+                # a second look too, with the face in the middle.
                 for seen in self._look_at(image, tile, confidence):
                     if all(overlap(seen.box, face.box) < 0.3 for face in faces):
-                        faces += self._look_near(image, seen.box)
+                        faces += self._look_near(image, seen.box, (confidence,))
             if faces:
                 return _merged(faces)
         return []
 
-    def _look_near(self, image: NDArray[np.uint8], box: NDArray[np.float32]) -> list[Face]:
+    def _look_near(
+        self,
+        image: NDArray[np.uint8],
+        box: NDArray[np.float32],
+        confidences: tuple[float, ...],
+    ) -> list[Face]:
         centre = (box[:2] + box[2:]) / 2
         half = float(max(box[2:] - box[:2]))
         region = np.concatenate([centre - half, centre + half])
-        for confidence in CONFIDENCE_STEPS:
+        for confidence in confidences:
             found = self._look_at(image, region, confidence)
             near = [face for face in found if overlap(face.box, box) > 0.1]
             if near:
@@ -175,7 +181,7 @@ class MediaPipeDetector:
         faces = []
         for landmarks, shapes in zip(result.face_landmarks, result.face_blendshapes, strict=True):
             points = np.array([(p.x, p.y, p.z) for p in landmarks], np.float32) * unit
-            if points.shape[0] == POINT_COUNT and np.isfinite(points).all():
+            if points.shape[0] == POINTS and np.isfinite(points).all():
                 scores = np.array([shape.score for shape in shapes], np.float32)
                 faces.append(Face(points, scores, confidence))
         return sorted(faces, key=lambda face: float(face.box[0]))

@@ -106,7 +106,7 @@ def mediapipe478() -> Schema:
     ]
     return Schema(
         name="mediapipe478",
-        point_count=topology.POINT_COUNT,
+        point_count=topology.POINTS,
         edges=np.stack([edge for edge, _ in groups]),
         colours=np.array([colour for _, colour in groups], np.uint8),
         subpixel_bits=SUBPIXEL_BITS,

@@ -10,35 +10,39 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-POINT_COUNT = 478
-RIGHT_IRIS_CENTRE = 468
-LEFT_IRIS_CENTRE = 473
-NOSE_TIP = 1
-CHIN = 152
+POINTS: Final = 478
+MESH_POINTS: Final = 468
+IRISES: Final = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))
+"""Right, left: the centre, then the ring."""
 
-# Upper and lower points that meet when lids or lips close, from corner to corner.
+EYE_CORNERS: Final = ((33, 133), (263, 362))
+"""Right, left eye: outer, inner corner."""
+
 # fmt: off
-RIGHT_LID_PAIRS = ((246, 7), (161, 163), (160, 144), (159, 145), (158, 153), (157, 154), (173, 155))
-LEFT_LID_PAIRS = (
-    (466, 249),
-    (388, 390),
-    (387, 373),
-    (386, 374),
-    (385, 380),
-    (384, 381),
-    (398, 382),
+LIDS: Final = (
+    ((246, 7), (161, 163), (160, 144), (159, 145), (158, 153), (157, 154), (173, 155)),
+    ((466, 249), (388, 390), (387, 373), (386, 374), (385, 380), (384, 381), (398, 382)),
 )
-INNER_LIP_PAIRS = (
+"""Right, left eye: (upper, lower) points that meet when it closes, outer to inner corner."""
+
+INNER_LIPS: Final = (
     (191, 95), (80, 88), (81, 178), (82, 87), (13, 14), (312, 317), (311, 402), (310, 318),
     (415, 324),
 )
+"""(upper, lower) points that meet when the mouth closes, from the person's right to the left."""
 # fmt: on
-MOUTH_CORNERS = (78, 308)
+
+INNER_MOUTH_CORNERS: Final = (78, 308)
+MOUTH_CORNERS: Final = (61, 291)
+"""Right, left; of the outer lip line."""
+
+EAR_SIDES: Final = (234, 454)
+"""The rearmost points of the mesh, just in front of the ears; right, left."""
 
 
 @cache

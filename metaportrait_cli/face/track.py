@@ -15,11 +15,12 @@ from fractions import Fraction
 
 import cv2
 import numpy as np
+from numpy.lib.recfunctions import repack_fields
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.detector import BLENDSHAPE_COUNT, Face, overlap
-from metaportrait_cli.face.topology import POINT_COUNT
+from metaportrait_cli.face.topology import POINTS
 
 
 class State(IntEnum):
@@ -37,7 +38,7 @@ RECORD = np.dtype(
         ("shot", "<i4"),
         ("state", "u1"),
         ("confidence", "<f4"),
-        ("points", "<f4", (POINT_COUNT, 3)),
+        ("points", "<f4", (POINTS, 3)),
         ("blendshapes", "<f4", (BLENDSHAPE_COUNT,)),
     ]
 )
@@ -86,9 +87,9 @@ class MotionTrack:
 
     def light(self) -> NDArray[np.void]:
         """Time, shot, state and confidence of every frame: (T,) with `LIGHT_FIELDS`."""
-        parts = [chunk[list(LIGHT_FIELDS)].copy() for chunk in self.chunks()]
-        empty = np.zeros(0, RECORD)[list(LIGHT_FIELDS)]
-        return np.concatenate(parts) if parts else empty
+        # Repacked: a plain selection of fields keeps the size of whole records.
+        parts = [repack_fields(chunk[list(LIGHT_FIELDS)]) for chunk in self.chunks()]
+        return np.concatenate([repack_fields(np.zeros(0, RECORD)[list(LIGHT_FIELDS)]), *parts])
 
     def close(self) -> None:
         """Deletes the temporary file."""

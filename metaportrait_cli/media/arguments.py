@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,21 @@ class Audio:
     delay: Fraction
     """Seconds by which it starts later than the container it comes from; may be negative."""
     duration: Fraction | None
-    """Seconds of the video, at which it ends too."""
+    """Seconds of it to use, as far as that is known; all if None."""
 
 
 def muxer_for(path: Path) -> str | None:
     """ffmpeg's name of the container for the suffix of `path`, None if we don't write it."""
     return _MUXERS.get(path.suffix.lower())
+
+
+def can_be_named(path: Path) -> bool:
+    """Whether ffmpeg-python can be told `path`: it takes no names that are not UTF-8."""
+    try:
+        os.path.abspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def suffixes() -> str:
@@ -145,6 +154,14 @@ def writer_arguments(
             flags="bicubic+accurate_rnd+full_chroma_inp",
         )
         .filter("format", "yuv420p")
+        # Later versions take the tags from the frames rather than from the options below.
+        .filter(
+            "setparams",
+            range="tv",
+            color_primaries="bt709",
+            color_trc="bt709",
+            colorspace="bt709",
+        )
     )
     options: dict[str, Any] = {
         "c:v": "libx264",
@@ -160,13 +177,18 @@ def writer_arguments(
 
 
 def mux_arguments(
-    output: Path, *, binary: str, video: Path, audio: Audio, comment: str
+    output: Path, *, binary: str, video: Path, audio: Audio, length: Fraction, comment: str
 ) -> list[str]:
-    """Put `audio` beside the finished picture of `video`, which is copied."""
+    """Put `audio` beside the finished picture of `video`, which is copied.
+
+    Both end after `length` seconds, which must be no less than the picture lasts.
+    """
     picture = ffmpeg.input(_address(video))["v:0"]
-    options = {"c:v": "copy"}
+    options = {"c:v": "copy", "t": _seconds(length)}
+    # A limit on the input would mean other things for copied and for converted sound.
+    unlimited = replace(audio, duration=None)
     return _muxed(
-        output, binary=binary, video=picture, audio=audio, options=options, comment=comment
+        output, binary=binary, video=picture, audio=unlimited, options=options, comment=comment
     )
 
 
@@ -193,7 +215,10 @@ def _muxed(
         for number, track in enumerate(audio.tracks):
             copied = track.codec in _COPIED[muxer]
             options[f"c:a:{number}"] = "copy" if copied else "aac"
-            if not copied:
+            if copied:
+                # Packets from before the cut would move everything else out of place.
+                options[f"copypriorss:a:{number}"] = 0
+            else:
                 options[f"b:a:{number}"] = "192k"
     return _compiled(
         ffmpeg.output(video, *sound, _address(output), format=muxer, **options).overwrite_output(),
@@ -203,13 +228,12 @@ def _muxed(
 
 def _audio_timing(audio: Audio) -> dict[str, str]:
     timing = {"protocol_whitelist": "file"}
-    length = audio.duration
     if audio.delay > 0:
         timing["itsoffset"] = _seconds(audio.delay)
     elif audio.delay < 0:
         timing["ss"] = _seconds(-audio.delay)
-    if length is not None:
-        timing["t"] = _seconds(length)
+    if audio.duration is not None:
+        timing["t"] = _seconds(audio.duration)
     return timing
 
 

@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 
 from metaportrait_cli.errors import MediaError
 from metaportrait_cli.media.animation import animation_info
+from metaportrait_cli.media.arguments import can_be_named
 from metaportrait_cli.media.info import AudioTrack, Transfer, VideoInfo
 from metaportrait_cli.media.stills import is_animation, is_still
 from metaportrait_cli.media.timing import average_rate, constant_rate, is_variable
@@ -30,7 +31,6 @@ _LISTS = {
     "imf",
     "tty",
     "lavfi",
-    "image2",
     "applehttp",
     "webm_dash_manifest",
 }
@@ -55,10 +55,10 @@ def probe(path: Path) -> VideoInfo:
             f"file:{os.path.abspath(path)}", options={"protocol_whitelist": "file"}
         ) as container:
             return _describe(path, container)
-    except (av.FFmpegError, UnicodeError) as error:
+    except av.FFmpegError as error:
         if is_still(path):
             raise MediaError(f"{path} is a still image where a video is expected") from error
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = error.strerror or str(error)
         raise MediaError(
             f"{path} can't be read as video ({reason}): it is damaged, cut off, or no video file"
         ) from error
@@ -72,6 +72,8 @@ def _require_file(path: Path) -> None:
             raise MediaError(f"{path} doesn't exist: check the path")
         if not path.is_file():
             raise MediaError(f"{path} is no regular file: copy it to one first")
+        if not can_be_named(path):
+            raise MediaError(f"{str(path)!r} has a name that is not UTF-8: rename it")
         if path.stat().st_size == 0:
             raise MediaError(f"{path} is empty: copy or download it again")
         with path.open("rb"):
@@ -118,9 +120,10 @@ def _first_frame(packet: av.Packet) -> VideoFrame | None:
 
 
 def _describe(path: Path, container: InputContainer) -> VideoInfo:
-    if _LISTS & set(container.format.name.split(",")):
-        if is_still(path):
-            raise MediaError(f"{path} is a still image where a video is expected")
+    kinds = container.format.name.split(",")
+    if any(kind == "image2" or kind.endswith("_pipe") for kind in kinds):
+        raise MediaError(f"{path} is a still image where a video is expected")
+    if not _LISTS.isdisjoint(kinds):
         raise MediaError(
             f"{path} is a {container.format.name} list, not a video: give the video file itself"
         )
@@ -169,8 +172,7 @@ def _describe(path: Path, container: InputContainer) -> VideoInfo:
         time_base=tick,
         square=sample_aspect == 1,
         transfer=_TRANSFERS.get(int(frame.color_trc), "sdr"),
-        untagged=int(frame.colorspace) == _UNSPECIFIED_MATRIX
-        and any(component.is_chroma for component in components),
+        untagged=int(frame.colorspace) == _UNSPECIFIED_MATRIX and _is_yuv(frame),
         clock_start=Fraction(container.start_time or 0, av.time_base),
     )
 
@@ -223,6 +225,11 @@ def _has_alpha(stream: VideoStream, frame: VideoFrame) -> bool:
     # WebM keeps alpha in a second VP8/VP9 picture, which the default decoders drop.
     tags = {key.lower(): value for key, value in stream.metadata.items()}
     return tags.get("alpha_mode") == "1" or any(c.is_alpha for c in frame.format.components)
+
+
+def _is_yuv(frame: VideoFrame) -> bool:
+    kind = frame.format
+    return not (kind.is_rgb or kind.has_palette) and len(kind.components) >= 3
 
 
 def _audio_tracks(container: InputContainer) -> tuple[AudioTrack, ...]:

@@ -21,9 +21,7 @@ from metaportrait_cli.errors import MediaError, UsageError
 from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.media.srgb import split_srgb
 
-FORMATS = (
-    *("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF"),
-)
+FORMATS = (*("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF"),)
 """Those that are recognised by a signature: without one, noise passes for an image."""
 _ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}
 """Formats whose further pictures are moments; in others they are thumbnails, pages or depth."""
@@ -124,12 +122,12 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     Raises:
         MediaError: it is missing, damaged, larger than Pillow's MAX_IMAGE_PIXELS, or no image.
     """
-    heif = _register_heif()
+    formats = _readable_formats()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.simplefilter("ignore", UserWarning)  # notes on damaged metadata
-            with Image.open(path, formats=[f for f in FORMATS if heif or f != "HEIF"]) as image:
+            with Image.open(path, formats=formats) as image:
                 yield image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise MediaError(
@@ -138,7 +136,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     except FileNotFoundError as error:
         raise MediaError(f"{path} doesn't exist: check the path") from error
     except UnidentifiedImageError as error:
-        if not heif and _is_heic(path):
+        if "HEIF" not in formats and _is_heic(path):
             raise MediaError(
                 f"{path} is a HEIC image: run `pip install pillow-heif`, or save it as JPEG"
             ) from error
@@ -165,10 +163,15 @@ def _is_heic(path: Path) -> bool:
 
 
 @cache
-def _register_heif() -> bool:
+def _readable_formats() -> tuple[str, ...]:
+    """Those of FORMATS that this Pillow was built with, HEIF if its package is installed."""
+    Image.init()
+    available = set(Image.OPEN)
     try:
         import pillow_heif  # noqa: PLC0415  # optional
+
+        pillow_heif.register_heif_opener()
+        available.add("HEIF")
     except ImportError:
-        return False
-    pillow_heif.register_heif_opener()
-    return True
+        available.discard("HEIF")
+    return tuple(name for name in FORMATS if name in available)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import FfmpegError, MediaError, UsageError
 from metaportrait_cli.media.arguments import (
     Audio,
+    can_be_named,
     mux_arguments,
     muxer_for,
     suffixes,
@@ -66,6 +69,8 @@ class VideoWriter:
         """
         if muxer_for(path) is None:
             raise UsageError(f"{path}: videos are written as {suffixes()}: choose one of them")
+        if not can_be_named(path):
+            raise UsageError(f"{str(path)!r} is not UTF-8: choose another name for the output")
         if width < 1 or height < 1 or rate <= 0:
             raise UsageError(f"{path}: can't write {width}x{height} at {rate} frames per second")
         self._path = path
@@ -143,16 +148,35 @@ class VideoWriter:
         if self._written == 0:
             raise MediaError(f"{self._path} is not written: there are no frames")
         length = self._written / self._rate
-        if self._audio is not None and self._audio.duration != length:
-            self._mux_again(partial, length)
+        audio = self._audio
+        if audio is not None and (audio.duration != length or audio.delay > 0):
+            self._mux_again(partial, audio, length)
+        self._check(partial)
 
-    def _mux_again(self, partial: Path, length: Fraction) -> None:
+    def _check(self, partial: Path) -> None:
+        """Count what arrived: ffmpeg ends with status 0 although its last bytes found no space."""
+        try:
+            with av.open(os.fspath(partial)) as container:
+                packets = container.demux(video=0)
+                whole = sum(packet.size > 0 and not packet.is_corrupt for packet in packets)
+        except av.FFmpegError:
+            whole = 0
+        if whole != self._written:
+            raise FfmpegError(
+                f"writing {self._path}: only {whole} of {self._written} frames arrived;"
+                " is the disk full?"
+            )
+
+    def _mux_again(self, partial: Path, audio: Audio, length: Fraction) -> None:
         """Replace the sound by one that ends with the picture, now that its length is known."""
-        assert self._audio is not None  # noqa: S101  # the caller looked
-        audio = Audio(self._audio.path, self._audio.tracks, self._audio.delay, length)
         with atomic_output(partial) as again:
             arguments = mux_arguments(
-                again, binary=self._binary, video=partial, audio=audio, comment=self._comment
+                again,
+                binary=self._binary,
+                video=partial,
+                audio=audio,
+                length=length,
+                comment=self._comment,
             )
             run(arguments, task=f"writing {self._path}")
 

@@ -285,7 +285,9 @@ class RefinementNetwork(Network):
         mouth_mask: Tensor,
         gaze: Tensor,
     ) -> list[Tensor]:
-        """Inputs as of :meth:`forward`. What steers the decoder at each pyramid level, coarse to fine: (B, C + 18, h, w)."""
+        """What steers the decoder at each pyramid level, coarse to fine: (B, C + 18, h, w).
+
+        Inputs as of :meth:`forward`."""
         lines = torch.cat([state.line, driving_line, driving_line * mouth_mask], dim=1)
         sizes = [features.shape[-2:] for features in state.pyramid]
         conditions = []

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,37 +14,38 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.detector import CONFIDENCE_STEPS, MediaPipeDetector
+from metaportrait_cli.face.morphable import MorphableModel
 from metaportrait_cli.face.motion_file import SUFFIX
-from metaportrait_cli.face.retarget import Retargeter, likeness, smoothed
-from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, MotionTrack, State, shot_ranges
+from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State, shot_ranges
 from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.media.reader import open_frames
-from metaportrait_cli.media.writer import VideoWriter
-from metaportrait_cli.pipeline.compose import PasteBack, SideBySide
+from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
+from metaportrait_cli.pipeline.drive import DriveOptions, Performance
+from metaportrait_cli.pipeline.encode import encode
 from metaportrait_cli.pipeline.motion import MAX_WORKERS, DriverMotion, load_motion
-from metaportrait_cli.pipeline.render import AnalyticRenderer, Enhancer, Frames, Renderer
-from metaportrait_cli.pipeline.report import RunReport, describe_gaps, gap_note
-from metaportrait_cli.pipeline.source import Source, load_source
-from metaportrait_cli.pipeline.stages import Progress, Stopwatch, prefetched, silent
+from metaportrait_cli.pipeline.render import Frames
+from metaportrait_cli.pipeline.renderers import NONE, rendering_named
+from metaportrait_cli.pipeline.report import MARK, RunReport, describe_gaps, gap_note
+from metaportrait_cli.pipeline.source import Source, load_sources
+from metaportrait_cli.pipeline.stages import Progress, Stopwatch, silent
 from metaportrait_cli.weights import bundled_path
 
 LANDMARK_MODEL = "face_landmarker.task"
-MARK = "AI-generated: re-enacted with metaportrait"
-SMOOTHING_SIGMA = 0.8  # frames
-SMOOTHING_MARGIN = 3  # frames
-PICTURES_AHEAD = 8
+MORPHABLE_MODEL = "morphable.safetensors"
+DEFAULT_DRIVE = DriveOptions()
 
 
 @dataclass(frozen=True)
 class AnimateOptions:
     """Settings of one run; see the command's help for what users are told."""
 
+    weights: str = NONE
+    """`none`, or a name, path or `hf://` spec of weights; see `renderers.rendering_named`."""
+    device: str = "auto"
+    precision: str = "auto"
     face: FaceChoice = LARGEST_FACE
     source_face: FaceChoice = LARGEST_FACE
-    reference_frame: int | None = None
-    """Driver frame that corresponds to the source at rest; `None` finds the best one."""
-    strength: float = 1.0
-    smooth: bool = True
+    drive: DriveOptions = DEFAULT_DRIVE
     full: bool = True
     """Paste back into the whole picture, or give the crop alone."""
     size: int = 512
@@ -58,8 +58,8 @@ class AnimateOptions:
     """Landmark workers; 0 takes one a core, at most 8."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.strength <= 3:
-            raise UsageError(f"--strength {self.strength} is not between 0 and 3")
+        if not 0 <= self.drive.strength <= 3:
+            raise UsageError(f"--strength {self.drive.strength} is not between 0 and 3")
         if self.size % 2 or not 64 <= self.size <= 2048:
             raise UsageError(f"--size {self.size} is not an even number between 64 and 2048")
         if self.window < 1:
@@ -73,18 +73,17 @@ def default_output(source: Path, driver: Path) -> Path:
 
 
 def animate(
-    source_path: Path,
+    source_paths: Sequence[Path],
     driver_path: Path,
     output: Path,
     options: AnimateOptions | None = None,
     *,
     overwrite: bool = False,
-    renderer: Renderer | None = None,
-    enhancer: Enhancer | None = None,
     on_progress: Progress = silent,
 ) -> RunReport:
     """Re-enacts the portrait with the driver's motion and writes the clip to `output`.
 
+    The first source gives the picture; further ones of the same person help in other poses.
     As many frames as the driver, at its rate, with its audio. `on_progress` is called with the
     stages `landmarks` and `render`. Raises the errors of `metaportrait_cli.errors`; the output
     appears under its name only when it is complete.
@@ -92,17 +91,17 @@ def animate(
     options = options or AnimateOptions()
     started = time.perf_counter()
     stopwatch = Stopwatch()
-    check_output(output, overwrite=overwrite, is_input=[source_path, driver_path])
+    check_output(output, overwrite=overwrite, is_input=[*source_paths, driver_path])
     report = RunReport(
         command="animate",
-        inputs={"source": str(source_path), "driver": str(driver_path)},
+        inputs={"source": [str(path) for path in source_paths], "driver": str(driver_path)},
         output=str(output),
         settings=asdict(options),
     )
     model = bundled_path(LANDMARK_MODEL)
 
     with stopwatch("source"), MediaPipeDetector(model) as detector:
-        source = load_source(source_path, choice=options.source_face, detector=detector)
+        source = load_sources(source_paths, choice=options.source_face, detector=detector)
     motion = load_motion(
         driver_path,
         choice=options.face,
@@ -113,86 +112,50 @@ def animate(
     )
     _describe_source(report, source)
     describe_motion(report, motion)
+    wanted = options.drive.reference_frame
+    if wanted is not None and not 0 <= wanted < len(motion.track):
+        raise UsageError(
+            f"--reference-frame {wanted}: the driver has frames 0 to {len(motion.track) - 1}"
+        )
 
     size = source.crop.side + source.crop.side % 2 if options.full else options.size
     with stopwatch("source"):
-        session = (renderer or AnalyticRenderer()).open(source, size=size)
-    driven = _driven_windows(motion.track, source, size=size, options=options)
-    driven = stopwatch.timed("retarget", driven)
-    rendered: Iterable[Frames] = (session.render(window) for window in driven)
+        rendering = rendering_named(
+            options.weights,
+            device=options.device,
+            precision=options.precision,
+            on_notice=report.notes.append,
+            on_progress=on_progress,
+        )
+        session = rendering.renderer.open(source, size=size)
+    report.weights = rendering.weights
+    performance = Performance(
+        track=motion.track,
+        source_points=np.stack([view.face.points for view in (source, *source.others)]),
+        model=MorphableModel.load(bundled_path(MORPHABLE_MODEL)),
+        options=options.drive,
+    )
+    driven = stopwatch.timed("retarget", performance.windows(options.window))
+    in_crop = (source.crop.to_crop(points, size) for points in driven)
+    rendered: Iterable[Frames] = (session.render(points) for points in in_crop)
     rendered = stopwatch.timed("render", rendered)
-    if enhancer is not None:
-        rendered = stopwatch.timed("enhance", enhancer.enhance(rendered, source))
+    if rendering.enhancer is not None:
+        rendered = stopwatch.timed("enhance", rendering.enhancer.enhance(rendered, source))
     composed = _composed(rendered, source, motion, options=options, stopwatch=stopwatch)
-    report.frames = _write(
+    report.frames = encode(
         composed,
         output,
-        motion,
-        audio=options.audio,
+        rate=motion.track.rate,
+        total=len(motion.track),
+        stage="render",
         stopwatch=stopwatch,
         on_progress=on_progress,
+        audio_from=driver_path if options.audio and motion.has_audio else None,
+        comment=MARK,
     )
+    _describe_performance(report, performance)
     report.measure(stopwatch, time.perf_counter() - started)
     return report
-
-
-def _driven_windows(
-    track: MotionTrack, source: Source, *, size: int, options: AnimateOptions
-) -> Iterator[NDArray[np.float32]]:
-    """Driven landmarks (T, 478, 3) in pixels of the crop at `size`, window by window, in order."""
-    at_rest = source.landmarks(size)
-    light = track.light()
-    for start, stop in shot_ranges(light["shot"]):
-        if light["state"][start] == State.ABSENT:
-            for at in range(start, stop, options.window):
-                yield np.repeat(at_rest[None], min(options.window, stop - at), axis=0)
-            continue
-        reference = _reference(track, start, stop, at_rest, options)
-        retargeter = Retargeter(source=at_rest, reference=reference, strength=options.strength)
-        for at in range(start, stop, options.window):
-            until = min(at + options.window, stop)
-            if options.smooth:
-                points = _smooth_window(track, at, until, shot=(start, stop))
-            else:
-                points = track.read(at, until)["points"]
-            yield retargeter.retarget(points)
-
-
-def _smooth_window(
-    track: MotionTrack, at: int, until: int, *, shot: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Points of frames at ≤ i < until, smoothed with their neighbours in the shot."""
-    margin = SMOOTHING_MARGIN
-    start, stop = shot
-    wanted = np.clip(np.arange(at - margin, until + margin), start, stop - 1)
-    first = int(wanted[0])
-    points = track.read(first, int(wanted[-1]) + 1)["points"]
-    return smoothed(points[wanted - first], sigma=SMOOTHING_SIGMA, margin=margin)
-
-
-def _reference(
-    track: MotionTrack,
-    start: int,
-    stop: int,
-    at_rest: NDArray[np.float32],
-    options: AnimateOptions,
-) -> NDArray[np.float32]:
-    """The driver's points (478, 3) that correspond to the source at rest."""
-    wanted = options.reference_frame
-    if wanted is not None:
-        if not 0 <= wanted < len(track):
-            raise UsageError(
-                f"--reference-frame {wanted}: the driver has frames 0 to {len(track) - 1}"
-            )
-        return track.read(wanted, wanted + 1)["points"][0]
-    best, best_score = start, np.inf
-    for at in range(start, stop, 256):
-        records = track.read(at, min(at + 256, stop))
-        scores = likeness(records["points"], records["blendshapes"], at_rest)
-        scores[records["state"] != State.FOUND] = np.inf
-        if scores.min() < best_score:
-            best, best_score = at + int(scores.argmin()), float(scores.min())
-    return track.read(best, best + 1)["points"][0]
 
 
 def _composed(
@@ -215,47 +178,12 @@ def _composed(
         for window in rendered:
             for crop in window:
                 with stopwatch("compose"):
-                    picture = paste(crop) if paste else crop
+                    picture = paste(crop) if paste else resized(crop, options.size)
                     if panels is not None:
                         frame = next(driver, None)
                         shown = frame.image if frame is not None else shown
                         picture = panels(shown, picture)
                 yield picture
-
-
-def _write(
-    pictures: Iterable[NDArray[np.uint8]],
-    output: Path,
-    motion: DriverMotion,
-    *,
-    audio: bool,
-    stopwatch: Stopwatch,
-    on_progress: Progress,
-) -> int:
-    total = len(motion.track)
-    rate = motion.track.rate
-    done = 0
-    with ExitStack() as stack:
-        writer: VideoWriter | None = None
-        for picture in prefetched(pictures, depth=PICTURES_AHEAD):
-            if writer is None:
-                height, width = picture.shape[:2]
-                writer = stack.enter_context(
-                    VideoWriter(
-                        output,
-                        width=width,
-                        height=height,
-                        rate=rate,
-                        audio_from=motion.path if audio and motion.has_audio else None,
-                        duration=Fraction(total) / rate,
-                        comment=MARK,
-                    )
-                )
-            with stopwatch("encode"):
-                writer.write(picture)
-            done += 1
-            on_progress("render", done, total)
-    return done
 
 
 def worker_count(wanted: int) -> int:
@@ -288,6 +216,7 @@ def _describe_source(report: RunReport, source: Source) -> None:
         "seen": source.faces_seen,
         "box": [round(float(v), 1) for v in source.face.box],
         "confidence": source.face.confidence,
+        "further_views": len(source.others),
     }
     if source.faces_seen > 1:
         report.notes.append(
@@ -296,3 +225,13 @@ def _describe_source(report: RunReport, source: Source) -> None:
         )
     if source.face.confidence < CONFIDENCE_STEPS[0]:
         report.notes.append(f"{source.path.name}: the face was found with low confidence only")
+
+
+def _describe_performance(report: RunReport, performance: Performance) -> None:
+    report.reference_frames = performance.references
+    report.clamped_frames = performance.clamped_frames
+    if performance.clamped_frames:
+        report.notes.append(
+            f"{performance.clamped_frames} of {report.frames} frames turn further than the source"
+            " supports; their pose was held back"
+        )

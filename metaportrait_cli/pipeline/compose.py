@@ -29,11 +29,7 @@ class PasteBack:
 
     def __call__(self, rendered: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The whole picture (H, W, 3) with a rendered crop (S, S, 3) in its place."""
-        if rendered.shape[0] != self._side:
-            shrink = rendered.shape[0] > self._side
-            method = cv2.INTER_AREA if shrink else cv2.INTER_CUBIC
-            rendered = cv2.resize(rendered, (self._side, self._side), interpolation=method)
-        part = np.ascontiguousarray(rendered[self._part])
+        part = np.ascontiguousarray(resized(rendered, self._side)[self._part])
         picture = self._picture.copy()
         picture[self._rows, self._columns] = cv2.blendLinear(
             part, self._base, self._inside, self._outside
@@ -64,3 +60,11 @@ class SideBySide:
         wanted = max(2, 2 * round(width * self._height / height / 2))
         method = cv2.INTER_AREA if height > self._height else cv2.INTER_CUBIC
         return cv2.resize(image, (wanted, self._height), interpolation=method)
+
+
+def resized(square: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """A square picture (S, S, 3) as (size, size, 3)."""
+    if square.shape[0] == size:
+        return square
+    method = cv2.INTER_AREA if square.shape[0] > size else cv2.INTER_CUBIC
+    return cv2.resize(square, (size, size), interpolation=method)

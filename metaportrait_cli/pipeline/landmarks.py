@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
-from fractions import Fraction
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -17,8 +16,8 @@ from metaportrait_cli.face.motion_file import SUFFIX, write_motion
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State
 from metaportrait_cli.media.outputs import atomic_output, check_output
 from metaportrait_cli.media.reader import open_frames
-from metaportrait_cli.media.writer import VideoWriter
 from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, describe_motion, worker_count
+from metaportrait_cli.pipeline.encode import encode
 from metaportrait_cli.pipeline.motion import DriverMotion, load_motion
 from metaportrait_cli.pipeline.report import RunReport
 from metaportrait_cli.pipeline.stages import Progress, Stopwatch, silent
@@ -75,38 +74,30 @@ def extract_landmarks(
     with atomic_output(output) as partial:
         write_motion(motion.track, partial)
     if overlay is not None:
-        with stopwatch("overlay"):
-            _write_overlay(motion, overlay, on_progress)
+        encode(
+            stopwatch.timed("overlay", _overlaid(motion)),
+            overlay,
+            rate=motion.track.rate,
+            total=len(motion.track),
+            stage="overlay",
+            stopwatch=stopwatch,
+            on_progress=on_progress,
+            audio_from=clip if motion.has_audio else None,
+        )
     report.frames = len(motion.track)
     report.measure(stopwatch, time.perf_counter() - started)
     return report
 
 
-def _write_overlay(motion: DriverMotion, path: Path, on_progress: Progress) -> None:
+def _overlaid(motion: DriverMotion) -> Iterator[NDArray[np.uint8]]:
+    """The clip's frames (H, W, 3) with the landmarks drawn over them."""
     track = motion.track
-    with ExitStack() as stack:
-        frames = stack.enter_context(open_frames(motion.path))
-        writer: VideoWriter | None = None
-        for index, frame in enumerate(frames):
+    with open_frames(motion.path) as frames:
+        for index, frame in zip(range(len(track)), frames, strict=False):
             record = track.read(index, index + 1)
-            if not len(record):
-                break
             picture = frame.image.copy()
             draw_landmarks(picture, record["points"][0], State(int(record["state"][0])))
-            if writer is None:
-                height, width = picture.shape[:2]
-                writer = stack.enter_context(
-                    VideoWriter(
-                        path,
-                        width=width,
-                        height=height,
-                        rate=track.rate,
-                        audio_from=motion.path if motion.has_audio else None,
-                        duration=Fraction(len(track)) / track.rate,
-                    )
-                )
-            writer.write(picture)
-            on_progress("overlay", index + 1, len(track))
+            yield picture
 
 
 def draw_landmarks(

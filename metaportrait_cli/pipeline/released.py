@@ -98,7 +98,7 @@ class ReleasedRenderer:
         line = self._driving(landmarks).line
         config = self._refinement.config
         vector = (
-            torch.zeros(1, config.identity_dim, device=image.device)
+            _start_identity(config.identity_dim).to(image)
             if identity is None
             else torch.from_numpy(identity).to(image).reshape(1, -1)
         )
@@ -242,6 +242,15 @@ class TemporalEnhancer:
                 return
             pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8)
             yield pixels.permute(1, 2, 0).cpu().numpy()
+
+
+def _start_identity(length: int) -> Tensor:
+    """Where fitting starts, always the same, (1, length).
+
+    Not at zero: there the decoder's first feature map is flat, and normalising it has no useful
+    gradient.
+    """
+    return torch.randn(1, length, generator=torch.Generator().manual_seed(0))
 
 
 def has_super_resolution(path: Path) -> bool:

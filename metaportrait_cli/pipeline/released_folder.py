@@ -51,6 +51,11 @@ class PreparedFrame:
     """(669, 2)"""
 
 
+def is_prepared(folder: Path) -> bool:
+    """Whether this is a folder with `src_<k>.png` and landmarks beside them."""
+    return folder.is_dir() and any(folder.glob("src_*_ldmk.npy"))
+
+
 def read_source(folder: Path, key: str) -> PreparedSource:
     path = folder / f"src_{key}.png"
     try:

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.correspondence import CorrespondenceWarp
 from metaportrait_cli.face.crop import border_fade, smoothstep
+from metaportrait_cli.face.hidden_side import HiddenSide
 from metaportrait_cli.pipeline.source import Source
+from metaportrait_cli.pipeline.views import FurtherViews, View, sampled, with_hidden_side
 
 Frames = NDArray[np.uint8]  # (T, S, S, 3) RGB
 
@@ -26,7 +28,10 @@ class RenderSession(Protocol):
     """One source, ready to be driven."""
 
     def render(self, driven: NDArray[np.float32]) -> Frames:
-        """Pictures of the crop for driven landmarks (T, 478, 3) in pixels of the crop."""
+        """Pictures of the crop for driven landmarks (T, 478, 3) in pixels of the crop.
+
+        Of the size asked for, or of the network's own; composing scales them.
+        """
         ...
 
 
@@ -59,42 +64,43 @@ class AnalyticRenderer:
             source.crop, width=width, height=height, size=self.GRID, share=self.FADE_SHARE
         )
         landmarks = source.landmarks(size)
-        return AnalyticSession(
-            crop=source.crop.cut(source.picture, size),
-            warp=CorrespondenceWarp(landmarks, side=size, fade=fade),
-            landmarks=landmarks,
+        crop = source.crop.cut(source.picture, size)
+        view = View(
+            crop,
+            CorrespondenceWarp(landmarks, side=size, fade=fade),
+            HiddenSide(landmarks, crop=crop, grid=self.GRID),
         )
+        further = FurtherViews(source, crop=crop) if source.others else None
+        return AnalyticSession(view, further=further, mouth=MouthInside(crop, landmarks))
 
 
 class AnalyticSession:
-    """One source crop (S, S, 3) under the analytic warp."""
+    """One source under the analytic warp."""
 
-    def __init__(
-        self,
-        *,
-        crop: NDArray[np.uint8],
-        warp: CorrespondenceWarp,
-        landmarks: NDArray[np.float32],
-    ) -> None:
-        self._crop = crop
-        self._warp = warp
-        self._size = crop.shape[0]
-        self._places = np.arange(self._size, dtype=np.float32)
-        self._mouth = MouthInside(crop, landmarks)
+    def __init__(self, view: View, *, further: FurtherViews | None, mouth: MouthInside) -> None:
+        self._view = view
+        self._further = further
+        self._mouth = mouth
 
     def render(self, driven: NDArray[np.float32]) -> Frames:
         """Pictures (T, S, S, 3) for driven landmarks (T, 478, 3)."""
         return np.stack([self._render_one(points) for points in driven])
 
     def _render_one(self, points: NDArray[np.float32]) -> NDArray[np.uint8]:
-        flow = self._warp(points)
-        size = (self._size, self._size)
-        shift = cv2.resize(flow.shift, size, interpolation=cv2.INTER_LINEAR)
-        shift[..., 0] += self._places[None, :]
-        shift[..., 1] += self._places[:, None]
-        frame = cv2.remap(
-            self._crop, shift, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        frame = self._seen_from(self._view, points)
+        if self._further is None:
+            return frame
+        weights = self._further.weights(points)[1:].tolist()
+        others = [
+            (weight, self._seen_from(view, points))
+            for weight, view in zip(weights, self._further.views, strict=True)
+            if weight > 0
+        ]
+        return self._further.blended(frame, others, points) if others else frame
+
+    def _seen_from(self, view: View, points: NDArray[np.float32]) -> NDArray[np.uint8]:
+        flow = view.warp(points)
+        frame = with_hidden_side(sampled(view.crop, flow.shift), view, points)
         self._mouth.fill(frame, flow.mouth_gap)
         return frame
 
@@ -114,7 +120,7 @@ class MouthInside:
         places = np.clip(landmarks[lips, :2].astype(int), 0, crop.shape[0] - 1)
         colour = np.median(crop[places[:, 1], places[:, 0]].astype(np.float32), axis=0)
         self._lips = colour * np.array([1.0, 0.75, 0.75], np.float32)
-        eyes = landmarks[[topology.RIGHT_IRIS_CENTRE, topology.LEFT_IRIS_CENTRE], :2]
+        eyes = landmarks[[topology.IRISES[0][0], topology.IRISES[1][0]], :2]
         self._unit = float(np.linalg.norm(eyes[1] - eyes[0]))
 
     def fill(self, frame: NDArray[np.uint8], gap: NDArray[np.float32]) -> None:

@@ -12,13 +12,16 @@ import metaportrait_cli
 from metaportrait_cli.face.track import Gap
 from metaportrait_cli.pipeline.stages import Stopwatch
 
+# In the result's metadata, so that programs can tell it from a recording.
+MARK = "AI-generated: re-enacted with metaportrait"
+
 
 @dataclass
 class RunReport:
     """Filled in while a run goes on; `as_json` gives plain types."""
 
     command: str
-    inputs: dict[str, str]
+    inputs: dict[str, Any]
     output: str
     settings: dict[str, Any]
     frames: int = 0
@@ -27,6 +30,8 @@ class RunReport:
     faces: dict[str, Any] = field(default_factory=dict)
     gaps: list[dict[str, Any]] = field(default_factory=list)
     shots: int = 1
+    reference_frames: list[int] = field(default_factory=list)
+    clamped_frames: int = 0
     weights: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     stage_ms_per_frame: dict[str, float] = field(default_factory=dict)

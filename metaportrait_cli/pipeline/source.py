@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import NoFaceError
+from metaportrait_cli.face.alignment import similarity, vector_of
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face, MediaPipeDetector
 from metaportrait_cli.face.track import FaceChoice
@@ -22,6 +24,9 @@ MAX_SIDE = 1920
 # A source clip is searched for a face over its first seconds, a few looks a second.
 VIDEO_LOOKS = 40
 FRAMES_BETWEEN_LOOKS = 6
+# Further frames of a source clip that are kept as views: so many, so many degrees apart.
+MAX_FURTHER_FRAMES = 4
+FURTHER_TURN = 9.0
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,25 @@ class Source:
     face: Face
     faces_seen: int
     crop: Crop
+    others: tuple[Source, ...] = ()
+    """Further pictures of the same person, which lend their faces in poses nearer to theirs."""
 
     def landmarks(self, size: int) -> NDArray[np.float32]:
         """The face's points (478, 3) in pixels of the crop scaled to `size`."""
         return self.crop.to_crop(self.face.points, size)
+
+
+def load_sources(
+    paths: Sequence[Path], *, choice: FaceChoice, detector: MediaPipeDetector
+) -> Source:
+    """The first path's portrait, with those of the other paths as its `others`.
+
+    A clip alone lends further frames in other poses. Raises as `load_source` does.
+    """
+    first, *others = [load_source(path, choice=choice, detector=detector) for path in paths]
+    if not others and not is_still(paths[0]):
+        others = _further_frames(paths[0], first, choice=choice, detector=detector)
+    return replace(first, others=tuple(others))
 
 
 def load_source(path: Path, *, choice: FaceChoice, detector: MediaPipeDetector) -> Source:
@@ -58,6 +78,30 @@ def load_source(path: Path, *, choice: FaceChoice, detector: MediaPipeDetector) 
     raise failure or NoFaceError(f"{path}: no face found; give a clip that starts with the face")
 
 
+def _further_frames(
+    path: Path, first: Source, *, choice: FaceChoice, detector: MediaPipeDetector
+) -> list[Source]:
+    """Frames of a clip in poses that differ from the first one's and from each other's."""
+    views = [first]
+    with open_frames(path, max_side=MAX_SIDE) as frames:
+        step = max(1, (frames.info.frames or VIDEO_LOOKS) // VIDEO_LOOKS)
+        for frame in islice(frames, 0, VIDEO_LOOKS * step, step):
+            if len(views) > MAX_FURTHER_FRAMES:
+                break
+            face = choice.pick(detector.detect(frame.image))
+            if face is None or min(_turn(face, view.face) for view in views) < FURTHER_TURN:
+                continue
+            views.append(_source(path, frame.image, choice=choice, detector=detector))
+    return views[1:]
+
+
+def _turn(first: Face, second: Face) -> float:
+    """Angle in degrees by which the head differs between two faces of a person."""
+    weights = np.ones(len(first.points), np.float32)[None]
+    rotation, _, _ = similarity(first.points[None], second.points[None], weights)
+    return float(np.degrees(np.linalg.norm(vector_of(rotation))))
+
+
 def _source(
     path: Path, image: NDArray[np.uint8], *, choice: FaceChoice, detector: MediaPipeDetector
 ) -> Source:
@@ -75,7 +119,7 @@ def _source(
             f"{path}: no face found ({width}x{height}); give a picture with a face turned"
             " towards the camera, at least 40 pixels high"
         )
-    crop = Crop.around(face.points)
+    crop = Crop.around(face.points, within=(width, height))
     return Source(path=path, picture=picture, face=face, faces_seen=len(faces), crop=crop)
 
 

@@ -6,6 +6,6 @@ torch, for which listing files need not wait.
 """
 
 from metaportrait_cli.weights.manifest import ManifestEntry, bundled_path, read_manifest
-from metaportrait_cli.weights.resolve import resolve
+from metaportrait_cli.weights.sources import resolve
 
 __all__ = ["ManifestEntry", "bundled_path", "read_manifest", "resolve"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaportrait_cli.weights.manifest import read_manifest
-from metaportrait_cli.weights.resolve import check, local_copy, resolve
+from metaportrait_cli.weights.sources import check, local_copy, resolve
 
 
 @dataclass(frozen=True)

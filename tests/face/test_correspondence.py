@@ -113,7 +113,7 @@ def test_opened_mouth_keeps_teeth_up_and_reports_the_rest(
     warp: CorrespondenceWarp, landmarks: NDArray[np.float32]
 ) -> None:
     driven = landmarks.copy()
-    lower = [below for _, below in topology.INNER_LIP_PAIRS]
+    lower = [below for _, below in topology.INNER_LIPS]
     driven[lower, 1] += 20
     flow = warp(driven)
     source_gap = landmarks[14, 1] - landmarks[13, 1]
@@ -129,7 +129,7 @@ def test_closed_eye_shows_lid_not_iris(
     warp: CorrespondenceWarp, landmarks: NDArray[np.float32]
 ) -> None:
     driven = landmarks.copy()
-    for upper, below in topology.RIGHT_LID_PAIRS:
+    for upper, below in topology.LIDS[0]:
         driven[upper] = driven[below]
     origin = origin_at(warp(driven).shift, driven[[145], :2] - np.array([0, 1.5], np.float32))[0]
     # Just above the closed lids comes skin from above the open eye, not the eyeball.

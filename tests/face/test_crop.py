@@ -32,6 +32,28 @@ def test_crop_frames_the_face_as_the_authors_do() -> None:
     np.testing.assert_allclose((low + high) / 2, (0.5, 0.53), atol=0.01)
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "size"), [(20, 30, 100), (150, 60, 80), (120, 100, 60), (5, 2, 190)]
+)
+def test_crop_keeps_within_the_picture_as_far_as_the_face_allows(
+    x: float, y: float, size: float
+) -> None:
+    width, height = 300, 200
+    points = np.zeros((478, 3), np.float32)
+    points[:, 0] = np.linspace(x, x + 0.8 * size, 478)
+    points[:, 1] = np.linspace(y, y + size, 478)
+    crop = Crop.around(points, within=(width, height))
+    assert crop.x0 <= x
+    assert crop.y0 <= y
+    assert crop.x0 + crop.side >= x + 0.8 * size
+    assert crop.y0 + crop.side >= y + size
+    if 1.25 * size <= height:
+        assert crop.x0 >= 0
+        assert crop.y0 >= 0
+        assert crop.x0 + crop.side <= width
+        assert crop.y0 + crop.side <= height
+
+
 def test_cut_takes_the_right_pixels_and_repeats_edges() -> None:
     image = np.arange(6 * 10, dtype=np.uint8).reshape(6, 10, 1).repeat(3, 2)
     inside = Crop(3, 1, 4).cut(image, 4)

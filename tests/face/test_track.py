@@ -182,3 +182,9 @@ def test_damaged_templates_are_refused(tmp_path: Path, damage: str) -> None:
                 archive.writestr(name, data[:-400] if name == "points.npy" else data)
     with pytest.raises(MediaError, match="motion template"):
         read_motion(path)
+
+
+def test_light_fields_are_light() -> None:
+    light = make_track(600, []).light()
+    assert len(light) == 600
+    assert light.nbytes <= 600 * 24

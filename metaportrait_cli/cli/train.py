@@ -1,0 +1,51 @@
+"""`metaportrait train`: learning the models that the tool ships with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Learn a model from your own data.", no_args_is_help=True)
+
+
+@app.callback()
+def train() -> None:
+    """Learn a model from your own data."""
+
+
+@app.command()
+def morphable(
+    tracks: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of .npz landmark tracks: `landmarks` (T, 478, 3) in pixels, and the "
+            "person's name as `identity`.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write.")] = Path(
+        "morphable.safetensors"
+    ),
+    identity_size: Annotated[int, typer.Option(min=1, help="Identity coefficients.")] = 60,
+    expression_size: Annotated[int, typer.Option(min=1, help="Expression coefficients.")] = 50,
+) -> None:
+    """Learn the face morphable model from landmark tracks of many people."""
+    from metaportrait_cli.training.morphable import learn, load_tracks  # noqa: PLC0415
+
+    model, statistics = learn(
+        load_tracks(tracks),
+        identity_size=identity_size,
+        expression_size=expression_size,
+        on_round=lambda number: typer.echo(f"round {number} done", err=True),
+    )
+    model.save(
+        out, {"people": str(statistics.people), "frames": str(statistics.frames), "use": "research"}
+    )
+    typer.echo(
+        f"{statistics.people} people, {statistics.frames} frames ({statistics.dropped} left out); "
+        f"explained: identity {statistics.identity_explained[-1]:.1%}, "
+        f"expression {statistics.expression_explained[-1]:.1%}",
+        err=True,
+    )
+    typer.echo(out)

@@ -1,0 +1,106 @@
+"""The cheek that a turned source hides, taken from the other one: faces are nearly symmetric.
+
+Turned back, a source seen from the side would show hair and background where its far cheek should
+be. There, and only as far as the driven pose uncovers it, the mirrored points of the near side say
+where to sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.face import topology
+from metaportrait_cli.face.correspondence import add_interpolated
+from metaportrait_cli.face.crop import smoothstep
+
+# Facing is the cosine between skin and camera, 1 is head-on. Skin is hidden from the first value
+# down, lies on the far side if its mirror image faces the camera that much more, and is uncovered
+# when the driven pose faces it that much more; each with the width of its ramp.
+HIDDEN_BELOW, HIDDEN_RAMP = 0.55, 0.3
+FAR_SIDE, FAR_RAMP = 0.12, 0.3
+UNCOVERED, UNCOVERED_RAMP = 0.1, 0.25
+LEAST_WEIGHT = 0.05
+# Light is compared at points that face the camera this well on both sides, blurred over this share
+# of the crop.
+SEEN_WELL = 0.45
+SKIN_BLUR = 0.01
+# The fill ends inside the face's edge, over this share of the grid.
+EDGE_SHARE = 0.008
+
+
+@dataclass(frozen=True)
+class Fill:
+    """`shift` (G, G, 2) as in `Correspondence`, and how much to take of it, `weight` (G, G)."""
+
+    shift: NDArray[np.float32]
+    weight: NDArray[np.float32]
+
+
+class HiddenSide:
+    """One source's far side; `source` (478, 3) in pixels of its crop (S, S, 3).
+
+    `light` (3,) is what the near side's colours are multiplied by to look lit as the far side is.
+    """
+
+    def __init__(self, source: NDArray[np.float32], *, crop: NDArray[np.uint8], grid: int) -> None:
+        self._grid = grid
+        self._scale = grid / crop.shape[0]
+        self._mirrored = source[topology.mirror()] * self._scale
+        self._facing = facing(source)
+        hidden = smoothstep((HIDDEN_BELOW - self._facing) / HIDDEN_RAMP)
+        far = self._facing[topology.mirror()] - self._facing
+        self._hidden = hidden * smoothstep((far - FAR_SIDE) / FAR_RAMP)
+        self.light = self._light(source, crop)
+
+    def fill(self, driven: NDArray[np.float32]) -> Fill | None:
+        """What to take from the other side for driven landmarks (478, 3); `None` if nothing."""
+        if self._hidden.max() < LEAST_WEIGHT:
+            return None
+        uncovered = facing(driven) - self._facing
+        weight = self._hidden * smoothstep((uncovered - UNCOVERED) / UNCOVERED_RAMP)
+        if weight.max() < LEAST_WEIGHT:
+            return None
+        driven = driven * self._scale
+        faces = topology.triangles()
+        order = np.argsort(-driven[faces, 2].mean(1), kind="stable")
+        values = np.concatenate(
+            [
+                (self._mirrored - driven)[:, :2] / self._scale,
+                weight[:, None],
+                np.ones_like(weight)[:, None],
+            ],
+            axis=1,
+        )
+        field = np.zeros((self._grid, self._grid, 4), np.float32)
+        add_interpolated(field, driven[:, :2], faces[order], values)
+        covered = cv2.GaussianBlur(field[..., 3], (0, 0), EDGE_SHARE * self._grid)
+        return Fill(field[..., :2].copy(), field[..., 2] * smoothstep(2 * covered - 1))
+
+    def _light(self, source: NDArray[np.float32], crop: NDArray[np.uint8]) -> NDArray[np.float32]:
+        mirror = topology.mirror()
+        seen = np.minimum(self._facing, self._facing[mirror]) > SEEN_WELL
+        far = np.flatnonzero(seen & (self._facing < self._facing[mirror] - 0.02))
+        if not len(far):
+            return np.ones(3, np.float32)
+        smooth = cv2.GaussianBlur(crop, (0, 0), SKIN_BLUR * crop.shape[0]).astype(np.float32)
+        places = np.clip(source[:, :2].astype(int), 0, crop.shape[0] - 1)
+        colours = smooth[places[:, 1], places[:, 0]] + 1
+        return np.median(colours[far] / colours[mirror[far]], axis=0).astype(np.float32)
+
+
+def facing(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Cosine between each mesh point's skin and the camera, (478,); irises count as facing it."""
+    faces = topology.triangles()
+    corners = points[faces]  # (T, 3, 3)
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals *= np.sign(normals[:, 2].sum()) or 1.0
+    of = np.concatenate([faces[:, 0], faces[:, 1], faces[:, 2]])
+    at_point = np.stack(
+        [np.bincount(of, np.tile(normals[:, axis], 3), len(points)) for axis in range(3)], axis=1
+    )
+    at_point[topology.MESH_POINTS :, 2] = 1
+    return at_point[:, 2] / np.maximum(np.linalg.norm(at_point, axis=1), 1e-9)

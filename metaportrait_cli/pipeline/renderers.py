@@ -1,0 +1,116 @@
+"""What `--weights` names: the renderer, the enhancer after it if there is one, and their files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.errors import UsageError, WeightsError
+from metaportrait_cli.pipeline.render import AnalyticRenderer, Enhancer, Frames, Renderer
+from metaportrait_cli.pipeline.source import Source
+from metaportrait_cli.pipeline.stages import Progress, silent
+
+if TYPE_CHECKING:
+    import torch
+
+COPY = "copy"
+NONE = "none"
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A renderer ready for use, what follows it, and the sha256 of each file it was read from."""
+
+    renderer: Renderer
+    enhancer: Enhancer | None = None
+    weights: dict[str, str] = field(default_factory=dict)
+
+
+def rendering_named(
+    name: str,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    on_notice: Callable[[str], None] = lambda _text: None,
+    on_progress: Progress = silent,
+) -> Rendering:
+    """`none` is the analytic warp, `copy` the source itself; else a name, path or `hf://` spec.
+
+    `on_notice` hears what the user should know of these weights, `on_progress` of what takes long
+    before the first frame. Raises `UsageError` for unknown
+    settings and `WeightsError` for weights that can't be had or used.
+    """
+    if device not in DEVICES:
+        raise UsageError(f"--device {device}: choose one of {', '.join(DEVICES)}")
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision {precision}: choose one of {', '.join(PRECISIONS)}")
+    if name == NONE:
+        return Rendering(AnalyticRenderer())
+    if name == COPY:
+        return Rendering(CopyRenderer())
+    # Networks need torch, which takes seconds to import; the analytic warp doesn't.
+    from metaportrait_cli.pipeline.released_portrait import open_released  # noqa: PLC0415
+    from metaportrait_cli.weights import resolve  # noqa: PLC0415
+    from metaportrait_cli.weights.store import read_header  # noqa: PLC0415
+
+    path = resolve(Path(name) if Path(name).exists() else name)
+    architecture = read_header(path).architecture
+    chosen, dtype = _device(device), _dtype(precision, _device(device))
+    if architecture != "metaportrait-released":
+        raise WeightsError(f"{path}: holds {architecture}, which can't animate a portrait")
+    renderer, enhancer = open_released(
+        path, device=chosen, dtype=dtype, on_notice=on_notice, on_progress=on_progress
+    )
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Rendering(renderer, enhancer, {path.name: digest})
+
+
+def _device(wanted: str) -> str:
+    import torch  # noqa: PLC0415
+
+    has = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if wanted == "auto":
+        return next(name for name, there in has.items() if there)
+    if not has[wanted]:
+        raise UsageError(f"--device {wanted}: this machine has none that torch can use")
+    return wanted
+
+
+def _dtype(precision: str, device: str) -> torch.dtype:
+    import torch  # noqa: PLC0415
+
+    if precision == "auto":
+        return torch.bfloat16 if device == "cuda" else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+class CopyRenderer:
+    """Shows the source all the time: what a method must beat to be worth its while."""
+
+    def open(self, source: Source, *, size: int) -> CopySession:
+        """Cuts the crop."""
+        return CopySession(source.crop.cut(source.picture, size))
+
+
+class CopySession:
+    """One source crop (S, S, 3), whatever drives it."""
+
+    def __init__(self, crop: NDArray[np.uint8]) -> None:
+        self._crop = crop
+
+    def render(self, driven: NDArray[np.float32]) -> Frames:
+        """The crop (T, S, S, 3), once for each of the driven landmarks (T, 478, 3)."""
+        return np.repeat(self._crop[None], len(driven), axis=0)

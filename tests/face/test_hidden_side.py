@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from metaportrait_cli.face import topology
+from metaportrait_cli.face.crop import Crop
+from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.hidden_side import HiddenSide, facing
+from tests.face.test_correspondence import origin_at, turned
+
+SIDE = 256
+LEFT_CHEEK = 376  # inside the mesh, in front of the left ear
+
+
+@pytest.fixture(scope="module")
+def frontal(portrait_face: Face) -> NDArray[np.float32]:
+    points = Crop.around(portrait_face.points).to_crop(portrait_face.points, SIDE)
+    mirrored = points[topology.mirror()] * np.array([-1, 1, 1], np.float32)
+    # Exactly symmetric about the middle of the crop.
+    return (points - points.mean(0) + mirrored - mirrored.mean(0)) / 2 + np.float32(SIDE / 2)
+
+
+def half_lit() -> NDArray[np.uint8]:
+    """A crop whose right half (the person's left) has half the light."""
+    crop = np.full((SIDE, SIDE, 3), 200, np.uint8)
+    crop[:, SIDE // 2 :] = 100
+    return crop
+
+
+def test_facing_is_symmetric_and_falls_towards_the_ears(frontal: NDArray[np.float32]) -> None:
+    cosine = facing(frontal)
+    # A few quads of the mesh are cut along the other diagonal on the other side.
+    assert np.abs(cosine - cosine[topology.mirror()]).mean() < 0.005
+    assert cosine[[9, 151]].min() > 0.8
+    assert cosine[[234, 454]].max() < 0.5
+
+
+def test_a_frontal_source_hides_nothing(frontal: NDArray[np.float32]) -> None:
+    hidden = HiddenSide(frontal, crop=half_lit(), grid=SIDE)
+    for degrees in (-20, 0, 20):
+        assert hidden.fill(turned(frontal, degrees)) is None
+
+
+def test_a_turned_source_lends_its_near_side(frontal: NDArray[np.float32]) -> None:
+    source = turned(frontal, 35)
+    far = LEFT_CHEEK if facing(source)[LEFT_CHEEK] < 0.3 else int(topology.mirror()[LEFT_CHEEK])
+    near = int(topology.mirror()[far])
+    hidden = HiddenSide(source, crop=half_lit(), grid=SIDE)
+    assert hidden.fill(source) is None  # at rest the source is shown as it is
+    fill = hidden.fill(frontal)
+    assert fill is not None
+    places = frontal[[far, near], :2].astype(int)
+    assert fill.weight[places[0, 1], places[0, 0]] > 0.5
+    assert fill.weight[places[1, 1], places[1, 0]] == 0.0
+    origin = origin_at(fill.shift, frontal[[far], :2])[0]
+    assert np.linalg.norm(origin - source[near, :2]) < 1.5
+    assert 0.0 <= fill.weight.min() <= fill.weight.max() <= 1.0

@@ -1,0 +1,328 @@
+"""The whole way of a frame, on small clips that look like what users bring."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image as Image_
+
+from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
+from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
+from metaportrait_cli.pipeline.animate import AnimateOptions, animate, default_output
+from metaportrait_cli.pipeline.drive import DriveOptions
+from metaportrait_cli.pipeline.landmarks import extract_landmarks
+from metaportrait_cli.pipeline.render import AnalyticRenderer
+from metaportrait_cli.pipeline.source import load_sources
+from metaportrait_cli.weights import bundled_path
+from tests.clips import H264, decoded, scene, write_clip
+
+Image = NDArray[np.uint8]
+SMALL = AnimateOptions(full=False, size=128, window=5)
+
+
+def moving_head(portrait: Image, count: int) -> list[Image]:
+    return [scene(portrait, [(60 + 2 * i, 20, 200)]) for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def moving(portrait: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "moving.mp4"
+    return write_clip(path, moving_head(portrait, 12))
+
+
+def sound_lag(wanted: Path, got: Path) -> float | None:
+    """Seconds by which the second file's sound comes later; `None` if it is another sound."""
+    rate = 16000
+    tracks = []
+    for path in (wanted, got):
+        track = np.zeros(6 * rate, np.float32)
+        with av.open(str(path)) as container:
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+            for frame in container.decode(audio=0):
+                for part in resampler.resample(frame):
+                    samples = part.to_ndarray()[0]
+                    start = round(float(part.time or 0) * rate)
+                    keep = samples[max(-start, 0) :][: len(track) - max(start, 0)]
+                    track[max(start, 0) :][: len(keep)] = keep
+        tracks.append(track - track.mean())
+    size = 2 * len(tracks[0])
+    spectra = [np.fft.rfft(track, size) for track in tracks]
+    match = np.fft.irfft(spectra[1] * spectra[0].conj(), size)
+    best = int(match.argmax())
+    if match[best] < 0.9 * np.linalg.norm(tracks[0]) * np.linalg.norm(tracks[1]):
+        return None
+    return (best if best < size // 2 else best - size) / rate
+
+
+def test_sample_keeps_frames_rate_duration_and_sound(
+    portrait_path: Path, driver_path: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.mp4"
+    report = animate([portrait_path], driver_path, output)
+    with av.open(str(driver_path)) as driver, av.open(str(output)) as result:
+        assert result.streams.video[0].average_rate == Fraction(24000, 1001)
+        assert result.streams.video[0].frames == driver.streams.video[0].frames == report.frames
+        assert (result.streams.video[0].width, result.streams.video[0].height) == (512, 512)
+        assert len(result.streams.audio) == 1
+        assert "AI-generated" in result.metadata["comment"]
+    lag = sound_lag(driver_path, output)
+    assert lag is not None
+    assert abs(lag) < 0.005
+    assert report.gaps == []
+    assert report.faces["source"]["seen"] == 1
+    json.dumps(report.as_json())
+
+
+def test_the_picture_outside_the_crop_stays(
+    portrait: Image, portrait_path: Path, driver_path: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.mp4"
+    animate([portrait_path], driver_path, output)
+    frames = decoded(output)
+    outside = (slice(300, 512), slice(0, 512))
+    face = (slice(70, 180), slice(180, 270))
+    # Against the first frame, so that the codec's own loss doesn't count.
+    assert np.abs(frames[50][outside].astype(int) - frames[0][outside]).mean() < 1.0
+    assert np.abs(frames[50][face].astype(int) - frames[0][face]).mean() > 4.0
+    assert np.abs(frames[50][outside].astype(int) - portrait[outside]).mean() < 4.0
+
+
+def test_a_still_driver_leaves_the_portrait_as_it_is(
+    portrait: Image, portrait_path: Path, tmp_path: Path
+) -> None:
+    driver = write_clip(tmp_path / "still.mp4", [scene(portrait, [(60, 20, 200)])] * 6)
+    output = tmp_path / "out.mp4"
+    animate([portrait_path], driver, output)
+    for frame in decoded(output):
+        assert np.abs(frame.astype(int) - portrait).mean() < 4.0
+
+
+def test_windows_do_not_change_the_result(
+    portrait_path: Path, moving: Path, tmp_path: Path
+) -> None:
+    results = []
+    for window in (1, 5, 64):
+        output = tmp_path / f"{window}.mp4"
+        animate(
+            [portrait_path], moving, output, AnimateOptions(full=False, size=128, window=window)
+        )
+        results.append(np.stack(decoded(output)))
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_head_follows_the_driver(portrait_path: Path, moving: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    animate([portrait_path], moving, output, SMALL)
+    template = tmp_path / "result.motion.npz"
+    extract_landmarks(output, template)
+    with np.load(template) as motion:
+        nose = motion["points"][:, 1, 0]
+    assert nose[-1] - nose[0] > 4.0
+    assert (np.diff(nose) > -0.7).all()
+
+
+def test_template_drives_like_its_clip(portrait_path: Path, moving: Path, tmp_path: Path) -> None:
+    template, overlay = tmp_path / "m.motion.npz", tmp_path / "overlay.mp4"
+    extract_landmarks(moving, template, overlay=overlay)
+    direct, by_template = tmp_path / "direct.mp4", tmp_path / "template.mp4"
+    animate([portrait_path], moving, direct, SMALL)
+    animate([portrait_path], template, by_template, SMALL)
+    np.testing.assert_array_equal(decoded(direct), decoded(by_template))
+    assert len(decoded(overlay)) == 12
+
+
+def test_face_leaves_and_returns(portrait: Image, portrait_path: Path, tmp_path: Path) -> None:
+    frames = [scene(portrait, [] if 6 <= i < 10 else [(60 + i, 20, 200)]) for i in range(16)]
+    driver = write_clip(tmp_path / "gone.mp4", frames)
+    output = tmp_path / "out.mp4"
+    report = animate([portrait_path], driver, output, SMALL)
+    assert len(decoded(output)) == 16
+    assert sum(gap["frames"][1] - gap["frames"][0] for gap in report.gaps) == 4
+    assert any("no face in 4 of 16 frames" in note for note in report.notes)
+
+
+def test_scene_cut_starts_a_new_shot(portrait: Image, portrait_path: Path, tmp_path: Path) -> None:
+    first = [scene(portrait, [(20 + i, 10, 160)]) for i in range(8)]
+    second = [scene(portrait, [(130 - i, 40, 180)], background=15) for i in range(8)]
+    driver = write_clip(tmp_path / "cut.mp4", first + second)
+    output = tmp_path / "out.mp4"
+    report = animate([portrait_path], driver, output, SMALL)
+    assert report.shots == 2
+    assert report.gaps == []
+    frames = decoded(output)
+    assert len(frames) == 16
+    # Each shot has its own reference, so the cut doesn't throw the head across the picture.
+    template = tmp_path / "result.motion.npz"
+    extract_landmarks(output, template)
+    with np.load(template) as motion:
+        nose = motion["points"][:, 1, 0]
+    assert abs(nose[8] - nose[7]) < 12.0
+
+
+def test_small_face_is_found(portrait: Image, portrait_path: Path, tmp_path: Path) -> None:
+    frames = [
+        scene(portrait, [(500 + 3 * i, 200, 150)], width=1280, height=720) for i in range(6)
+    ]  # the face is about 60 pixels high
+    driver = write_clip(tmp_path / "small.mp4", frames)
+    report = animate([portrait_path], driver, tmp_path / "out.mp4", SMALL)
+    assert report.gaps == []
+    assert report.faces["driver"]["frames_found"] == 6
+
+
+def test_choosing_among_two_faces(portrait: Image, portrait_path: Path, tmp_path: Path) -> None:
+    frames = [scene(portrait, [(10, 60, 160), (180 + 3 * i, 30, 200)], width=480) for i in range(8)]
+    driver = write_clip(tmp_path / "two.mp4", frames)
+    swing = []
+    for number in (1, 2):
+        template = tmp_path / f"{number}.motion.npz"
+        extract_landmarks(driver, template, face=FaceChoice(number))
+        with np.load(template) as motion:
+            swing.append(float(np.ptp(motion["points"][:, 1, 0])))
+    assert swing[0] < 3.0
+    assert swing[1] > 15.0
+    with pytest.raises(NoFaceError):
+        animate([portrait_path], driver, tmp_path / "out.mp4", AnimateOptions(face=FaceChoice(3)))
+    with pytest.raises(NoFaceError, match="face 2 asked for, but only 1"):
+        animate(
+            [portrait_path], driver, tmp_path / "out.mp4", AnimateOptions(source_face=FaceChoice(2))
+        )
+
+
+def test_no_face_is_said(portrait: Image, portrait_path: Path, tmp_path: Path) -> None:
+    blank = write_clip(tmp_path / "blank.mp4", [scene(portrait, [])] * 4)
+    with pytest.raises(NoFaceError, match=r"blank\.mp4: no face found in any of 4 frames"):
+        animate([portrait_path], blank, tmp_path / "out.mp4")
+    with pytest.raises(NoFaceError, match=r"blank\.mp4: no face found"):
+        animate([blank], blank, tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_compare_shows_three_panels(portrait_path: Path, moving: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    animate([portrait_path], moving, output, AnimateOptions(full=False, size=120, compare=True))
+    frames = decoded(output)
+    assert len(frames) == 12
+    assert frames[0].shape == (120, 120 + 160 + 120, 3)
+
+
+def test_clip_as_source(moving: Path, driver_path: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    report = animate([moving], driver_path, output)
+    assert report.frames == 108
+    assert decoded(output)[0].shape == (240, 320, 3)
+
+
+@pytest.mark.parametrize(
+    ("rate", "exact"),
+    [("30000/1001", Fraction(30000, 1001)), ("24000/1001", Fraction(24000, 1001))],
+)
+def test_fractional_rates(
+    portrait: Image, portrait_path: Path, tmp_path: Path, rate: str, exact: Fraction
+) -> None:
+    driver = write_clip(tmp_path / "a.mp4", moving_head(portrait, 6), rate=rate)
+    output = tmp_path / "out.mp4"
+    animate([portrait_path], driver, output, SMALL)
+    with av.open(str(output)) as result:
+        assert result.streams.video[0].average_rate == exact
+        assert result.streams.video[0].frames == 6
+
+
+def test_variable_rate_keeps_count_and_length(
+    portrait: Image, portrait_path: Path, tmp_path: Path
+) -> None:
+    driver = write_clip(
+        tmp_path / "vfr.mp4",
+        moving_head(portrait, 20),
+        output=("-vf", "setpts='if(lt(N,10),N,10+(N-10)*3)/25/TB'", "-fps_mode", "passthrough"),
+    )
+    output = tmp_path / "out.mp4"
+    report = animate([portrait_path], driver, output, SMALL)
+    with av.open(str(output)) as result:
+        stream = result.streams.video[0]
+        assert stream.frames == report.frames == 20
+        assert stream.duration is not None
+        assert stream.time_base is not None
+        seconds = float(stream.duration * stream.time_base)
+    assert seconds == pytest.approx((10 + 9 * 3) / 25, abs=2 / 15)
+
+
+def test_odd_inputs_run(portrait: Image, portrait_path: Path, tmp_path: Path) -> None:
+    """One frame, odd sizes, turned, 10-bit, ProRes with alpha, strange names: frames in = out."""
+    head_frames = moving_head(portrait, 5)
+    odd = [frame[:231, :317] for frame in head_frames]
+    lossless = ("-c:v", "ffv1", "-pix_fmt", "bgr0")
+    clips = {
+        "one.mp4": (head_frames[:1], ()),
+        "odd.mkv": (odd, lossless),
+        "ten bit.mp4": (head_frames, ("-c:v", "libx264", "-pix_fmt", "yuv420p10le")),
+        "pro'res $HOME.mov": (head_frames, ("-c:v", "prores_ks", "-pix_fmt", "yuva444p10le")),
+        '片段 "x".mp4': (head_frames, ()),
+        "-dash.mp4": (head_frames, ()),
+    }
+    for name, (frames, how) in clips.items():
+        folder = tmp_path / "in"
+        folder.mkdir(exist_ok=True)
+        driver = write_clip(folder / name, frames, output=how or H264)
+        output = tmp_path / f"{default_output(portrait_path, driver)}"
+        animate([portrait_path], driver, output, SMALL)
+        assert len(decoded(output)) == len(frames), name
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(UsageError, match="--strength"):
+        AnimateOptions(drive=DriveOptions(strength=-1.0))
+    for size in (8, 33, 4096):
+        with pytest.raises(UsageError, match="--size"):
+            AnimateOptions(size=size)
+    with pytest.raises(UsageError, match="--window"):
+        AnimateOptions(window=0)
+
+
+def test_outputs_are_protected(portrait_path: Path, moving: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    output.write_text("precious")
+    with pytest.raises(UsageError, match="overwrite"):
+        animate([portrait_path], moving, output, SMALL)
+    assert output.read_text() == "precious"
+    with pytest.raises(UsageError):
+        animate([portrait_path], moving, tmp_path / "missing" / "out.mp4", SMALL)
+    with pytest.raises(MediaError):
+        animate([portrait_path], tmp_path / "nothing.mp4", tmp_path / "new.mp4", SMALL)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4"]
+
+
+def test_further_views_lend_their_faces(
+    portrait_path: Path, driver_path: Path, tmp_path: Path
+) -> None:
+    """Driven to the second view's own pose, the face is the second view's."""
+    driver = decoded(driver_path)
+    turned, frontal = driver[100], driver[40]
+    paths = [tmp_path / "frontal.png", tmp_path / "turned.png"]
+    for path, picture in zip(paths, (frontal, turned), strict=True):
+        Image_.fromarray(picture).save(path)
+    with MediaPipeDetector(bundled_path("face_landmarker.task")) as detector:
+        both = load_sources(paths, choice=LARGEST_FACE, detector=detector)
+    size = 256
+    driven = both.crop.to_crop(both.others[0].face.points, size)
+    alone = AnalyticRenderer().open(replace(both, others=()), size=size).render(driven[None])[0]
+    blended = AnalyticRenderer().open(both, size=size).render(driven[None])[0]
+    truth = both.crop.cut(both.others[0].picture, size)
+    low, high = driven[:, :2].min(0).astype(int) + 30, driven[:, :2].max(0).astype(int) - 30
+    face = (slice(low[1], high[1]), slice(low[0], high[0]))
+    error = [np.abs(f[face].astype(int) - truth[face]).mean() for f in (alone, blended)]
+    assert error[1] < 0.6 * error[0]
+    np.testing.assert_array_equal(blended[:20], alone[:20])  # hair and background stay
+
+    output = tmp_path / "out.mp4"
+    report = animate([*paths, portrait_path], driver_path, output, SMALL)
+    assert report.faces["source"]["further_views"] == 2
+    assert len(decoded(output)) == 108
