@@ -13,6 +13,7 @@ from metaportrait_cli.networks.layers import conv2d, instance_norm, leaky_relu
 NORM_GROUPS = 8
 
 LayerT = TypeVar("LayerT", nn.Conv2d, nn.Linear)
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 class ConvBlock(nn.Module):
@@ -97,6 +98,14 @@ def warp(features: Tensor, flow: Tensor) -> Tensor:
     return F.grid_sample(
         features.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
     ).to(features.dtype)
+
+
+def channels_last(network: NetworkT) -> NetworkT:
+    """The network with its convolutions' weights channels last, as CPUs and tensor cores like."""
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def shrink(x: Tensor, size: int) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from metaportrait_cli.face.conditions import GRID, Condition, Conditioner
 from metaportrait_cli.face.crop import border_fade
+from metaportrait_cli.metrics.identity import embed
 from metaportrait_cli.networks.compact import (
     CompactModel,
     Driving,
@@ -19,43 +19,56 @@ from metaportrait_cli.networks.compact import (
     Picture,
     SourceFeatures,
 )
-from metaportrait_cli.networks.compact_blocks import enlarge, warp
+from metaportrait_cli.networks.compact_blocks import channels_last, enlarge, warp
+from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.pipeline.render import AnalyticRenderer, Frames
 from metaportrait_cli.pipeline.source import Source
-
-Precision = Literal["fp32", "bf16"]
+from metaportrait_cli.weights import bundled_path
+from metaportrait_cli.weights.store import load_network, read_header
 
 PART = "compact"
+IDENTITY_NOTE = "identity"
+"""Metadata of weights that were trained with identity embeddings: "1"."""
 FRAMES_AT_ONCE = 8
 """Frames in one pass of the network: more doesn't make a CPU faster, only fuller."""
 
 
 class LearnedRenderer:
-    """Renders with the compact model; without an identity network its embedding is zero."""
+    """Renders with the compact model, in the precision `dtype` (float32 or bfloat16).
+
+    `identity` gives the embedding that modulates it; without one it is zero, for models that were
+    trained so.
+    """
 
     def __init__(
-        self, model: CompactModel, *, device: str = "cpu", precision: Precision = "fp32"
+        self,
+        model: CompactModel,
+        *,
+        identity: IdentityNetwork | None = None,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._device = torch.device(device)
-        self._model = model.eval().requires_grad_(False)
-        self._model.to(self._device, dtype, memory_format=torch.channels_last)
+        self._identity = identity
+        model = model.eval().requires_grad_(False).to(self._device, dtype)
+        self._model = channels_last(model)
 
     @classmethod
-    def load(
-        cls, weights: Path, *, device: str = "cpu", precision: Precision = "fp32"
-    ) -> LearnedRenderer:
+    def load(cls, weights: Path, *, device: str, dtype: torch.dtype) -> LearnedRenderer:
         """Reads weights made by `train base`. Raises `WeightsError`."""
-        from metaportrait_cli.weights.store import load_network  # noqa: PLC0415
-
         model = load_network(CompactModel, weights, part=PART)
-        return cls(model, device=device, precision=precision)
+        with_identity = read_header(weights).notes.get(IDENTITY_NOTE) == "1"
+        identity = None
+        if with_identity:
+            identity = load_network(
+                IdentityNetwork, bundled_path("identity"), part="identity"
+            ).float()
+        return cls(model, identity=identity, device=device, dtype=dtype)
 
     @torch.inference_mode()
     def open(self, source: Source, *, size: int) -> LearnedSession:
         """Encodes the source; pictures will be `size` × `size`."""
-        config = self._model.config
-        side = config.image_size
+        side = self._model.config.image_size
         height, width = source.picture.shape[:2]
         fade = border_fade(
             source.crop,
@@ -64,16 +77,22 @@ class LearnedRenderer:
             size=GRID,
             share=AnalyticRenderer.FADE_SHARE,
         )
-        conditioner = Conditioner(source.landmarks(side), side=side, fade=fade)
-        image = _planes(source.crop.cut(source.picture, side), self._device)
+        landmarks = source.landmarks(side)
+        conditioner = Conditioner(landmarks, side=side, fade=fade)
+        crop = source.crop.cut(source.picture, side)
         lines = _planes(conditioner.source_lines, self._device)
-        unknown = torch.zeros(1, config.identity_dim, device=self._device)
+        image = _planes(crop, self._device)
         return LearnedSession(
             model=self._model,
             conditioner=conditioner,
-            features=self._model.encode(image, lines, unknown),
+            features=self._model.encode(image, lines, self._embedding(crop, landmarks)),
             full=_planes(source.crop.cut(source.picture, size), self._device),
         )
+
+    def _embedding(self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Tensor:
+        if self._identity is None:
+            return torch.zeros(1, self._model.config.identity_dim, device=self._device)
+        return embed(self._identity, crop[None], landmarks[None]).to(self._device)
 
 
 class LearnedSession:

@@ -26,11 +26,11 @@ import torch
 from torch import Tensor, nn
 
 from metaportrait_cli.networks.discriminator import Judgement
+from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.training.config import BaseConfig, RunOptions, StepReport
 from metaportrait_cli.training.dataset import Faces, held_out_samples, is_held_out
 from metaportrait_cli.training.held_out import Batch, embedding
 from metaportrait_cli.training.losses import (
-    IdentityNetwork,
     discriminator_loss,
     generator_terms,
     identity_term,
@@ -162,7 +162,7 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
         if run.step < config.mask_from * config.steps:
             del terms["mask"]
         if run.identity is not None:
-            term = identity_term(run.identity, picture.image, batch.points, known)
+            term = identity_term(run.identity, picture.image, batch.chip, known)
             terms["identity"] = config.weights.identity * term
         adversarial = run.step >= run.adversarial_step
         if adversarial:

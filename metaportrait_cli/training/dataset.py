@@ -23,7 +23,10 @@ from metaportrait_cli.errors import MediaError
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.conditions import GRID, Conditioner
 from metaportrait_cli.face.crop import Crop, border_fade
+from metaportrait_cli.face.fitting import FaceParameters, fit_frames, fit_identity
+from metaportrait_cli.face.identity_chip import chip_to_picture
 from metaportrait_cli.face.landmark_image import filled_polygon
+from metaportrait_cli.face.morphable import MorphableModel
 from metaportrait_cli.face.retarget import Retargeter
 from metaportrait_cli.training.shards import ClipRecord, read_index, read_shard
 from metaportrait_cli.training.teacher import teacher_flow
@@ -90,14 +93,15 @@ class PairDataset(Dataset[Sample]):
     Tensors of a sample, S the size of the pictures, G that of the conditions: `source`, `target`
     (3, S, S) and `source_lines`, `lines` (3, G, G), `gap` (1, G, G), `mouth`, `eyes` (1, S, S)
     uint8 in [0, 255]; `flow` and `teacher` (2, G, G) float32 in half sides, `trust` (1, G, G)
-    uint8 in [0, 255]; `source_points`, `points` (478, 3)
-    float32 in pixels; `paired` () float32.
+    uint8 in [0, 255]; `points` (478, 3) in pixels,
+    `source_chip` and `chip` (2, 3), see `face.identity_chip`, float32; `paired` () float32.
     """
 
     def __init__(
         self,
         faces: Faces,
         *,
+        morphable: MorphableModel,
         people: Sequence[str],
         length: int,
         seed: int,
@@ -111,6 +115,8 @@ class PairDataset(Dataset[Sample]):
         self._seed = seed
         self._shares = (photo, cross)
         self._cross_from = cross_from
+        self._morphable = morphable
+        self._fitted: dict[int, FaceParameters] = {}
         self._clips: dict[str, list[int]] = defaultdict(list)
         self._photos: list[int] = []
         for number, clip in enumerate(faces.clips):
@@ -133,13 +139,13 @@ class PairDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, number: int) -> Sample:
-        draw = np.random.default_rng((self._seed, number))
+    def __getitem__(self, index: int) -> Sample:
+        draw = np.random.default_rng((self._seed, index))
         photo, cross = self._shares
         kind = draw.random()
         if kind < photo and self._photos:
             sample = self._moved_photo(draw)
-        elif kind < photo + cross and number >= self._cross_from:
+        elif kind < photo + cross and index >= self._cross_from:
             sample = self._cross(draw)
         else:
             sample = self._pair(draw)
@@ -183,14 +189,24 @@ class PairDataset(Dataset[Sample]):
     def _borrowed_motion(
         self, draw: np.random.Generator, points: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        start, end = self._faces.ranges[self._clip(draw)]
-        reference, driver = start + draw.permutation(end - start)[:2]
+        performance = self._performance(self._clip(draw))
+        reference, driver = draw.permutation(len(performance))[:2].tolist()
         retargeter = Retargeter(
-            source=points,
-            reference=self._faces.points[reference],
+            model=self._morphable,
+            source_landmarks=points,
             strength=float(draw.uniform(*MOTION_STRENGTH)),
         )
-        return retargeter.retarget(self._faces.points[driver][None])[0]
+        moved = retargeter.retarget(performance.frame(driver), performance.frame(reference))
+        return moved.landmarks[0]
+
+    def _performance(self, clip: int) -> FaceParameters:
+        """The clip in the parameters of the morphable model; fitting takes as long as a step."""
+        if clip not in self._fitted:
+            start, end = self._faces.ranges[clip]
+            points = self._faces.points[start:end]
+            identity = fit_identity(self._morphable, points)
+            self._fitted[clip] = fit_frames(self._morphable, points, identity)
+        return self._fitted[clip]
 
     def _sample(
         self,
@@ -278,7 +294,8 @@ def as_sample(
         "trust": torch.from_numpy(trust * np.uint8(paired))[None],
         "mouth": torch.from_numpy(mouth)[None],
         "eyes": torch.from_numpy(eyes)[None],
-        "source_points": torch.from_numpy(source_points.astype(np.float32)),
+        "source_chip": torch.from_numpy(chip_to_picture(source_points)),
+        "chip": torch.from_numpy(chip_to_picture(points)),
         "points": torch.from_numpy(points.astype(np.float32)),
         "paired": torch.tensor(float(paired)),
     }

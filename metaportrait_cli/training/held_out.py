@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metaportrait_cli.face.identity_chip import cut_chips
 from metaportrait_cli.networks.compact import CompactModel, Driving
 from metaportrait_cli.networks.compact_blocks import enlarge, shrink, warp
+from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.training.dataset import Sample
-from metaportrait_cli.training.losses import IdentityNetwork, masked_l1
+from metaportrait_cli.training.losses import masked_l1
 from metaportrait_cli.training.perceptual import PerceptualLoss
 
 METRICS = ("l1", "mouth_l1", "eyes_l1", "perceptual", "face_perceptual")
@@ -29,8 +31,9 @@ class Batch:
     trust: Tensor
     mouth: Tensor
     eyes: Tensor
-    source_points: Tensor
     points: Tensor
+    source_chip: Tensor
+    chip: Tensor
     paired: Tensor
 
     @classmethod
@@ -58,8 +61,9 @@ class Batch:
             trust=unit["trust"],
             mouth=unit["mouth"],
             eyes=unit["eyes"],
-            source_points=moved["source_points"] * share,
             points=moved["points"] * share,
+            source_chip=moved["source_chip"] * share,
+            chip=moved["chip"] * share,
             paired=moved["paired"],
         )
 
@@ -69,7 +73,7 @@ def embedding(batch: Batch, network: IdentityNetwork | None, width: int) -> Tens
     if network is None:
         return batch.source.new_zeros(len(batch.source), width)
     with torch.no_grad():
-        return network(batch.source, batch.source_points)
+        return network(cut_chips(batch.source, batch.source_chip))
 
 
 def analytic(batch: Batch) -> Tensor:

@@ -8,26 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from metaportrait_cli.face.identity_chip import cut_chips
 from metaportrait_cli.networks.compact import Motion, Picture
 from metaportrait_cli.networks.discriminator import Judgement
+from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.training.perceptual import PerceptualLoss
 
 PYRAMID_LEVELS = 4
 FLOW_GRADIENT_UNIT = 100.0  # a hundredth of half a side a cell counts as one
-
-
-class IdentityNetwork(Protocol):
-    """A frozen face recognition network."""
-
-    def __call__(self, images: Tensor, points: Tensor) -> Tensor:
-        """Embeddings (B, 128) of faces in (B, 3, S, S) with landmarks (B, 478, 3) in pixels."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -44,11 +37,12 @@ class LossWeights:
     eyes: float = 4.0
     flow: float = 10.0
     """For the distance to the teacher's flow, where it can be trusted"""
-    mask: float = 0.05
+    mask: float = 0.01
     """For what is painted over, so that what can be copied is"""
     smooth: float = 0.02
     """For the gradient of the learnt part of the flow"""
-    identity: float = 1.0
+    identity: float = 5.0
+    """The embedding's cosines lie within 0.3 of each other, hence more than for others"""
     adversarial: float = 0.1
     matching: float = 1.0
     """Feature matching in the discriminator"""
@@ -71,7 +65,8 @@ def reconstruction_terms(
 ) -> dict[str, Tensor]:
     """Weighted scalars by name; `paired` (B,) is 0 for samples without a target.
 
-    `prior` and `teacher` (B, 2, G, G), `trust` (B, 1, G, G), see `training.teacher`; `mouth` and `eyes` (B, 1, S, S) in [0, 1]; `points` (B, 478, 3) in pixels.
+    `prior` and `teacher` (B, 2, G, G), `trust` (B, 1, G, G), see `training.teacher`; `mouth` and
+    `eyes` (B, 1, S, S) in [0, 1]; `points` (B, 478, 3) in pixels.
     """
 
     def over_pairs(values: Tensor) -> Tensor:
@@ -120,10 +115,14 @@ def roughness(flow: Tensor) -> Tensor:
 
 
 def identity_term(
-    network: IdentityNetwork, image: Tensor, points: Tensor, embedding: Tensor
+    network: IdentityNetwork, image: Tensor, chip: Tensor, embedding: Tensor
 ) -> Tensor:
-    """1 - cosine between the picture's embedding and the source's (B, 128) (Equation 3)."""
-    return (1 - F.cosine_similarity(network(image, points), embedding)).mean()
+    """1 - cosine between the picture's embedding and the source's (B, 128) (Equation 3).
+
+    `chip` (B, 2, 3) says where the face is, see `face.identity_chip`.
+    """
+    found = network(cut_chips(image, chip))
+    return (1 - F.cosine_similarity(found.float(), embedding.float())).mean()
 
 
 def generator_terms(

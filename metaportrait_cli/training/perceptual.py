@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.networks.compact_blocks import channels_last
 
 # Expansion, width, stride of the bottlenecks up to 1/16 of the size (MobileNetV2, Table 2).
 _BOTTLENECKS = (
@@ -66,7 +67,7 @@ class MobileNetFeatures(nn.Module):
             raise WeightsError(f"{path}: no MobileNetV2 of torchvision's layout: no {min(missing)}")
         network.load_state_dict({key: state[key] for key in wanted})
         _fold_norms(network)
-        return network.to(memory_format=torch.channels_last)
+        return channels_last(network)
 
     def train(self, mode: bool = True) -> MobileNetFeatures:
         """Stays in evaluation: batch statistics are those of ImageNet."""

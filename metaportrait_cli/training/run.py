@@ -17,14 +17,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from metaportrait_cli.errors import TrainingError
+from metaportrait_cli.face.morphable import MorphableModel
 from metaportrait_cli.networks.compact import CompactModel, Motion, Picture
+from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.discriminator import MultiScaleDiscriminator
+from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.training.config import BaseConfig, RunOptions
 from metaportrait_cli.training.dataset import Faces, PairDataset, Sample
 from metaportrait_cli.training.held_out import Batch, judge
-from metaportrait_cli.training.losses import IdentityNetwork
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.state import CARD, CHECKPOINT, LOG, Average, Trained
+from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network, save_networks
 
 ARCHITECTURE = "compact"
@@ -132,14 +135,14 @@ def set_up(
         model.load_state_dict(
             load_network(CompactModel, start_from, part=ARCHITECTURE).state_dict()
         )
-    model.to(device, memory_format=torch.channels_last)
-    discriminator = MultiScaleDiscriminator(config.discriminator)
-    discriminator.to(device, memory_format=torch.channels_last)
+    channels_last(model.to(device))
+    discriminator = channels_last(MultiScaleDiscriminator(config.discriminator).to(device))
     average = Average(model, decay=config.average)
     render: nn.Module = Rendering(model)
     patches: nn.Module = discriminator
     if options.compile:
-        render, patches = torch.compile(render), torch.compile(patches)
+        render.compile()
+        patches.compile()
     if world > 1:
         render = nn.parallel.DistributedDataParallel(render)
         patches = nn.parallel.DistributedDataParallel(patches)
@@ -156,7 +159,9 @@ def set_up(
         render=render,
         judge_patches=patches,
         perceptual=perceptual.to(device) if perceptual is not None else None,
-        identity=identity,
+        identity=identity.to(device, torch.float32).requires_grad_(False)
+        if identity is not None
+        else None,
         device=device,
         rank=rank,
         world=world,
@@ -169,6 +174,7 @@ def batches_to_come(run: Run, faces: Faces, *, people: list[str]) -> Iterator[Sa
     of_a_step = config.batch * run.world
     dataset = PairDataset(
         faces,
+        morphable=MorphableModel.load(bundled_path("morphable")),
         people=people,
         length=config.steps * of_a_step,
         seed=config.seed,
@@ -178,7 +184,7 @@ def batches_to_come(run: Run, faces: Faces, *, people: list[str]) -> Iterator[Sa
     )
     first = run.rank * config.batch
     numbers = [
-        range(step * of_a_step + first, step * of_a_step + first + config.batch)
+        list(range(step * of_a_step + first, step * of_a_step + first + config.batch))
         for step in range(run.step, config.steps)
     ]
     return iter(
@@ -237,7 +243,10 @@ def save(run: Run, output: Path, settings: dict[str, Any]) -> None:
 
 
 def _save_weights(run: Run, path: Path) -> None:
-    notes = {"training": json.dumps({"step": run.step, "batch": run.config.batch * run.world})}
+    notes = {
+        "training": json.dumps({"step": run.step, "batch": run.config.batch * run.world}),
+        "identity": str(int(run.identity is not None)),
+    }
     save_networks(path, {ARCHITECTURE: run.average.network}, architecture=ARCHITECTURE, notes=notes)
 
 

@@ -43,6 +43,7 @@ from metaportrait_cli.media.outputs import atomic_output
 INDEX = "index.json"
 LANDMARK_STEPS = 2048
 CRF = 21
+NOSE_TIP = 1
 KEY_PICTURE = 1  # AV_PICTURE_TYPE_I
 
 
@@ -95,7 +96,7 @@ def read_clips(stem: Path) -> tuple[ClipRecord, ...]:
     """The clips of a finished shard, without its pictures."""
     with safe_open(stem.with_suffix(".safetensors"), "numpy") as file:
         listed = json.loads((file.metadata() or {})["clips"])
-    return tuple(ClipRecord(**{**clip, "crop": tuple(clip["crop"])}) for clip in listed)
+    return tuple(ClipRecord(**clip | {"crop": tuple(clip["crop"])}) for clip in listed)
 
 
 def read_shard(stem: Path, *, size: int) -> Shard:
@@ -158,19 +159,16 @@ def unpack_points(packed: bytes, counts: Sequence[int]) -> NDArray[np.int16]:
 @cache
 def _mesh_tree() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """All points in breadth-first order from the nose tip, and each one's predecessor."""
-    neighbours: list[set[int]] = [set() for _ in range(topology.POINT_COUNT)]
+    neighbours: list[set[int]] = [set() for _ in range(topology.POINTS)]
     edges = [(t[i], t[(i + 1) % 3]) for t in topology.triangles() for i in range(3)]
-    for side, centre in (
-        ("right", topology.RIGHT_IRIS_CENTRE),
-        ("left", topology.LEFT_IRIS_CENTRE),
-    ):
+    for side, (centre, *around) in zip(("right", "left"), topology.IRISES, strict=True):
         edges.append((topology.ring(f"{side}_eye")[0], centre))
-        edges += [(centre, point) for point in topology.ring(f"{side}_iris")]
+        edges += [(centre, point) for point in around]
     for a, b in edges:
         neighbours[int(a)].add(int(b))
         neighbours[int(b)].add(int(a))
-    parent = np.full(topology.POINT_COUNT, -1)
-    order, waiting, seen = [], deque([topology.NOSE_TIP]), {topology.NOSE_TIP}
+    parent = np.full(topology.POINTS, -1)
+    order, waiting, seen = [], deque([NOSE_TIP]), {NOSE_TIP}
     while waiting:
         point = waiting.popleft()
         order.append(point)

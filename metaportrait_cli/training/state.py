@@ -14,6 +14,7 @@ from torch import nn
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.media.outputs import atomic_output
+from metaportrait_cli.networks.compact import CompactModel
 
 CHECKPOINT = "state.pt"
 CARD = "card.json"
@@ -23,12 +24,12 @@ LOG = "log.jsonl"
 class Average:
     """Exponential moving average of a network's parameters; what is evaluated and shipped."""
 
-    def __init__(self, network: nn.Module, *, decay: float) -> None:
+    def __init__(self, network: CompactModel, *, decay: float) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self._decay = decay
 
     @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
+    def update(self, network: CompactModel, step: int) -> None:
         """Takes the parameters after step number `step`; early on the average is short."""
         decay = min(self._decay, (1 + step) / (10 + step))
         for ours, theirs in zip(self.network.parameters(), network.parameters(), strict=True):

@@ -8,9 +8,13 @@ foresee it.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
 ERROR_WINDOW = 9  # pixels of the flow's grid
 ERROR_FLOOR = 2.0  # grey levels: differences below are noise
@@ -48,7 +52,7 @@ def _error(image: NDArray[np.uint8], target: NDArray[np.uint8]) -> NDArray[np.fl
     return cv2.blur(difference, (ERROR_WINDOW, ERROR_WINDOW))
 
 
-def _moved(image: NDArray[np.generic], flow: NDArray[np.floating]) -> NDArray[np.generic]:
+def _moved(image: NDArray[Pixel], flow: NDArray[np.floating]) -> NDArray[Pixel]:
     """The image (G, G, …) sampled at each pixel's place plus flow (G, G, 2) in pixels."""
     places = flow.astype(np.float32).copy()
     centres = np.arange(flow.shape[0], dtype=np.float32)

@@ -25,7 +25,10 @@ def test_one_clip_can_be_learnt(prepared: Path, tmp_path: Path, base: BaseConfig
     options = RunOptions(log_every=10)
     reports: list[StepReport] = []
     train_base(config, prepared, tmp_path, options=options, on_report=reports.append)
-    assert reports[-1].terms["pixel"] < 0.75 * reports[0].terms["pixel"]
+    first, last = reports[0].terms, reports[-1].terms
+    assert last["pixel"] < 0.94 * first["pixel"]
+    assert last["mouth"] < 0.9 * first["mouth"]
+    assert last["flow"] < 0.85 * first["flow"]
 
 
 def test_stopping_and_going_on_is_the_same_as_not_stopping(
@@ -119,7 +122,7 @@ def test_the_learning_rate_warms_up_and_cools_down() -> None:
     assert rates[0] == pytest.approx(0.1)
     assert rates[10] == rates[600] == 1.0
     assert rates[-1] == pytest.approx(0.05, abs=0.01)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert rates[10:] == sorted(rates[10:], reverse=True)
 
 
 def test_the_perceptual_loss_is_zero_for_the_target_and_grows_with_blur() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from metaportrait_cli.errors import MediaError
 from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.face.morphable import MorphableModel
 from metaportrait_cli.training.dataset import Faces, PairDataset, is_held_out
 from metaportrait_cli.training.prepare import (
     FaceFinder,
@@ -21,6 +22,7 @@ from metaportrait_cli.training.prepare import (
     read_items,
 )
 from metaportrait_cli.training.shards import pack_points, read_index, read_recipe, unpack_points
+from metaportrait_cli.weights import bundled_path
 
 from .conftest import OPTIONS
 
@@ -119,7 +121,14 @@ def test_samples_depend_on_their_number_alone(prepared: Path) -> None:
 
     def samples() -> PairDataset:
         return PairDataset(
-            faces, people=["a", "b", "c"], length=64, seed=3, photo=0.3, cross=0.3, cross_from=0
+            faces,
+            morphable=MorphableModel.load(bundled_path("morphable")),
+            people=["a", "b", "c"],
+            length=64,
+            seed=3,
+            photo=0.3,
+            cross=0.3,
+            cross_from=0,
         )
 
     one, other = samples(), samples()
