@@ -55,4 +55,8 @@ class BatchError(MetaPortraitError):
     exit_code = 8
 
 
+class TrainingError(MetaPortraitError):
+    """A training run that can't go on: its numbers are no longer finite."""
+
+
 INTERRUPTED_EXIT_CODE = 130

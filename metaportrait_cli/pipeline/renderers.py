@@ -64,13 +64,18 @@ def rendering_named(
     path = resolve(Path(name) if Path(name).exists() else name)
     architecture = read_header(path).architecture
     chosen, dtype = _device(device), _dtype(precision, _device(device))
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if architecture == "compact":
+        from metaportrait_cli.pipeline.learned import LearnedRenderer  # noqa: PLC0415
+
+        learned = LearnedRenderer.load(path, device=chosen, dtype=dtype)
+        return Rendering(learned, weights={path.name: digest})
     if architecture != "metaportrait-released":
         raise WeightsError(f"{path}: holds {architecture}, which can't animate a portrait")
     renderer, enhancer = open_released(
         path, device=chosen, dtype=dtype, on_notice=on_notice, on_progress=on_progress
     )
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Rendering(renderer, enhancer, {path.name: digest})
 
 

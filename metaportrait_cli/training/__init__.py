@@ -1,0 +1,1 @@
+"""Training: prepared data, losses, and the loops that make the bundled weights."""

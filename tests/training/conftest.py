@@ -1,0 +1,90 @@
+"""Prepared data made from the sample clip."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.networks.compact import CompactConfig
+from metaportrait_cli.networks.discriminator import DiscriminatorConfig
+from metaportrait_cli.training.config import BaseConfig
+from metaportrait_cli.training.prepare import FaceFinder, PrepareOptions, looking_with, prepare
+from metaportrait_cli.weights import bundled_path
+
+OPTIONS = PrepareOptions(size=64, step=4, frames_per_identity=6, files_per_shard=2)
+MODEL = CompactConfig(
+    image_size=64,
+    code_dim=16,
+    stem_width=8,
+    encoder_widths=(8, 16, 16, 24),
+    warp_widths=(16, 16, 24, 24),
+    flow_width=8,
+    decoder_widths=(16, 16, 8),
+    condition_hidden=8,
+    full_width=4,
+)
+BASE = BaseConfig(
+    model=MODEL,
+    discriminator=DiscriminatorConfig(widths=(4, 8), scales=2),
+    steps=4,
+    batch=2,
+    warm_up=1,
+    adversarial_from=0.5,
+    held_out=0.0,
+)
+
+
+@pytest.fixture(scope="session")
+def footage(
+    tmp_path_factory: pytest.TempPathFactory, driver_path: Path, portrait_path: Path
+) -> Path:
+    """A folder with one clip of two people each, a photo, and a file without a face."""
+    folder = tmp_path_factory.mktemp("footage")
+    shutil.copy(driver_path, folder / "a.mp4")
+    shutil.copy(driver_path, folder / "b.mp4")
+    shutil.copy(portrait_path, folder / "c.png")
+    rows = [
+        ("a.mp4", "train", "clip", "a", "real"),
+        ("b.mp4", "train", "clip", "b", "generated"),
+        ("c.png", "train", "photo", "c", "real"),
+        ("missing.mp4", "train", "clip", "d", "real"),
+        ("a.mp4", "test", "clip", "a", "real"),
+    ]
+    with (folder / "index.tsv").open("w", newline="") as file:
+        writer = csv.writer(file, delimiter="\t")
+        writer.writerow(("file", "split", "kind", "identity", "origin"))
+        writer.writerows(rows)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def detector() -> Iterator[MediaPipeDetector]:
+    with MediaPipeDetector(bundled_path("face_landmarker.task")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def find_faces(detector: MediaPipeDetector) -> FaceFinder:
+    return looking_with(detector, step=OPTIONS.step)
+
+
+@pytest.fixture(scope="session")
+def prepared(
+    tmp_path_factory: pytest.TempPathFactory, footage: Path, find_faces: FaceFinder
+) -> Path:
+    """The train split, prepared at 64²."""
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare(footage, folder, OPTIONS, find_faces=find_faces, on_progress=lambda *_: None)
+    return folder
+
+
+@pytest.fixture
+def base() -> BaseConfig:
+    """A training of a few steps of a tiny network."""
+    return replace(BASE)
