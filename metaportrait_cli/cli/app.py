@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from metaportrait_cli import __version__
-from metaportrait_cli.cli import animate, doctor, evaluate, landmarks, train, weights
+from metaportrait_cli.cli import (
+    animate,
+    doctor,
+    evaluate,
+    landmarks,
+    prepare,
+    train,
+    train_base,
+    weights,
+)
 
 app = typer.Typer(
     name="metaportrait",
@@ -25,7 +34,9 @@ app = typer.Typer(
 app.command("animate")(animate.command)
 app.command("landmarks")(landmarks.command)
 app.command("evaluate")(evaluate.command)
+app.command("prepare")(prepare.command)
 app.command("doctor")(doctor.command)
+train.app.command("base")(train_base.command)
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")
 

@@ -24,7 +24,8 @@ def instance_norm(x: Tensor) -> Tensor:
     """(B, C, H, W) with zero mean and unit variance in each channel, in x's memory format."""
     # F.instance_norm would turn channels-last features around and back.
     variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
-    return (x - mean) * torch.rsqrt(variance + NORM_EPS)
+    scale = torch.rsqrt(variance + NORM_EPS)
+    return torch.addcmul(-mean * scale, x, scale)
 
 
 def leaky_relu(x: Tensor) -> Tensor:

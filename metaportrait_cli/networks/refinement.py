@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from metaportrait_cli.networks.layers import (
+    LEAKY_SLOPE,
     EqualisedLinear,
     NearestUpConv2d,
     SpectralConvTranspose2d,
     conv2d,
     fold_for_inference,
     instance_norm,
-    leaky_relu,
     resize,
     upsample_twice,
 )
@@ -198,12 +198,12 @@ class FusionBlock(nn.Module):
         kernels = self.condition.weight.chunk(len(self.norms))
         biases = cast("Tensor", self.condition.bias).chunk(len(self.norms))
         hidden = [
-            F.relu(F.conv2d(condition, kernel, bias, padding="same"))
+            F.relu_(F.conv2d(condition, kernel, bias, padding="same"))
             for kernel, bias in zip(kernels, biases, strict=True)
         ]
         normalised = instance_norm(x)
-        y = self.convs[0](leaky_relu(self.norms[0](x, normalised, hidden[0], styles[0])))
-        y = self.convs[1](leaky_relu(self.norms[1](y, instance_norm(y), hidden[1], styles[1])))
+        y = self.convs[0](_activated(self.norms[0](x, normalised, hidden[0], styles[0])))
+        y = self.convs[1](_activated(self.norms[1](y, instance_norm(y), hidden[1], styles[1])))
         if self.shortcut is not None:
             x = self.shortcut(self.norms[2](x, normalised, hidden[2], styles[2]))
         return x + y
@@ -280,7 +280,7 @@ class RefinementNetwork(Network):
             if index:
                 x = upsample_twice(x)
             x = block(x, resize(conditions[level], x.shape[-2:]), styles[index])
-        return torch.tanh(self.to_rgb(leaky_relu(x)).float())
+        return torch.tanh(self.to_rgb(_activated(x)).float())
 
     def conditions(
         self,
@@ -323,6 +323,11 @@ class RefinementNetwork(Network):
                 module.weight.data = module.weight.data.to(memory_format=torch.channels_last)
         self.config = replace(self.config, spectral_norm=False)
         return self
+
+
+def _activated(x: Tensor) -> Tensor:
+    """LeakyReLU in place: x is always fresh, and these layers wait for memory."""
+    return F.leaky_relu_(x, LEAKY_SLOPE)
 
 
 def line_cascade(lines: Tensor, sizes: list[torch.Size]) -> list[Tensor]:

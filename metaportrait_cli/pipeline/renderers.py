@@ -57,6 +57,10 @@ def rendering_named(
     if name == COPY:
         return Rendering(CopyRenderer())
     # Networks need torch, which takes seconds to import; the analytic warp doesn't.
+    from metaportrait_cli.convert.released import ARCHITECTURE as RELEASED  # noqa: PLC0415
+    from metaportrait_cli.memory import keep_freed_memory  # noqa: PLC0415
+    from metaportrait_cli.pipeline.learned import PART as COMPACT  # noqa: PLC0415
+    from metaportrait_cli.pipeline.learned import LearnedRenderer  # noqa: PLC0415
     from metaportrait_cli.pipeline.released_portrait import open_released  # noqa: PLC0415
     from metaportrait_cli.weights import resolve  # noqa: PLC0415
     from metaportrait_cli.weights.store import read_header  # noqa: PLC0415
@@ -66,16 +70,18 @@ def rendering_named(
     chosen, dtype = _device(device), _dtype(precision, _device(device))
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if architecture == "compact":
-        from metaportrait_cli.pipeline.learned import LearnedRenderer  # noqa: PLC0415
-
-        learned = LearnedRenderer.load(path, device=chosen, dtype=dtype)
-        return Rendering(learned, weights={path.name: digest})
-    if architecture != "metaportrait-released":
+    if chosen == "cpu":
+        keep_freed_memory()
+    renderer: Renderer
+    enhancer: Enhancer | None = None
+    if architecture == RELEASED:
+        renderer, enhancer = open_released(
+            path, device=chosen, dtype=dtype, on_notice=on_notice, on_progress=on_progress
+        )
+    elif architecture == COMPACT:
+        renderer = LearnedRenderer.load(path, device=chosen, dtype=dtype)
+    else:
         raise WeightsError(f"{path}: holds {architecture}, which can't animate a portrait")
-    renderer, enhancer = open_released(
-        path, device=chosen, dtype=dtype, on_notice=on_notice, on_progress=on_progress
-    )
     return Rendering(renderer, enhancer, {path.name: digest})
 
 
