@@ -70,12 +70,15 @@ def command(
         import torch  # noqa: PLC0415
 
         from metaportrait_cli.networks.compact import CompactConfig  # noqa: PLC0415
+        from metaportrait_cli.networks.identity import IdentityNetwork  # noqa: PLC0415
         from metaportrait_cli.training.base import train_base  # noqa: PLC0415
         from metaportrait_cli.training.config import BaseConfig, RunOptions  # noqa: PLC0415
         from metaportrait_cli.training.perceptual import (  # noqa: PLC0415
             MobileNetFeatures,
             PerceptualLoss,
         )
+        from metaportrait_cli.weights import bundled_path  # noqa: PLC0415
+        from metaportrait_cli.weights.store import load_network  # noqa: PLC0415
 
         def show(report: StepReport) -> None:
             terms = " ".join(f"{name} {value:.4g}" for name, value in report.terms.items())
@@ -103,6 +106,7 @@ def command(
             ),
             start_from=start_from,
             perceptual=PerceptualLoss(MobileNetFeatures.load(features)) if features else None,
+            identity=load_network(IdentityNetwork, bundled_path("identity"), part="identity"),
             on_report=show,
             on_judged=lambda step, scores: reporter.say(f"step {step}: {json.dumps(scores)}"),
         )

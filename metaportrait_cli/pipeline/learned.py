@@ -19,7 +19,7 @@ from metaportrait_cli.networks.compact import (
     Picture,
     SourceFeatures,
 )
-from metaportrait_cli.networks.compact_blocks import channels_last, enlarge, warp
+from metaportrait_cli.networks.compact_blocks import channels_last, enlarge, shrink, warp
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.pipeline.render import AnalyticRenderer, Frames
 from metaportrait_cli.pipeline.source import Source
@@ -80,7 +80,7 @@ class LearnedRenderer:
         landmarks = source.landmarks(side)
         conditioner = Conditioner(landmarks, side=side, fade=fade)
         crop = source.crop.cut(source.picture, side)
-        lines = _planes(conditioner.source_lines, self._device)
+        lines = shrink(_planes(conditioner.source_lines, self._device), side // 2)
         image = _planes(crop, self._device)
         return LearnedSession(
             model=self._model,
@@ -118,7 +118,9 @@ class LearnedSession:
         frames = []
         for start in range(0, len(driven), FRAMES_AT_ONCE):
             points = driven[start : start + FRAMES_AT_ONCE] * scale
-            driving = stacked([self._conditioner(frame) for frame in points], self._full.device)
+            conditions = [self._conditioner(frame) for frame in points]
+            grid = self._model.config.image_size // 2
+            driving = stacked(conditions, grid=grid, device=self._full.device)
             picture, motion = self._model(self._features.repeated(len(points)), driving)
             # One by one: at full size a frame is many times what the network handles.
             for n in range(len(points)):
@@ -146,12 +148,12 @@ def at_full_size(full: Tensor, picture: Picture, motion: Motion, n: int) -> Tens
     return (enlarge(image, size) + (1 - enlarge(picture.mask[n : n + 1], size)) * detail)[0]
 
 
-def stacked(conditions: list[Condition], device: torch.device) -> Driving:
-    """Conditions of several frames as the model takes them."""
+def stacked(conditions: list[Condition], *, grid: int, device: torch.device) -> Driving:
+    """Conditions of several frames as the model takes them, on its grid."""
     return Driving(
-        flow=torch.cat([_tensor(c.flow, device) for c in conditions]),
-        lines=torch.cat([_planes(c.lines, device) for c in conditions]),
-        gap=torch.cat([_planes(c.gap[..., None], device) for c in conditions]),
+        flow=shrink(torch.cat([_tensor(c.flow, device) for c in conditions]), grid),
+        lines=shrink(torch.cat([_planes(c.lines, device) for c in conditions]), grid),
+        gap=shrink(torch.cat([_planes(c.gap[..., None], device) for c in conditions]), grid),
     )
 
 

@@ -53,19 +53,8 @@ class MobileNetFeatures(nn.Module):
     @classmethod
     def load(cls, path: Path) -> MobileNetFeatures:
         """Reads torchvision's layout, `.pth` or `.safetensors`; later layers may be missing."""
-        try:
-            if path.suffix == ".safetensors":
-                state = load_file(path)
-            else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise WeightsError(f"{path}: can't be read as MobileNetV2 weights: {error}") from None
         network = cls()
-        wanted = network.state_dict()
-        missing = wanted.keys() - state.keys()
-        if missing:
-            raise WeightsError(f"{path}: no MobileNetV2 of torchvision's layout: no {min(missing)}")
-        network.load_state_dict({key: state[key] for key in wanted})
+        network.load_state_dict(trimmed(path))
         _fold_norms(network)
         return channels_last(network)
 
@@ -82,6 +71,22 @@ class MobileNetFeatures(nn.Module):
             if number in _TAPS:
                 found.append(x)
         return found
+
+
+def trimmed(path: Path) -> dict[str, Tensor]:
+    """The tensors that `MobileNetFeatures` needs, out of a file in torchvision's layout."""
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"{path}: can't be read as MobileNetV2 weights: {error}") from None
+    wanted = MobileNetFeatures().state_dict()
+    missing = wanted.keys() - state.keys()
+    if missing:
+        raise WeightsError(f"{path}: no MobileNetV2 of torchvision's layout: no {min(missing)}")
+    return {key: state[key] for key in wanted}
 
 
 class PerceptualLoss(nn.Module):
