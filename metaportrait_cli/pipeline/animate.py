@@ -28,6 +28,7 @@ from metaportrait_cli.pipeline.renderers import NONE, rendering_named
 from metaportrait_cli.pipeline.report import MARK, RunReport, describe_gaps, gap_note
 from metaportrait_cli.pipeline.source import Source, load_sources
 from metaportrait_cli.pipeline.stages import Progress, Stopwatch, silent
+from metaportrait_cli.pipeline.views import open_views
 from metaportrait_cli.weights import bundled_path
 
 LANDMARK_MODEL = "face_landmarker.task"
@@ -127,7 +128,7 @@ def animate(
             on_notice=report.notes.append,
             on_progress=on_progress,
         )
-        session = rendering.renderer.open(source, size=size)
+        session = open_views(rendering.renderer, source, size=size)
     report.weights = rendering.weights
     performance = Performance(
         track=motion.track,
