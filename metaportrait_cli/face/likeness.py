@@ -26,6 +26,7 @@ class Likeness:
     place: float | None = None
     mouth: float | None = None
     lips: float | None = None
+    brows: float | None = None
     eyes: float | None = None
     gaze: float | None = None
 
@@ -42,6 +43,8 @@ class Looks:
     """(N, 2 M) places of the lips' points, over sqrt(M): distances are root mean squares"""
     lips: Floats
     """(N, L) gaps between the lips, over L"""
+    brows: Floats
+    """(N, 2 B) places of the brows' points, over sqrt(B)"""
     eyes: Floats
     """(N, 2) openness of the eyes, see `apertures.eye_openness`"""
     gaze: Floats
@@ -54,7 +57,7 @@ class Looks:
         unit = float(interocular(reference))
         still = to_frame(faces, rotation, scale, shift) / unit
         count = len(faces)
-        lips = _lip_points()
+        lips, brows = _lip_points(), _brow_points()
         middles = [still[:, list(corners)].mean(1) for corners in topology.EYE_CORNERS]
         pupils = [still[:, iris[0]] for iris in topology.IRISES]
         gaps = apertures.gaps(still)[:, apertures.LIPS]
@@ -63,6 +66,7 @@ class Looks:
             place=(faces[..., :2].mean(1) - reference[:, :2].mean(0)) / unit,
             mouth=still[:, lips, :2].reshape(count, -1) / np.sqrt(len(lips)),
             lips=gaps / gaps.shape[1],
+            brows=still[:, brows, :2].reshape(count, -1) / np.sqrt(len(brows)),
             eyes=apertures.eye_openness(still),
             gaze=np.concatenate(
                 [(p - m)[:, :2] for p, m in zip(pupils, middles, strict=True)], axis=1
@@ -92,6 +96,12 @@ def squared_distances(first: Floats, second: Floats) -> Floats:
 def _lip_points() -> list[int]:
     rings = (topology.ring("lips_outer"), topology.ring("lips_inner"))
     return sorted({int(point) for ring in rings for point in ring})
+
+
+@cache
+def _brow_points() -> list[int]:
+    lines = (*topology.brow("left_brow"), *topology.brow("right_brow"))
+    return [point for line in lines for point in line]
 
 
 def _skull(reference: NDArray[np.float32]) -> NDArray[np.float32]:

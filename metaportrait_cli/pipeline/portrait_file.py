@@ -36,6 +36,7 @@ from metaportrait_cli.face.topology import POINTS
 from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.pipeline.source import Source
 from metaportrait_cli.weights.files import reject_pointer
+from metaportrait_cli.weights.sources import resolve
 
 ARCHITECTURE = "portrait"
 FORMAT = "1"
@@ -54,15 +55,26 @@ class Base:
     """As given to --weights; "none" is the analytic warp"""
     sha256: str = ""
 
-    def check(self, path: Path, *, portrait: Path) -> None:
-        """Raises `WeightsError` unless `path` holds just these weights."""
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+    def check(self, path: Path | None, *, portrait: Path) -> None:
+        """Raises `WeightsError` unless `path` holds just these weights; `None` is no weights."""
+        if path is None:
+            found, other = "", "the analytic warp"
+        else:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            other = f"{path} ({found[:12]}…)"
         if found != self.sha256:
             raise WeightsError(
-                f"{portrait}: was made for {self.name} (sha256 {self.sha256[:12]}…), but {path} is"
-                f" {found[:12]}…; give those weights, or personalize again"
+                f"{portrait}: was made for {self.described}, not for {other}; give --weights"
+                f" {self.name}, or personalize again"
             )
+
+    @property
+    def described(self) -> str:
+        """Name and hash, in words."""
+        if not self.sha256:
+            return "the analytic warp"
+        return f"{self.name} ({self.sha256[:12]}…)"
 
 
 @dataclass(frozen=True)
@@ -85,6 +97,11 @@ class Portrait:
     def views(self) -> tuple[Source, ...]:
         """The canvas, then the others."""
         return (self.source, *self.source.others)
+
+    def check_base(self) -> None:
+        """Raises `WeightsError` unless the weights it was made for are here."""
+        path = resolve(self.base.name) if self.base.sha256 else None
+        self.base.check(path, portrait=self.source.path)
 
 
 def save_portrait(path: Path, portrait: Portrait) -> None:
@@ -151,11 +168,9 @@ def described(portrait: Portrait) -> str:
     """What a portrait holds, in one line."""
     deltas = sum(delta.numel() for delta in portrait.deltas.values())
     learnt = f"{deltas} adapted weights" if deltas else "no adapted weights"
-    base = portrait.base
-    for_what = f"{base.name} ({base.sha256[:12]}…)" if base.sha256 else "the analytic warp"
     return (
         f"portrait of {len(portrait.views)} views, lending {portrait.source.lends}, {learnt},"
-        f" for {for_what}"
+        f" for {portrait.base.described}"
     )
 
 
@@ -215,7 +230,8 @@ def _trimmed(view: Source) -> Source:
         view,
         picture=view.picture[rows, columns],
         face=replace(
-            view.face, points=view.face.points - np.float32([columns.start, rows.start, 0])
+            view.face,
+            points=view.face.points - np.array([columns.start, rows.start, 0], np.float32),
         ),
         crop=Crop(crop.x0 - columns.start, crop.y0 - rows.start, crop.side),
     )

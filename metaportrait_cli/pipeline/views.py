@@ -1,15 +1,17 @@
 """Several pictures of one person: each part of the face comes from where it looks most like this.
 
 A renderer moves every picture to the driven landmarks by itself; here the results are put
-together. Mouth, eyes, the rest of the face and what surrounds it choose among the pictures by what
-matters for them: teeth come from an open mouth, lids from a blink, a turned cheek from a turned
-head. Weights change continuously with the driven landmarks, so nothing pops.
+together. Mouth, eyes, and the head with all around it choose among the pictures by what matters
+for them: teeth come from an open mouth, lids from a blink, a turned cheek from a turned head.
+Weights change continuously with the driven landmarks, so nothing pops.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import cv2
@@ -24,13 +26,15 @@ if TYPE_CHECKING:
     from metaportrait_cli.pipeline.render import Frames, Renderer, RenderSession
 
 # What makes a picture fit for a part, in the units of `Likeness`; found on clips of other people.
-FACE = Likeness(turn=0.14, mouth=0.1, lips=0.1, eyes=0.2, place=0.5)
+HEAD = Likeness(turn=0.1, place=0.2, mouth=0.25, lips=0.25, brows=0.12)
 MOUTH = Likeness(turn=0.17, mouth=0.05, lips=0.05)
-EYES = Likeness(turn=0.14, eyes=0.07, gaze=0.07)
-SURROUNDINGS = Likeness(turn=0.07, place=0.12)
-MOST_VIEWS = 3
-# Hair and clothes have no landmarks, so views of them don't match to the pixel: two at most.
-MOST_SURROUNDINGS = 2
+EYES = Likeness(turn=0.14, brows=0.06, eyes=0.07, gaze=0.07)
+MOST_HEADS = 2
+MOST_PARTS = 3
+"""Of mouths or eyes that are mixed: the mesh is dense there, so they match to the pixel."""
+
+STEADY_SECONDS = 0.15
+"""Over which a clip's heads follow: shoulders would jump as fast as lips and brows move."""
 
 MASK_GRID = 128
 FLOW_GRID = 256
@@ -43,12 +47,12 @@ HEAD_MARGIN, HEAD_SOFT = 0.35, 0.1
 
 @dataclass(frozen=True)
 class Parts:
-    """Weights (G, G) in [0, 1] of the parts of a frame; face, mouth and eyes don't overlap."""
+    """Weights (G, G) in [0, 1] of the parts of a frame; mouth and eyes don't overlap."""
 
-    face: NDArray[np.float32]
-    """Of the face, less mouth and eyes"""
     mouth: NDArray[np.float32]
     eyes: NDArray[np.float32]
+    face: NDArray[np.float32]
+    """The face with both"""
     head: NDArray[np.float32]
     """The face with hair and neck"""
 
@@ -60,18 +64,26 @@ class Parts:
         width = float(np.ptp(oval[:, 0]))
         lips = places[topology.ring("lips_outer")]
         lids = [places[topology.ring(name)] for name in ("left_eye", "right_eye")]
-        whole = _soft([oval], margin=-FACE_INSET * width, soft=FACE_SOFT * width)
-        mouth = np.minimum(
-            _soft([lips], margin=MOUTH_MARGIN * width, soft=MOUTH_SOFT * width), whole
-        )
+        face = _soft([oval], margin=-FACE_INSET * width, soft=FACE_SOFT * width)
+        mouth = _soft([lips], margin=MOUTH_MARGIN * width, soft=MOUTH_SOFT * width)
         eyes = _soft(lids, margin=EYES_MARGIN * width, soft=EYES_SOFT * width)
-        eyes = np.minimum(eyes * (1 - mouth), whole - mouth)
         head = _soft([oval], margin=HEAD_MARGIN * width, soft=HEAD_SOFT * width)
-        return cls(face=whole - mouth - eyes, mouth=mouth, eyes=eyes, head=np.maximum(head, whole))
+        return cls(
+            mouth=mouth * face,
+            eyes=eyes * (1 - mouth) * face,
+            face=face,
+            head=np.maximum(head, face),
+        )
 
 
-def open_views(renderer: Renderer, source: Source, *, size: int) -> RenderSession:
-    """One session for a source with all its further pictures; see `Renderer.open`."""
+def open_views(
+    renderer: Renderer, source: Source, *, size: int, rate: Fraction | None = None
+) -> RenderSession:
+    """One session for a source with all its further pictures; see `Renderer.open`.
+
+    `rate` is that of the one clip whose frames will be rendered, in order; `None` if frames have
+    nothing to do with each other.
+    """
     first = renderer.open(replace(source, others=()), size=size)
     if not source.others:
         return first
@@ -80,16 +92,25 @@ def open_views(renderer: Renderer, source: Source, *, size: int) -> RenderSessio
         wanted = _colours(source)
         others = [_recoloured(other, wanted) for other in others]
     sessions = [first, *(renderer.open(other, size=size) for other in others)]
-    return ViewsSession(source, sessions, size=size)
+    return ViewsSession(source, sessions, size=size, rate=rate)
 
 
 class ViewsSession:
     """Sessions of a source and of its further pictures, in this order, as one."""
 
-    def __init__(self, source: Source, sessions: Sequence[RenderSession], *, size: int) -> None:
+    def __init__(
+        self,
+        source: Source,
+        sessions: Sequence[RenderSession],
+        *,
+        size: int,
+        rate: Fraction | None,
+    ) -> None:
         self._sessions = sessions
         self._size = size
         self._lends = source.lends
+        self._follow = 1 - math.exp(-1 / (STEADY_SECONDS * float(rate))) if rate else 1.0
+        self._last_head: NDArray[np.float32] | None = None
         self._reference = source.landmarks(size)
         points = [view.landmarks(size) for view in (source, *source.others)]
         self._looks = Looks.of(np.stack(points), self._reference)
@@ -97,89 +118,88 @@ class ViewsSession:
     def render(self, driven: NDArray[np.float32]) -> Frames:
         """Pictures (T, S, S, 3) for driven landmarks (T, 478, 3)."""
         looks = Looks.of(driven, self._reference)
-        face, mouth, eyes = (
-            self._weights(looks, likeness, most=MOST_VIEWS) for likeness in (FACE, MOUTH, EYES)
-        )
-        around = self._weights(looks, SURROUNDINGS, most=MOST_SURROUNDINGS)
-        if self._lends == "face":
-            around[:] = np.eye(1, around.shape[1])
-        used = (face + mouth + eyes + around) > 0  # (T, V)
-        if self._lends == "head":
-            used[:, 0] = True
-        seen: list[dict[int, NDArray[np.uint8]]] = []
-        for session, needed in zip(self._sessions, used.T, strict=True):
-            frames = np.flatnonzero(needed)
-            pictures = session.render(driven[frames]) if len(frames) else ()
-            seen.append(dict(zip(frames.tolist(), pictures, strict=True)))
+        head = _shares(self._steadied(self._likeness(looks, HEAD)), most=MOST_HEADS)
+        mouth = _shares(self._likeness(looks, MOUTH), most=MOST_PARTS)
+        eyes = _shares(self._likeness(looks, EYES), most=MOST_PARTS)
+        used = (head + mouth + eyes) > 0  # (T, V)
+        used[:, 0] |= self._lends != "all"
+        seen: list[dict[int, NDArray[np.uint8]]] = [{} for _ in driven]
+        for view, session in enumerate(self._sessions):
+            frames = np.flatnonzero(used[:, view])
+            if len(frames):
+                for t, picture in zip(frames, session.render(driven[frames]), strict=True):
+                    seen[t][view] = picture
         return np.stack(
             [
                 self._composed(
-                    {v: pictures[t] for v, pictures in enumerate(seen) if t in pictures},
-                    Parts.of(points, size=self._size),
-                    face=face[t],
-                    mouth=mouth[t],
-                    eyes=eyes[t],
-                    around=around[t],
+                    seen[t], Parts.of(points, size=self._size), head[t], mouth[t], eyes[t]
                 )
                 for t, points in enumerate(driven)
             ]
         )
 
-    def _weights(self, looks: Looks, likeness: Likeness, *, most: int) -> NDArray[np.float32]:
-        """Weights (T, V) of the views, summing to 1; at most `most` of a frame are not 0."""
-        apart = squared_distances(looks.scaled(likeness), self._looks.scaled(likeness))
-        weights = np.exp(apart.min(1, keepdims=True) - apart)
-        if most < weights.shape[1]:
-            # Less the largest that is left out, so that views come and go at weight 0.
-            weights = np.maximum(weights - np.sort(weights, axis=1)[:, -most - 1, None], 0)
-            # All views alike, to the last bit: the first will do.
-            weights[:, 0] += weights.sum(1) == 0
-        return weights / weights.sum(1, keepdims=True)
+    def _likeness(self, looks: Looks, wanted: Likeness) -> NDArray[np.float32]:
+        """How alike each view is to the driven faces, (T, V) in (0, 1]; 1 for the nearest."""
+        apart = squared_distances(looks.scaled(wanted), self._looks.scaled(wanted))
+        return np.exp(apart.min(1, keepdims=True) - apart)
+
+    def _steadied(self, likeness: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The likeness (T, V), following slowly from frame to frame of a clip."""
+        if self._follow == 1.0:
+            return likeness
+        for t, now in enumerate(likeness):
+            last = self._last_head if self._last_head is not None else now
+            likeness[t] = self._last_head = last + self._follow * (now - last)
+        return likeness
 
     def _composed(
         self,
         pictures: dict[int, NDArray[np.uint8]],
         parts: Parts,
-        *,
-        face: NDArray[np.float32],
+        head: NDArray[np.float32],
         mouth: NDArray[np.float32],
         eyes: NDArray[np.float32],
-        around: NDArray[np.float32],
     ) -> NDArray[np.uint8]:
         """One frame (S, S, 3) of the views' pictures, by number of the view; weights (V,)."""
-        frame = self._surroundings(pictures, parts, around)
+        frame = self._head(pictures, parts, head)
         size = frame.shape[0]
-        rows, columns = _box(parts.face + parts.mouth + parts.eyes, size)
-        within = frame[rows, columns]
-        mixed = np.zeros(within.shape, np.float32)
-        total = np.zeros(within.shape[:2], np.float32)
+        rows, columns = _box(parts.mouth + parts.eyes, size)
+        mixed = np.zeros(frame[rows, columns].shape, np.float32)
+        total = np.zeros(mixed.shape[:2], np.float32)
         for view, picture in pictures.items():
-            share = face[view] * parts.face + mouth[view] * parts.mouth + eyes[view] * parts.eyes
-            if not share.any():
-                continue
-            weight = cv2.resize(share, (size, size))[rows, columns]
-            mixed += weight[..., None] * picture[rows, columns]
-            total += weight
-        mixed += (1 - total)[..., None] * within
+            if mouth[view] + eyes[view] > 0:
+                share = mouth[view] * parts.mouth + eyes[view] * parts.eyes
+                weight = cv2.resize(share, (size, size))[rows, columns]
+                mixed += weight[..., None] * picture[rows, columns]
+                total += weight
+        mixed += (1 - total)[..., None] * frame[rows, columns]
         frame[rows, columns] = np.clip(np.rint(mixed), 0, 255)
         return frame
 
-    def _surroundings(
-        self,
-        pictures: dict[int, NDArray[np.uint8]],
-        parts: Parts,
-        around: NDArray[np.float32],
+    def _head(
+        self, pictures: dict[int, NDArray[np.uint8]], parts: Parts, weights: NDArray[np.float32]
     ) -> NDArray[np.uint8]:
-        """What lies around the face, (S, S, 3), a picture of its own."""
-        nearest, *others = np.argsort(-around, kind="stable")[:MOST_SURROUNDINGS].tolist()
+        """The frame (S, S, 3), a picture of its own, as far as views are lent; else the first's."""
+        nearest, second = np.argsort(-weights, kind="stable")[:MOST_HEADS].tolist()
         frame = pictures[nearest].copy()
-        for other in others:
-            if around[other] > 0:
-                frame = _between(pictures[nearest], pictures[other], share=float(around[other]))
-        if self._lends != "head":
+        if weights[second] > 0:
+            frame = _between(frame, pictures[second], share=float(weights[second]))
+        if self._lends == "all":
             return frame
-        inside = cv2.resize(parts.head, frame.shape[:2])
+        part = parts.face if self._lends == "face" else parts.head
+        inside = cv2.resize(part, frame.shape[:2])
         return cv2.blendLinear(frame, pictures[0], inside, 1 - inside)
+
+
+def _shares(likeness: NDArray[np.float32], *, most: int) -> NDArray[np.float32]:
+    """Weights (T, V) of the views, summing to 1; at most `most` of a frame are not 0."""
+    weights = likeness.copy()
+    if most < weights.shape[1]:
+        # Less the largest that is left out, so that views come and go at weight 0.
+        weights = np.maximum(weights - np.sort(weights, axis=1)[:, -most - 1, None], 0)
+        # All views alike, to the last bit: the first will do.
+        weights[:, 0] += weights.sum(1) == 0
+    return weights / weights.sum(1, keepdims=True)
 
 
 def _between(
@@ -241,14 +261,14 @@ def _box(weights: NDArray[np.float32], size: int) -> tuple[slice, slice]:
         return slice(max(0, int((found[0] - 1) * scale)), int(np.ceil((found[-1] + 2) * scale)))
 
     there = weights > 0
-    return span(there.any(1)), span(there.any(0))
+    return span(np.any(there, axis=1)), span(np.any(there, axis=0))
 
 
 def _colours(source: Source) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and standard deviation (3,) of the skin in a picture."""
     crop = source.crop.cut(source.picture, FLOW_GRID)
     parts = Parts.of(source.landmarks(FLOW_GRID), size=FLOW_GRID)
-    skin = cv2.resize(parts.face + parts.mouth + parts.eyes, (FLOW_GRID, FLOW_GRID)) > 0.5
+    skin = cv2.resize(parts.face, (FLOW_GRID, FLOW_GRID)) > 0.5
     colours = crop[skin].astype(np.float32)
     return colours.mean(0), colours.std(0) + 1.0
 
