@@ -217,6 +217,15 @@ class WarpingNetwork(nn.Module):
 
     def forward(self, source: Tensor, driving: Driving) -> Motion:
         """`source` is what `encode` gave."""
+        found = enlarge(self.correction(source, driving), driving.flow.shape[-1])
+        flow, hold, visible = found.split([2, 1, 1], dim=1)  # (B, …, G, G)
+        return Motion(
+            flow=corrected(driving.flow.float(), flow, hold),
+            visible=torch.sigmoid(visible + OCCLUSION_BIAS),
+        )
+
+    def correction(self, source: Tensor, driving: Driving) -> Tensor:
+        """What to change, (B, 4, W/2, W/2) float32: flow (see `corrected`), hold, visible."""
         prior = shrink(driving.flow, self.size)
         conditions = [shrink(x, self.size) for x in (driving.lines, driving.gap)]
         moving = warp(source[:, :-3], prior)
@@ -231,13 +240,16 @@ class WarpingNetwork(nn.Module):
         for up in self.up:
             skip = skips.pop()
             x = up(torch.cat([enlarge(x, skip.shape[-1]), skip], dim=1), code)
-        found = enlarge(self.head(x).float(), driving.flow.shape[-1])  # (B, 4, G, G)
-        flow, hold, visible = found.split([2, 1, 1], dim=1)
-        return Motion(
-            # What stands still is told by a factor: to undo the prior exactly would be harder.
-            flow=driving.flow.float() * (1 - hold) + FLOW_UNIT * flow,
-            visible=torch.sigmoid(visible + OCCLUSION_BIAS),
-        )
+        return self.head(x).float()
+
+
+def corrected(prior: Tensor, flow: Tensor, hold: Tensor) -> Tensor:
+    """The prior flow (B, 2, H, W) with the learnt one added, which is in units of `FLOW_UNIT`.
+
+    What stands still is told by `hold` (B, 1, H, W), the share of the prior that isn't followed:
+    to undo the prior exactly would be harder to learn.
+    """
+    return prior * (1 - hold) + FLOW_UNIT * flow
 
 
 class RefinementNetwork(nn.Module):

@@ -15,11 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.correspondence import CorrespondenceWarp
 from metaportrait_cli.face.crop import border_fade, smoothstep
 from metaportrait_cli.face.hidden_side import HiddenSide
 from metaportrait_cli.pipeline.source import Source
-from metaportrait_cli.pipeline.views import FurtherViews, View, sampled, with_hidden_side
+from metaportrait_cli.pipeline.views import (
+    FurtherViews,
+    View,
+    WarpMaker,
+    analytic_warp,
+    sampled,
+    with_hidden_side,
+)
 
 Frames = NDArray[np.uint8]  # (T, S, S, 3) RGB
 
@@ -52,10 +58,16 @@ class Enhancer(Protocol):
 
 
 class AnalyticRenderer:
-    """Moves the source's own pixels along the dense correspondence; invents only a dark mouth."""
+    """Moves the source's own pixels along the dense correspondence; invents only a dark mouth.
+
+    `warp_of` makes the flow of each picture: the analytic one, or one that a network corrects.
+    """
 
     GRID = 256
     FADE_SHARE = 0.12
+
+    def __init__(self, warp_of: WarpMaker = analytic_warp) -> None:
+        self._warp_of = warp_of
 
     def open(self, source: Source, *, size: int) -> AnalyticSession:
         """Cuts the crop and prepares the flow."""
@@ -67,10 +79,10 @@ class AnalyticRenderer:
         crop = source.crop.cut(source.picture, size)
         view = View(
             crop,
-            CorrespondenceWarp(landmarks, side=size, fade=fade),
+            self._warp_of(crop, landmarks, fade),
             HiddenSide(landmarks, crop=crop, grid=self.GRID),
         )
-        further = FurtherViews(source, crop=crop) if source.others else None
+        further = FurtherViews(source, crop=crop, warp_of=self._warp_of) if source.others else None
         return AnalyticSession(view, further=further, mouth=MouthInside(crop, landmarks))
 
 

@@ -7,7 +7,9 @@ seen rather than stretched.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.alignment import similarity
-from metaportrait_cli.face.correspondence import CorrespondenceWarp
+from metaportrait_cli.face.correspondence import Correspondence, CorrespondenceWarp
 from metaportrait_cli.face.hidden_side import HiddenSide
 from metaportrait_cli.face.retarget import match_views
 from metaportrait_cli.pipeline.source import Source
@@ -26,19 +28,40 @@ RIM_SHARE = 0.05
 GRID = 256
 
 
+class Warp(Protocol):
+    """The backward flow from one picture."""
+
+    def __call__(self, driven: NDArray[np.float32]) -> Correspondence:
+        """For driven landmarks (478, 3) in pixels of the crop."""
+        ...
+
+
+# From a crop (S, S, 3), its landmarks (478, 3) and the fade (G, G) at its borders.
+WarpMaker = Callable[[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]], Warp]
+
+
+def analytic_warp(
+    crop: NDArray[np.uint8], landmarks: NDArray[np.float32], fade: NDArray[np.float32]
+) -> Warp:
+    """The flow that landmarks alone give; a `WarpMaker`."""
+    return CorrespondenceWarp(landmarks, side=crop.shape[0], fade=fade)
+
+
 @dataclass(frozen=True)
 class View:
     """One picture's crop (S, S, 3) and the flow from it."""
 
     crop: NDArray[np.uint8]
-    warp: CorrespondenceWarp
+    warp: Warp
     hidden: HiddenSide
 
 
 class FurtherViews:
     """The other pictures of a source, at the size of its rendered crop."""
 
-    def __init__(self, source: Source, *, crop: NDArray[np.uint8]) -> None:
+    def __init__(
+        self, source: Source, *, crop: NDArray[np.uint8], warp_of: WarpMaker = analytic_warp
+    ) -> None:
         size = crop.shape[0]
         self._first = source.landmarks(size)
         everywhere = np.ones((GRID, GRID), np.float32)
@@ -48,8 +71,8 @@ class FurtherViews:
         for other in source.others:
             points = other.landmarks(size)
             picture = other.crop.cut(other.picture, size)
-            warp = CorrespondenceWarp(points, side=size, fade=everywhere)
             picture = _recoloured(picture, points, colours)
+            warp = warp_of(picture, points, everywhere)
             hidden = HiddenSide(points, crop=picture, grid=GRID)
             self.views.append(View(picture, warp, hidden))
             rotations.append(_rotation(self._first, points))

@@ -265,6 +265,7 @@ def save(run: Run, output: Path, settings: dict[str, Any]) -> None:
 def _save_weights(run: Run, path: Path) -> None:
     notes = {
         "training": json.dumps({"step": run.step, "batch": run.config.batch * run.world}),
+        "stage": run.config.stage,
         "identity": str(int(run.identity is not None)),
     }
     save_networks(path, {ARCHITECTURE: run.average.network}, architecture=ARCHITECTURE, notes=notes)
