@@ -176,7 +176,7 @@ class SourceEncoder(nn.Module):
         return tuple(levels[:-1]), levels[-1].mean(dim=(2, 3))
 
 
-class WarpingNetwork(nn.Module):
+class WarpingNetwork(Network):
     """Corrects the prior flow and finds what the source doesn't show.
 
     A U-Net on pictures of `warp_size`, whatever the size that is painted: what the prior gets
@@ -184,8 +184,10 @@ class WarpingNetwork(nn.Module):
     paper's z_w, from the bottleneck) modulates its decoder, so that the flow is globally coherent.
     """
 
+    config_type = CompactConfig
+
     def __init__(self, config: CompactConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         widths = config.warp_widths
         self.picture = config.warp_size
         self.size = config.warp_size // 2

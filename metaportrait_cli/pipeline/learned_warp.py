@@ -11,7 +11,7 @@ from torch import Tensor
 from metaportrait_cli.face.conditions import GRID
 from metaportrait_cli.face.correspondence import Correspondence, CorrespondenceWarp
 from metaportrait_cli.face.landmark_image import filled_polygon, landmark_image
-from metaportrait_cli.networks.compact import CompactModel, Driving, corrected
+from metaportrait_cli.networks.compact import Driving, WarpingNetwork, corrected
 from metaportrait_cli.networks.compact_blocks import channels_last, enlarge, shrink
 
 
@@ -19,10 +19,9 @@ class LearnedWarps:
     """Makes the warp of each picture; a `render.WarpMaker`. Holds the network, frozen."""
 
     def __init__(
-        self, model: CompactModel, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+        self, network: WarpingNetwork, *, device: str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
-        network = model.warping.eval().requires_grad_(False).to(device, dtype)
-        self._network = channels_last(network)
+        self._network = channels_last(network.eval().requires_grad_(False).to(device, dtype))
         self._device = torch.device(device)
 
     def __call__(

@@ -7,9 +7,7 @@ seen rather than stretched.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -17,34 +15,15 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.alignment import similarity
-from metaportrait_cli.face.correspondence import Correspondence, CorrespondenceWarp
 from metaportrait_cli.face.hidden_side import HiddenSide
 from metaportrait_cli.face.retarget import match_views
 from metaportrait_cli.pipeline.source import Source
+from metaportrait_cli.pipeline.warps import Warp, WarpMaker, analytic_warp
 
 LEAST_WEIGHT = 0.02
 # The blend ends inside the oval: this share of the face's width, in from the rim.
 RIM_SHARE = 0.05
 GRID = 256
-
-
-class Warp(Protocol):
-    """The backward flow from one picture."""
-
-    def __call__(self, driven: NDArray[np.float32]) -> Correspondence:
-        """For driven landmarks (478, 3) in pixels of the crop."""
-        ...
-
-
-# From a crop (S, S, 3), its landmarks (478, 3) and the fade (G, G) at its borders.
-WarpMaker = Callable[[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]], Warp]
-
-
-def analytic_warp(
-    crop: NDArray[np.uint8], landmarks: NDArray[np.float32], fade: NDArray[np.float32]
-) -> Warp:
-    """The flow that landmarks alone give; a `WarpMaker`."""
-    return CorrespondenceWarp(landmarks, side=crop.shape[0], fade=fade)
 
 
 @dataclass(frozen=True)

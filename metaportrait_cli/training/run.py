@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from metaportrait_cli.errors import TrainingError
 from metaportrait_cli.face.morphable import MorphableModel
-from metaportrait_cli.networks.compact import CompactModel, Motion, Picture
+from metaportrait_cli.networks.compact import CompactModel, Motion, Picture, WarpingNetwork
 from metaportrait_cli.networks.compact_blocks import channels_last, enlarge, warp
 from metaportrait_cli.networks.discriminator import MultiScaleDiscriminator
 from metaportrait_cli.networks.identity import IdentityNetwork
@@ -28,7 +28,7 @@ from metaportrait_cli.training.held_out import Batch, judge
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.state import CARD, CHECKPOINT, LOG, Average, Trained
 from metaportrait_cli.weights import bundled_path
-from metaportrait_cli.weights.store import load_network, save_networks
+from metaportrait_cli.weights.store import load_network, read_header, save_networks
 
 ARCHITECTURE = "compact"
 BETAS = (0.5, 0.999)  # the paper's training code
@@ -42,7 +42,7 @@ class Run:
     options: RunOptions
     model: CompactModel
     discriminator: MultiScaleDiscriminator
-    average: Average
+    average: Average[CompactModel]
     optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
     render: nn.Module
@@ -144,9 +144,7 @@ def set_up(
     torch.manual_seed(config.seed)
     model = CompactModel(config.model)
     if start_from is not None:
-        model.load_state_dict(
-            load_network(CompactModel, start_from, part=ARCHITECTURE).state_dict()
-        )
+        _start(model, start_from)
     channels_last(model.to(device))
     if config.stage == "warp":
         model.requires_grad_(False)
@@ -183,6 +181,16 @@ def set_up(
         rank=rank,
         world=world,
     )
+
+
+def _start(model: CompactModel, weights: Path) -> None:
+    """Takes over what an earlier run made, the whole model or its warping network alone."""
+    if ARCHITECTURE in read_header(weights).configs:
+        whole = load_network(CompactModel, weights, part=ARCHITECTURE)
+        model.load_state_dict(whole.state_dict())
+    else:
+        warping = load_network(WarpingNetwork, weights, part="warping")
+        model.warping.load_state_dict(warping.state_dict())
 
 
 def batches_to_come(run: Run, faces: Faces, *, people: list[str]) -> Iterator[Sample]:
@@ -265,10 +273,11 @@ def save(run: Run, output: Path, settings: dict[str, Any]) -> None:
 def _save_weights(run: Run, path: Path) -> None:
     notes = {
         "training": json.dumps({"step": run.step, "batch": run.config.batch * run.world}),
-        "stage": run.config.stage,
         "identity": str(int(run.identity is not None)),
     }
-    save_networks(path, {ARCHITECTURE: run.average.network}, architecture=ARCHITECTURE, notes=notes)
+    whole = run.average.network
+    parts = {"warping": whole.warping} if run.config.stage == "warp" else {ARCHITECTURE: whole}
+    save_networks(path, parts, architecture=ARCHITECTURE, notes=notes)
 
 
 def log(run: Run, output: Path, record: dict[str, Any]) -> None:
