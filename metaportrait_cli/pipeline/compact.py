@@ -32,16 +32,18 @@ def open_compact(path: Path, *, device: str, dtype: torch.dtype) -> Renderer:
     parts = read_header(path).configs
     if WHOLE in parts:
         return LearnedRenderer.load(path, device=device, dtype=dtype)
+    # Stored at half precision; a CPU is slow with it.
     warp_of: WarpMaker = analytic_warp
     if WARPING in parts:
-        warping = load_network(WarpingNetwork, path, part=WARPING)
+        warping = load_network(WarpingNetwork, path, part=WARPING).float()
         warp_of = LearnedWarps(warping, device=device, dtype=dtype)
     networks = {
-        kind: load_network(RegionNetwork, path, part=kind) for kind in KINDS if kind in parts
+        kind: load_network(RegionNetwork, path, part=kind).float()
+        for kind in KINDS
+        if kind in parts
     }
     refiner = None
     if networks:
-        # Stored at half precision; a CPU is slow with it.
         identity = load_network(IdentityNetwork, bundled_path("identity"), part="identity").float()
         refiner = RegionRefiner(networks, identity, device=device, dtype=dtype)
     return AnalyticRenderer(warp_of, refiner)

@@ -111,6 +111,7 @@ def train_regions(
     device: str = "cpu",
     bf16: bool = False,
     minutes: float = float("inf"),
+    stop_at: int | None = None,
     log_every: int = 50,
     judge_every: int = 500,
     on_report: Callable[[dict[str, Any]], None] = lambda _report: None,
@@ -118,7 +119,8 @@ def train_regions(
 ) -> dict[str, Any]:
     """Trains, or goes on training, in the folder `output`; returns the run card.
 
-    Raises `TrainingError` with the step's number once a loss is not finite.
+    Stops, resumable, after so many minutes or at step `stop_at`. Raises `TrainingError`
+    with the step's number once a loss is not finite.
     """
     torch.manual_seed(config.seed)
     place = torch.device(device)
@@ -146,7 +148,8 @@ def train_regions(
     started = time.monotonic()
     sums: dict[str, float] = {}
     scores: dict[str, dict[str, float]] = {}
-    while step < config.steps and time.monotonic() - started < 60 * minutes:
+    last = min(config.steps, stop_at or config.steps)
+    while step < last and time.monotonic() - started < 60 * minutes:
         terms = _step(model, optimizer, learnt, perceptual, config=config, step=step, bf16=bf16)
         step += 1
         for kind in KINDS:
