@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.conditions import GRID, Condition, Conditioner
 from metaportrait_cli.face.crop import border_fade
 from metaportrait_cli.metrics.identity import embed
@@ -56,24 +54,9 @@ class LearnedRenderer:
         self._model = channels_last(model)
 
     @classmethod
-    def load(
-        cls,
-        weights: Path,
-        *,
-        deltas: Mapping[str, Tensor] | None = None,
-        device: str,
-        dtype: torch.dtype,
-    ) -> LearnedRenderer:
-        """Reads weights made by `train base`; `deltas` are added to the parameters they name.
-
-        Raises `WeightsError`.
-        """
+    def load(cls, weights: Path, *, device: str, dtype: torch.dtype) -> LearnedRenderer:
+        """Reads weights made by `train base`. Raises `WeightsError`."""
         model = load_network(CompactModel, weights, part=PART)
-        parameters = dict(model.named_parameters())
-        for name, delta in (deltas or {}).items():
-            if name not in parameters or parameters[name].shape != delta.shape:
-                raise WeightsError(f"{weights}: has no {name} that the portrait's weights fit")
-            parameters[name].data.add_(delta.to(parameters[name].dtype))
         with_identity = read_header(weights).notes.get(IDENTITY_NOTE) == "1"
         identity = None
         if with_identity:

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.correspondence import CorrespondenceWarp
 from metaportrait_cli.face.crop import border_fade, smoothstep
 from metaportrait_cli.face.hidden_side import HiddenSide
 from metaportrait_cli.pipeline.source import Source
+from metaportrait_cli.pipeline.warps import Warp, WarpMaker, analytic_warp
+
+if TYPE_CHECKING:
+    from metaportrait_cli.pipeline.region_refiner import RegionRefiner
 
 Frames = NDArray[np.uint8]  # (T, S, S, 3) RGB
 
@@ -54,11 +57,34 @@ class Enhancer(Protocol):
         ...
 
 
+class Repaint(Protocol):
+    """Paints what a warp can't give."""
+
+    def repaint(
+        self, frame: NDArray[np.uint8], driven: NDArray[np.float32], gap: NDArray[np.float32], /
+    ) -> None:
+        """Changes the frame (S, S, 3) of driven landmarks (478, 3) in place.
+
+        `gap` (N, 2) is the mouth opening that the source doesn't show, see `Correspondence`.
+        """
+        ...
+
+
 class AnalyticRenderer:
-    """Moves the source's own pixels along the dense correspondence; invents only a dark mouth."""
+    """Moves the source's own pixels along the dense correspondence; invents only a dark mouth.
+
+    Networks may help: `warp_of` makes the flow of each picture, by default the analytic one;
+    `refiner` repaints mouth and eyes, its mouth replacing the dark one.
+    """
 
     GRID = 256
     FADE_SHARE = 0.12
+
+    def __init__(
+        self, warp_of: WarpMaker = analytic_warp, refiner: RegionRefiner | None = None
+    ) -> None:
+        self._warp_of = warp_of
+        self._refiner = refiner
 
     def open(self, source: Source, *, size: int) -> AnalyticSession:
         """Cuts the crop and prepares the flow."""
@@ -68,22 +94,25 @@ class AnalyticRenderer:
         )
         landmarks = source.landmarks(size)
         crop = source.crop.cut(source.picture, size)
+        regions: Repaint = MouthInside(crop, landmarks)
+        if self._refiner is not None:
+            regions = self._refiner.open(crop, landmarks)
         return AnalyticSession(
             crop,
-            warp=CorrespondenceWarp(landmarks, side=size, fade=fade),
+            warp=self._warp_of(crop, landmarks, fade),
             hidden=HiddenSide(landmarks, crop=crop, grid=self.GRID),
-            mouth=MouthInside(crop, landmarks),
+            regions=regions,
         )
 
 
 @dataclass(frozen=True)
 class AnalyticSession:
-    """One source crop (S, S, 3) under the analytic warp."""
+    """One source crop (S, S, 3) under a warp."""
 
     crop: NDArray[np.uint8]
-    warp: CorrespondenceWarp
+    warp: Warp
     hidden: HiddenSide
-    mouth: MouthInside
+    regions: Repaint
 
     def render(self, driven: NDArray[np.float32]) -> Frames:
         """Pictures (T, S, S, 3) for driven landmarks (T, 478, 3)."""
@@ -92,7 +121,7 @@ class AnalyticSession:
     def _render_one(self, points: NDArray[np.float32]) -> NDArray[np.uint8]:
         flow = self.warp(points)
         frame = self._with_hidden_side(_sampled(self.crop, flow.shift), points)
-        self.mouth.fill(frame, flow.mouth_gap)
+        self.regions.repaint(frame, points, flow.mouth_gap)
         return frame
 
     def _with_hidden_side(
@@ -126,7 +155,9 @@ class MouthInside:
         eyes = landmarks[[topology.IRISES[0][0], topology.IRISES[1][0]], :2]
         self._unit = float(np.linalg.norm(eyes[1] - eyes[0]))
 
-    def fill(self, frame: NDArray[np.uint8], gap: NDArray[np.float32]) -> None:
+    def repaint(
+        self, frame: NDArray[np.uint8], _driven: NDArray[np.float32], gap: NDArray[np.float32]
+    ) -> None:
         """Paints the gap polygon (N, 2) into the frame (S, S, 3), in place."""
         height = float((gap[len(gap) // 2 + 1 :, 1][::-1] - gap[1 : len(gap) // 2, 1]).max())
         # Below a few hundredths of the eye distance it is the landmarks' noise, not a mouth.
