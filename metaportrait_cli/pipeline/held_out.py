@@ -108,6 +108,33 @@ class Yardstick:
         return seen, embed(self._identity, frames, trial.driven)
 
 
+class Contest:
+    """Ways to render the trials, of which the best is kept: the canvas alone, unless another is
+    better on the whole and loses nothing. Without trials nothing is judged."""
+
+    def __init__(self, yardstick: Yardstick, renderer: Renderer) -> None:
+        """Starts with the canvas alone, under `renderer`."""
+        self._yardstick = yardstick
+        self.trials = yardstick.trials
+        self.before = [trial.render(renderer, lends=None) for trial in self.trials]
+        """One rendering a trial, from the canvas alone"""
+        self.after = self.before
+        """The same of the best way"""
+        self.quality: dict[str, Quality] = {}
+        if self.trials:
+            self.quality["before"] = self.quality["after"] = yardstick.measure(self.before)
+
+    def enter(self, renderer: Renderer, *, lends: Lends | None, title: str) -> bool:
+        """Tries a way; its quality is kept as `title`'s if it is the best one so far."""
+        frames = [trial.render(renderer, lends=lends) for trial in self.trials]
+        found = self._yardstick.measure(frames)
+        best = self.quality["after"]
+        if found.overall >= best.overall or not found.is_no_worse_than(self.quality["before"]):
+            return False
+        self.after, self.quality["after"], self.quality[title] = frames, found, found
+        return True
+
+
 def video_trial(source: Source, held: Recording, *, most: int) -> Trial:
     """At most `most` looks of a video, evenly spread, in the source's crop."""
     count = min(most, len(held.looks))

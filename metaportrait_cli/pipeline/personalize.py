@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import metaportrait_cli
 from metaportrait_cli.errors import UsageError
+from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.face.morphable import MorphableModel
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
@@ -25,22 +26,18 @@ from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.media.stills import write_still
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.squeezenet import SqueezeNet
+from metaportrait_cli.pipeline.adaptation import adapt, person_patches
 from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, MORPHABLE_MODEL
 from metaportrait_cli.pipeline.atlas import as_source, choose_canvas, choose_views, crops_of
-from metaportrait_cli.pipeline.held_out import (
-    Quality,
-    Trial,
-    Yardstick,
-    photo_trials,
-    video_trial,
-)
-from metaportrait_cli.pipeline.portrait_file import Portrait, save_portrait
+from metaportrait_cli.pipeline.held_out import Contest, Yardstick, photo_trials, video_trial
+from metaportrait_cli.pipeline.portrait_file import Base, Portrait, save_portrait
 from metaportrait_cli.pipeline.recording import Looker, Recording
-from metaportrait_cli.pipeline.render import Frames
-from metaportrait_cli.pipeline.renderers import NONE, rendering_named
+from metaportrait_cli.pipeline.render import AnalyticRenderer
+from metaportrait_cli.pipeline.renderers import NONE, Rendering, rendering_named
 from metaportrait_cli.pipeline.report import MARK
 from metaportrait_cli.pipeline.source import Lends
 from metaportrait_cli.pipeline.stages import Progress, Stopwatch, silent
+from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLoss
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network
 
@@ -134,7 +131,7 @@ def personalize(
     report.stage_seconds["look"] = round(time.perf_counter() - started, 2)
     result = portrait_of(recording, options, kit=kit, on_progress=on_progress)
     result.describe(report)
-    if sheet is not None and result.trials:
+    if sheet is not None and result.contest.trials:
         write_still(sheet, result.comparison(), comment=MARK)
         report.sheet = str(sheet)
     save_portrait(output, replace(result.portrait, report=report.as_json()))
@@ -170,11 +167,7 @@ class Personalized:
 
     portrait: Portrait
     looks: int
-    trials: list[Trial]
-    before: list[Frames]
-    """One rendering a trial, from the canvas alone"""
-    after: list[Frames]
-    quality: dict[str, Quality]
+    contest: Contest
     adaptation: dict[str, Any]
     notes: list[str]
     seconds: dict[str, float]
@@ -184,10 +177,10 @@ class Personalized:
         report.looks = self.looks
         report.views = len(self.portrait.views)
         report.lends = self.portrait.source.lends
-        report.held_out = sum(len(trial.driven) for trial in self.trials)
+        report.held_out = sum(len(trial.driven) for trial in self.contest.trials)
         report.quality = {
             name: {metric: round(value, 5) for metric, value in vars(quality).items()}
-            for name, quality in self.quality.items()
+            for name, quality in self.contest.quality.items()
         }
         report.adaptation = self.adaptation
         report.notes += self.notes
@@ -195,9 +188,12 @@ class Personalized:
 
     def comparison(self) -> NDArray[np.uint8]:
         """Rows of held-out frames: before, after, truth."""
+        contest = self.contest
         triples = [
             np.concatenate([before, after, truth], axis=1)
-            for trial, befores, afters in zip(self.trials, self.before, self.after, strict=True)
+            for trial, befores, afters in zip(
+                contest.trials, contest.before, contest.after, strict=True
+            )
             for before, after, truth in zip(befores, afters, trial.truth, strict=True)
         ]
         shown = np.linspace(0, len(triples) - 1, min(SHEET_ROWS, len(triples))).astype(int)
@@ -211,57 +207,112 @@ def portrait_of(
     kit: Kit,
     on_progress: Progress = silent,
 ) -> Personalized:
-    """Chooses views and what to use of them by frames kept aside; see the module."""
+    """Chooses views, adapts weights, and keeps what helps with the frames kept aside."""
     clock = Stopwatch()
     notes = list(recording.notes)
+    rendering = rendering_named(options.weights, device=options.device)
     with clock("atlas"):
         known, held = split(recording)
         canvas = choose_canvas(known)
         crops = crops_of(known, canvas)
         first, *others = [as_source(known.looks[n], crops[n]) for n in choose_views(known, canvas)]
         source = replace(first, others=tuple(others))
+    with clock("judge"):
         if held is None:
             trials = photo_trials(known, canvas)
         else:
             trials = [video_trial(source, held, most=HELD_FRAMES)]
-    renderer = rendering_named(options.weights, device=options.device).renderer
-    with clock("judge"):
         yardstick = Yardstick(trials, features=kit.features, identity=kit.identity)
-        before = [trial.render(renderer, lends=None) for trial in trials]
-        quality: dict[str, Quality] = {}
-        lends: Lends | None = "face"
-        after = before
-        if trials:
-            quality["before"] = quality["after"] = yardstick.measure(before)
-            lends = None
-        for candidate in WAYS_TO_LEND if held is not None and others else ("face",):
-            frames = [trial.render(renderer, lends=candidate) for trial in trials]
-            if not trials:
-                break
-            found = yardstick.measure(frames)
-            if found.overall < quality["after"].overall and found.is_no_worse_than(
-                quality["before"]
-            ):
-                lends, after, quality["after"] = candidate, frames, found
-    if not trials and others:
+        contest = Contest(yardstick, rendering.renderer)
+        lends: Lends | None = None
+        for way in WAYS_TO_LEND if held is not None else ("face",):
+            if others and trials and contest.enter(rendering.renderer, lends=way, title="atlas"):
+                lends = way
+    if others and not trials:
         notes.append("fewer than three photos: nothing to judge the further one by")
-    if trials and lends is None:
+        lends = "face"
+    elif others and lends is None:
         notes.append("further pictures bring nothing for the frames kept aside; left out")
+    source = replace(source, lends=lends) if lends else replace(source, others=())
+    portrait = Portrait(
+        source=source,
+        shape=recording.fitted.identity,
+        embedding=np.mean([look.embedding for look in known.looks], axis=0),
+        base=_base(options.weights, rendering),
+    )
+    adaptation: dict[str, Any] = {}
+    if trials and options.seconds > 0 and isinstance(rendering.renderer, AnalyticRenderer):
+        portrait, adaptation = _adapted(
+            portrait,
+            rendering.renderer,
+            known,
+            crops,
+            contest,
+            options=options,
+            clock=clock,
+            on_progress=on_progress,
+        )
+        if adaptation and not portrait.deltas:
+            notes.append("adapted weights bring nothing for the frames kept aside; left out")
     return Personalized(
-        portrait=Portrait(
-            source=replace(source, lends=lends) if lends else replace(source, others=()),
-            shape=recording.fitted.identity,
-            embedding=np.mean([look.embedding for look in known.looks], axis=0),
-        ),
+        portrait=portrait,
         looks=len(recording.looks),
-        trials=trials,
-        before=before,
-        after=after,
-        quality=quality,
-        adaptation={},
+        contest=contest,
+        adaptation=adaptation,
         notes=notes,
         seconds=dict(clock.seconds),
     )
+
+
+def _base(weights: str, rendering: Rendering) -> Base:
+    if not rendering.weights:
+        return Base()
+    (digest,) = rendering.weights.values()
+    return Base(name=weights, sha256=digest)
+
+
+def _adapted(
+    portrait: Portrait,
+    renderer: AnalyticRenderer,
+    known: Recording,
+    crops: list[Crop],
+    contest: Contest,
+    *,
+    options: PersonalizeOptions,
+    clock: Stopwatch,
+    on_progress: Progress,
+) -> tuple[Portrait, dict[str, Any]]:
+    """The portrait with the weights that serve the frames kept aside best, and what was done."""
+    refiner = renderer.refiner
+    if refiner is None:
+        return portrait, {}
+    with clock("prepare"):
+        patches = person_patches(
+            portrait.views, known.looks, crops, embedding=portrait.embedding, renderer=renderer
+        )
+        perceptual = PerceptualLoss(MobileNetFeatures.load(bundled_path("mobilenet")))
+    with clock("adapt"):
+        snapshots = adapt(
+            refiner.networks,
+            patches,
+            seconds=options.seconds,
+            perceptual=perceptual.to(refiner.device),
+            device=refiner.device,
+            seed=options.seed,
+            on_progress=on_progress,
+        )
+    kept = 0
+    lends = portrait.source.lends if portrait.source.others else None
+    with clock("judge"):
+        for snapshot in snapshots:
+            own = renderer.refined_by(refiner.of_networks(snapshot.networks))
+            if contest.enter(own, lends=lends, title="both" if lends else "weights"):
+                kept, portrait = snapshot.step, replace(portrait, deltas=snapshot.deltas)
+    return portrait, {
+        "steps": snapshots[-1].step if snapshots else 0,
+        "kept": kept,
+        "patches": {kind: len(each.inputs) for kind, each in patches.items()},
+    }
 
 
 def split(recording: Recording) -> tuple[Recording, Recording | None]:

@@ -84,7 +84,11 @@ class AnalyticRenderer:
         self, warp_of: WarpMaker = analytic_warp, refiner: RegionRefiner | None = None
     ) -> None:
         self._warp_of = warp_of
-        self._refiner = refiner
+        self.refiner = refiner
+
+    def refined_by(self, refiner: RegionRefiner) -> AnalyticRenderer:
+        """The same warp with another refiner."""
+        return AnalyticRenderer(self._warp_of, refiner)
 
     def open(self, source: Source, *, size: int) -> AnalyticSession:
         """Cuts the crop and prepares the flow."""
@@ -95,8 +99,8 @@ class AnalyticRenderer:
         landmarks = source.landmarks(size)
         crop = source.crop.cut(source.picture, size)
         regions: Repaint = MouthInside(crop, landmarks)
-        if self._refiner is not None:
-            regions = self._refiner.open(crop, landmarks)
+        if self.refiner is not None:
+            regions = self.refiner.open(crop, landmarks)
         return AnalyticSession(
             crop,
             warp=self._warp_of(crop, landmarks, fade),
@@ -118,10 +122,16 @@ class AnalyticSession:
         """Pictures (T, S, S, 3) for driven landmarks (T, 478, 3)."""
         return np.stack([self._render_one(points) for points in driven])
 
-    def _render_one(self, points: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """The crop (S, S, 3) moved to driven landmarks (478, 3), before mouth and eyes are
+        repainted; and the mouth opening (N, 2) that it doesn't show."""
         flow = self.warp(points)
         frame = self._with_hidden_side(_sampled(self.crop, flow.shift), points)
-        self.regions.repaint(frame, points, flow.mouth_gap)
+        return frame, flow.mouth_gap
+
+    def _render_one(self, points: NDArray[np.float32]) -> NDArray[np.uint8]:
+        frame, gap = self.warped(points)
+        self.regions.repaint(frame, points, gap)
         return frame
 
     def _with_hidden_side(
