@@ -18,6 +18,7 @@ from metaportrait_cli.cli import (
     prepare,
     train,
     train_base,
+    train_meta,
     train_regions,
     weights,
 )
@@ -40,6 +41,7 @@ app.command("evaluate")(evaluate.command)
 app.command("prepare")(prepare.command)
 app.command("doctor")(doctor.command)
 train.app.command("base")(train_base.command)
+train.app.command("meta")(train_meta.command)
 train.app.command("regions")(train_regions.command)
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")
