@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from metaportrait_cli.errors import TrainingError, UsageError
 from metaportrait_cli.face.regions import Kind
@@ -79,7 +79,8 @@ def train_meta(
     place = torch.device(device)
     for network in networks.values():
         network.to(place)
-    trained = Trained({kind: network for kind, network in networks.items()})
+    parts: dict[str, nn.Module | torch.optim.Optimizer] = {**networks}
+    trained = Trained(parts)
     settings = asdict(config)
     output.mkdir(parents=True, exist_ok=True)
     step, seconds = 0, 0.0
