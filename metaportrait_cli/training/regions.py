@@ -48,7 +48,7 @@ class RegionWeights:
     inside: float = 4.0
     """Within lips or lids"""
     perceptual: float = 1.0
-    mask: float = 0.02
+    mask: float = 0.01
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,9 @@ class RegionTraining:
     lr: float = 6e-4
     warm_up: int = 100
     clip_norm: float = 1.0
+    mask_from: float = 0.2
+    """Share of the steps after which painting costs. Before, nothing worth its price is painted,
+    and the mask would close for good."""
     average: float = 0.998
     held_out: float = 0.05
     seed: int = 0
@@ -202,6 +205,8 @@ def _step(
             part = region_terms(
                 found, inputs, target, perceptual=perceptual, weights=config.weights
             )
+            if step < config.mask_from * config.steps:
+                del part["mask"]
             terms |= {f"{kind}_{name}": value for name, value in part.items()}
     optimizer.zero_grad(set_to_none=True)
     torch.stack(list(terms.values())).sum().backward()

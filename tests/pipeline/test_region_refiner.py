@@ -42,7 +42,7 @@ def network(*, red: float = 0.0) -> RegionNetwork:
         made.head.load_state_dict(
             {
                 "weight": made.head.weight,
-                "bias": torch.tensor([red, 0.0, 0.0, 1.0]).repeat_interleave(4),
+                "bias": torch.tensor([red, 0.0, 0.0, 0.0]).repeat_interleave(4),
             }
         )
     return made
