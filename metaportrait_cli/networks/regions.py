@@ -49,6 +49,7 @@ class RegionNetwork(Network):
     """A U-Net from patches to patches; one for the mouth, one for both eyes."""
 
     config_type = RegionConfig
+
     def __init__(self, config: RegionConfig) -> None:
         super().__init__(config)
         widths = config.widths
