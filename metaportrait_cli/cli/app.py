@@ -14,6 +14,7 @@ from metaportrait_cli.cli import (
     doctor,
     evaluate,
     landmarks,
+    personalize,
     prepare,
     train,
     train_base,
@@ -33,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("animate")(animate.command)
+app.command("personalize")(personalize.command)
 app.command("landmarks")(landmarks.command)
 app.command("evaluate")(evaluate.command)
 app.command("prepare")(prepare.command)

@@ -200,7 +200,7 @@ def _step(
     with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
         for kind in KINDS:
             draw = np.random.default_rng((config.seed, step, KINDS.index(kind)))
-            inputs, target, known = _drawn(learnt[kind], draw, config.batch, kind, device)
+            inputs, target, known = drawn(learnt[kind], draw, config.batch, kind, device)
             found = model.of(kind)(inputs, known)
             part = region_terms(
                 found, inputs, target, perceptual=perceptual, weights=config.weights
@@ -271,7 +271,7 @@ def _patches(
     return learnt, judged
 
 
-def _drawn(
+def drawn(
     patches: Patches, draw: np.random.Generator, count: int, kind: Kind, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A random batch, in varied light; mouths are mirrored half of the time."""
