@@ -17,6 +17,7 @@ from metaportrait_cli.cli import (
     prepare,
     train,
     train_base,
+    upscale,
     weights,
 )
 
@@ -32,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("animate")(animate.command)
+app.command("upscale")(upscale.command)
 app.command("landmarks")(landmarks.command)
 app.command("evaluate")(evaluate.command)
 app.command("prepare")(prepare.command)
