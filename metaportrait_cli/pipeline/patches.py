@@ -20,12 +20,15 @@ SCALE = 2
 FEATHER_SHARE = 0.16
 """Width of the mask's ramp as a share of the crop: from the hair inwards to the temples, so that
 neither the step in sharpness nor one in colour has an edge."""
-PIXELS_AT_ONCE = 16 * 256**2
-"""Of the crop, in one pass of the network; bounds memory where faces are large."""
 
 
 class FaceNetwork(Protocol):
     """Doubles a stream of pictures of one face."""
+
+    @property
+    def pixels_at_once(self) -> int:
+        """Of the crops in a batch, at most: what is fast, and fits into memory."""
+        ...
 
     def working_side(self, side: int) -> int:
         """The side at which it takes a crop of `side` pixels."""
@@ -98,7 +101,7 @@ def enhanced_patches(
     `window` crops go through the network at a time, fewer if they are large.
     """
     side = network.working_side(path.side)
-    batch = max(1, min(window, PIXELS_AT_ONCE // side**2))
+    batch = max(1, min(window, network.pixels_at_once // side**2))
 
     def crop(frame: int) -> Image:
         return path.crop(frame).cut(tape[frame], path.side)

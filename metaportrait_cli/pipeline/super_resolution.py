@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -44,6 +45,8 @@ def super_resolution_named(name: str, *, device: str, precision: str) -> SuperRe
     place, dtype = choose(device, precision)
     network: FaceNetwork
     if read_header(path).architecture == PART:
+        # Its pictures stay in float32, and what it adds to them is small: bf16 can't be seen.
+        _, dtype = choose(device, precision, half_on_cpu=True)
         network = CompactFaces.load(path, device=place, dtype=dtype)
     elif has_super_resolution(path):
         network = ReleasedFaces(TemporalEnhancer.load(path, device=place, dtype=dtype))
@@ -66,6 +69,8 @@ class CompactFaces:
     LARGEST_SIDE = 768
     """Larger crops are shrunk: a face that fills a picture of 720 lines is not. Time and memory
     grow with the area, and so large a face gains little."""
+    PIXELS_AT_ONCE: ClassVar = {"cpu": 4 * 256**2, "cuda": 64 * 256**2, "mps": 16 * 256**2}
+    """In one pass. A processor is fastest while the features of a pass stay near it."""
 
     def __init__(self, network: CompactSR, *, device: str = "cpu") -> None:
         self._network = network
@@ -81,6 +86,11 @@ class CompactFaces:
     def working_side(self, side: int) -> int:
         """The crop's own side, which is a multiple of four, as far as there is memory for it."""
         return min(side, self.LARGEST_SIDE)
+
+    @property
+    def pixels_at_once(self) -> int:
+        """Of the crops in a batch, at most."""
+        return self.PIXELS_AT_ONCE[self._device.type]
 
     def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
         """Batches (n, S, S, 3) → pictures (2S, 2S, 3), equal for any division into batches."""
@@ -98,6 +108,8 @@ class ReleasedFaces:
     """The paper's temporal network, which takes 256² only."""
 
     SIDE = 256
+    pixels_at_once = SIDE**2
+    """It takes one at a time."""
 
     def __init__(self, network: TemporalEnhancer) -> None:
         self._network = network
