@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -63,12 +64,13 @@ def load_motion(
         info = frames.info
         track = MotionTrack(width=info.width, height=info.height, rate=info.rate)
         follower = FaceFollower(choice, rate=info.rate)
-        for seen in sightings(
-            frames, watch=follower, model=model, workers=workers, stopwatch=stopwatch
-        ):
-            face = follower.follow(seen.faces, cut=seen.cut)
-            track.append(_record(seen.time, seen.shot, face))
-            on_progress("landmarks", len(track), info.frames)
+        with closing(
+            sightings(frames, watch=follower, model=model, workers=workers, stopwatch=stopwatch)
+        ) as seen:
+            for sight in seen:
+                face = follower.follow(sight.faces, cut=sight.cut)
+                track.append(_record(sight.time, sight.shot, face))
+                on_progress("landmarks", len(track), info.frames)
         notes = [frames.warning] if frames.warning else []
     light = track.light()
     if not (light["state"] == State.FOUND).any():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -63,8 +63,11 @@ class _Look:
 
 def sightings(
     frames: Iterable[Frame], *, watch: Watch, model: Path, workers: int, stopwatch: Stopwatch
-) -> Iterator[Sighting]:
-    """One sighting a frame, in order. `watch` is asked ahead of them, `workers` frames at most."""
+) -> Generator[Sighting, None, None]:
+    """One sighting a frame, in order. `watch` is asked ahead of them, `workers` frames at most.
+
+    Close it before `frames`, which another thread reads.
+    """
     own = threading.local()
     detectors: list[MediaPipeDetector] = []
 
@@ -90,8 +93,9 @@ def sightings(
     pending: deque[_Look] = deque()
     first = True
     pool = ThreadPoolExecutor(workers, thread_name_prefix="landmarks")
+    ahead = prefetched(stopwatch.timed("decode", frames), depth=FRAMES_AHEAD)
     try:
-        for frame in prefetched(stopwatch.timed("decode", frames), depth=FRAMES_AHEAD):
+        for frame in ahead:
             cut = cuts.is_cut(frame.image)
             everywhere = first or cut or watch.lost
             if everywhere:
@@ -108,6 +112,7 @@ def sightings(
         while pending:
             yield seen(pending.popleft())
     finally:
+        ahead.close()
         pool.shutdown(wait=True, cancel_futures=True)
         for detector in detectors:
             detector.close()

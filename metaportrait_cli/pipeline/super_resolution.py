@@ -66,8 +66,8 @@ def super_resolution_named(name: str, *, device: str, precision: str) -> SuperRe
 class CompactFaces:
     """Our temporal network on crops in their own pixels."""
 
-    LARGEST_SIDE = 768
-    """Larger crops are shrunk: a face that fills a picture of 720 lines is not. Time and memory
+    LARGEST_SIDE = 1088
+    """Larger crops are shrunk: a face that fills a full-HD picture is not. Time and memory
     grow with the area, and so large a face gains little."""
     PIXELS_AT_ONCE: ClassVar = {"cpu": 4 * 256**2, "cuda": 64 * 256**2, "mps": 16 * 256**2}
     """In one pass. A processor is fastest while the features of a pass stay near it."""

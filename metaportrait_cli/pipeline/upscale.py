@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import repeat
@@ -166,17 +167,19 @@ def find_faces(
         crowd = Crowd(width=frames.width, height=frames.height, rate=info.rate)
         times = []
         shots = 0
-        for seen in sightings(
+        looking = sightings(
             frames,
             watch=crowd,
             model=bundled_path(LANDMARK_MODEL),
             workers=workers,
             stopwatch=stopwatch,
-        ):
-            crowd.follow(seen.faces, cut=seen.cut, everywhere=seen.everywhere)
-            times.append(float(seen.time))
-            shots = seen.shot + 1
-            on_progress("faces", len(times), info.frames)
+        )
+        with closing(looking):
+            for seen in looking:
+                crowd.follow(seen.faces, cut=seen.cut, everywhere=seen.everywhere)
+                times.append(float(seen.time))
+                shots = seen.shot + 1
+                on_progress("faces", len(times), info.frames)
         warning = frames.warning
     rate, order = info.rate, range(len(times))
     if info.variable_rate:
@@ -210,8 +213,11 @@ def pictures(
     """The second pass: the result's pictures in order, of one size; plain without a network."""
     view = FaceAlone(faces) if options.face_only else WholePicture(faces)
     shown = np.bincount(faces.order, minlength=faces.frames)
-    with open_frames(clip) as frames:
-        tape = Tape(prefetched(stopwatch.timed("decode", frames), depth=FRAMES_AHEAD))
+    with (
+        open_frames(clip) as frames,
+        closing(prefetched(stopwatch.timed("decode", frames), depth=FRAMES_AHEAD)) as ahead,
+    ):
+        tape = Tape(ahead)
         chosen = {which: faces.paths[which] for which in view.followed}
         feed = PatchFeed(chosen, tape, network, window=options.window) if network else None
         for number, times in enumerate(shown.tolist()):
