@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.face.crop import FACE_CENTRE_Y, FACE_SHARE, LEAST_MARGIN, Crop, smoothstep
-from metaportrait_cli.face.detector import Face, overlap
+from metaportrait_cli.face.detector import CONFIDENCE_STEPS, Face, overlap
 
 MOST_FACES = 8
 """Faces followed at a time, the largest first."""
@@ -68,8 +68,11 @@ class _Track:
     places: array[float] = field(default_factory=lambda: array("f"))
     """Centre x, y and size in each frame, one after the other; NaN where it was missed."""
     missed: int = 0
+    doubts: int = 0
+    """Frames in which the detector was less than sure, or saw nothing, more than others."""
 
     def take(self, face: Face | None) -> None:
+        self.doubts += 1 if face is None or face.confidence < CONFIDENCE_STEPS[0] else -1
         if face is None:
             self.missed += 1
             self.places.extend((np.nan,) * 3)
@@ -103,6 +106,7 @@ class Crowd:
         self._since_search = 0
         self._followed: list[_Track] = []
         self._paths: list[FacePath] = []
+        self._doubtful: list[FacePath] = []
         self._shot_start = 0
 
     @property
@@ -120,7 +124,7 @@ class Crowd:
         if cut:
             self._end_shot()
         self._since_search = 0 if everywhere else self._since_search + 1
-        for track, face in self._matched(faces):
+        for track, face in self._matched(_apart(faces)):
             track.take(face)
         for track in [t for t in self._followed if t.missed >= self._patience]:
             self._retire(track, with_shot=False)
@@ -129,9 +133,12 @@ class Crowd:
         self.most_at_once = max(self.most_at_once, len(self._followed))
 
     def paths(self) -> list[FacePath]:
-        """All faces followed, by their first frame; ends the clip."""
+        """All faces followed, by their first frame; ends the clip.
+
+        Doubtful ones count where there are no others: beside a clear face they are bushes.
+        """
         self._end_shot()
-        return sorted(self._paths, key=lambda path: path.start)
+        return sorted(self._paths or self._doubtful, key=lambda path: path.start)
 
     def _matched(self, faces: list[Face]) -> list[tuple[_Track, Face | None]]:
         """Each followed track with its face if it has one, new tracks among them."""
@@ -162,9 +169,24 @@ class Crowd:
             del track.places[len(track.places) - 3 * track.missed :]
         brief = len(track.places) / 3 < LEAST_SECONDS * self._rate
         if not brief or (track.with_shot and with_shot):
-            self._paths.append(
+            paths = self._doubtful if track.doubts > 0 else self._paths
+            paths.append(
                 face_path(track, within=self._within, rate=self._rate, ends_with_shot=with_shot)
             )
+
+
+def _apart(faces: list[Face]) -> list[Face]:
+    """Without those that lie in another's face: an eye behind a lens can look like one."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: -face.size):
+        if all(_share_inside(face.box, other.box) < 0.5 for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _share_inside(inner: NDArray[np.float32], outer: NDArray[np.float32]) -> float:
+    low, high = np.maximum(inner[:2], outer[:2]), np.minimum(inner[2:], outer[2:])
+    return float(np.prod(np.maximum(high - low, 0)) / np.prod(inner[2:] - inner[:2]))
 
 
 def face_path(

@@ -11,11 +11,11 @@ from metaportrait_cli.face.crowd import MOST_FACES, Crowd, FacePath
 from metaportrait_cli.face.detector import Face
 
 
-def face_at(x: float, y: float = 200, *, size: float = 80) -> Face:
+def face_at(x: float, y: float = 200, *, size: float = 80, confidence: float = 0.5) -> Face:
     """A face whose box has its centre at (x, y), a little less wide than high."""
     corner = np.linspace(-0.5, 0.5, 478)[:, None] * np.array([0.8 * size, size, 0])
     points = (corner + np.array([x, y, 0])).astype(np.float32)
-    return Face(points, np.zeros(52, np.float32), 0.5)
+    return Face(points, np.zeros(52, np.float32), confidence)
 
 
 def followed(
@@ -103,6 +103,18 @@ def test_the_largest_are_followed_in_a_crowd() -> None:
     paths = followed([faces] * 10)
     assert len(paths) == MOST_FACES
     assert min(centres(path).min() for path in paths) > 240
+
+
+def test_a_face_within_a_face_is_none() -> None:
+    paths = followed([[face_at(200), face_at(215, 190, size=25), face_at(202, size=76)]] * 20)
+    assert len(paths) == 1
+    assert paths[0].side == 148
+
+
+def test_doubtful_faces_count_where_there_are_no_others() -> None:
+    faint = [face_at(600, confidence=0.2)]
+    assert len(followed([faint] * 20)) == 1
+    assert [path.corners[0, 0] < 300 for path in followed([[*faint, face_at(200)]] * 20)] == [True]
 
 
 def test_where_to_look() -> None:
