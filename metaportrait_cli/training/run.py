@@ -42,7 +42,7 @@ class Run:
     options: RunOptions
     model: CompactModel
     discriminator: MultiScaleDiscriminator
-    average: Average
+    average: Average[CompactModel]
     optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
     render: nn.Module
