@@ -64,9 +64,9 @@ class SRConfig:
 
     model: CompactSRConfig = field(default_factory=CompactSRConfig)
     weights: SRWeights = field(default_factory=SRWeights)
-    steps: int = 7000
+    steps: int = 5500
     batch: int = 4
-    patch: int = 56
+    patch: int = 48
     """Side of the windows in small pixels"""
     frames: int = 5
     lr: float = 5e-4
