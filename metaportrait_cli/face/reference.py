@@ -5,7 +5,9 @@ Super-resolution takes detail from it that frames of half the size have lost: po
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import cv2
 import numpy as np
@@ -40,13 +42,33 @@ class Placement:
 
 
 class ReferenceWarp:
-    """Moves one picture, the crop (S, S, 3) of a face at `landmarks` (478, 3) in its pixels."""
+    """Moves one picture, a face's crop (S, S, 3), by a warp from it: driven landmarks -> flow."""
 
-    def __init__(self, picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> None:
+    def __init__(
+        self,
+        picture: NDArray[np.uint8],
+        warp: Callable[[NDArray[np.float32]], Correspondence],
+    ) -> None:
         self._picture = picture
+        self._warp = warp
+
+    @classmethod
+    def analytic(
+        cls,
+        picture: NDArray[np.uint8],
+        landmarks: NDArray[np.float32],
+        *,
+        fade: NDArray[np.float32] | None = None,
+    ) -> Self:
+        """By the analytic warp of a face at `landmarks` (478, 3) in pixels of the picture.
+
+        `fade` (G, G) as `CorrespondenceWarp` has it; by default motion ends at the picture's edge.
+        """
         side = picture.shape[0]
-        fade = border_fade(Crop(0, 0, side), width=side, height=side, size=GRID, share=FADE_SHARE)
-        self._warp = CorrespondenceWarp(landmarks, side=side, fade=fade)
+        if fade is None:
+            whole = Crop(0, 0, side)
+            fade = border_fade(whole, width=side, height=side, size=GRID, share=FADE_SHARE)
+        return cls(picture, CorrespondenceWarp(landmarks, side=side, fade=fade))
 
     def place(self, driven: NDArray[np.float32]) -> Placement:
         """Where it has to go for a frame with the face at `driven` (478, 3), pixels of the crop."""

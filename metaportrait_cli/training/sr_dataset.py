@@ -241,7 +241,7 @@ class RunDataset(Dataset[SRSample]):
     def _warp_of(self, source: int) -> ReferenceWarp:
         if source not in self._warps:
             runs = self._runs
-            self._warps[source] = ReferenceWarp(runs.images[source], runs.points[source])
+            self._warps[source] = ReferenceWarp.analytic(runs.images[source], runs.points[source])
         return self._warps[source]
 
 

@@ -16,11 +16,11 @@ from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.networks.network import Network
 
+NetworkT = TypeVar("NetworkT", bound=Network)
+
 CHECKPOINT = "state.pt"
 CARD = "card.json"
 LOG = "log.jsonl"
-
-NetworkT = TypeVar("NetworkT", bound=Network)
 
 
 class Average(Generic[NetworkT]):
