@@ -17,6 +17,7 @@ from metaportrait_cli.cli import (
     prepare,
     train,
     train_base,
+    train_sr,
     upscale,
     weights,
 )
@@ -39,6 +40,7 @@ app.command("evaluate")(evaluate.command)
 app.command("prepare")(prepare.command)
 app.command("doctor")(doctor.command)
 train.app.command("base")(train_base.command)
+train.app.command("sr")(train_sr.command)
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")
 

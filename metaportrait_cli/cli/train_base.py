@@ -22,6 +22,13 @@ class NetworkSize(StrEnum):
     SMALL = "small"
 
 
+class Stage(StrEnum):
+    """What is trained, see `BaseConfig.stage`."""
+
+    WARP = "warp"
+    ALL = "all"
+
+
 def command(
     *,
     data: Annotated[Path, typer.Argument(help="Folder made by: metaportrait prepare")],
@@ -38,6 +45,9 @@ def command(
     network: Annotated[
         NetworkSize, typer.Option(help="Config of the network.")
     ] = NetworkSize.DEFAULT,
+    stage: Annotated[
+        Stage, typer.Option(help="'warp' trains the flow alone, to start 'all' from.")
+    ] = Stage.ALL,
     size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 256,
     steps: Annotated[int, typer.Option(help="Length of the whole training.")] = 40_000,
     batch: Annotated[int, typer.Option(help="Samples a step and process.")] = 16,
@@ -87,6 +97,7 @@ def command(
         model = CompactConfig.small() if network is NetworkSize.SMALL else CompactConfig()
         config = BaseConfig(
             model=replace(model, image_size=size),
+            stage=stage.value,
             steps=steps,
             batch=batch,
             lr=lr,

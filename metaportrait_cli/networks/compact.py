@@ -24,12 +24,13 @@ from torch.nn import functional as F  # noqa: N812
 from metaportrait_cli.networks.compact_blocks import (
     ConvBlock,
     FusionBlock,
+    ModulatedConvBlock,
     enlarge,
     shrink,
     warp,
     zeroed,
 )
-from metaportrait_cli.networks.layers import AdaptiveConvBlock, conv2d, leaky_relu
+from metaportrait_cli.networks.layers import conv2d, leaky_relu
 from metaportrait_cli.networks.network import Network
 
 # Outputs of the flow head are tenths of half a side: an optimiser's first steps then move pixels,
@@ -52,10 +53,10 @@ class CompactConfig:
     """Of the source encoder at full size."""
     encoder_widths: tuple[int, ...] = (32, 64, 128, 160)
     """Of the source encoder at 1/2, 1/4, 1/8 and 1/16 of the size."""
-    warp_widths: tuple[int, ...] = (64, 96, 128, 160)
-    """Of the warping network's U-Net, from 1/4 of the size down."""
-    flow_width: int = 32
-    """Of the warping network's last stage, at 1/2 of the size."""
+    warp_size: int = 128
+    """Of the pictures the warping network sees."""
+    warp_widths: tuple[int, ...] = (40, 64, 96, 128)
+    """Of the warping network's U-Net, from 1/2 of that size down."""
     decoder_widths: tuple[int, ...] = (128, 80, 40)
     """Of the refinement network at 1/8, 1/4 and 1/2 of the size."""
     condition_hidden: int = 48
@@ -68,16 +69,15 @@ class CompactConfig:
         return cls(
             stem_width=12,
             encoder_widths=(24, 48, 80, 112),
-            warp_widths=(40, 64, 80, 112),
-            flow_width=16,
+            warp_widths=(24, 40, 64, 96),
             decoder_widths=(80, 48, 24),
             condition_hidden=24,
             full_width=8,
         )
 
     def __post_init__(self) -> None:
-        if self.image_size % 32:
-            raise ValueError("the image size must be a multiple of 32")
+        if self.image_size % 32 or self.warp_size % 32:
+            raise ValueError("picture sizes must be multiples of 32")
         if len(self.encoder_widths) != 4 or len(self.decoder_widths) != 3:
             raise ValueError("four encoder levels and three decoder levels belong together")
 
@@ -88,20 +88,20 @@ class SourceFeatures:
 
     image: Tensor
     """(B, 3, S, S)"""
-    lines: Tensor
-    """Landmark image of the source, (B, 3, S/2, S/2)"""
     pyramid: tuple[Tensor, ...]
     """Features at 1/2, 1/4 and 1/8 of the size"""
     code: Tensor
     """(B, code_dim)"""
+    for_warping: Tensor
+    """Features, picture and landmark image, (B, C + 6, W/2, W/2); W is `warp_size`"""
 
     def repeated(self, count: int) -> SourceFeatures:
         """The one source for `count` frames; no memory is copied."""
         return SourceFeatures(
             image=self.image.expand(count, -1, -1, -1),
-            lines=self.lines.expand(count, -1, -1, -1),
             pyramid=tuple(level.expand(count, -1, -1, -1) for level in self.pyramid),
             code=self.code.expand(count, -1),
+            for_warping=self.for_warping.expand(count, -1, -1, -1),
         )
 
 
@@ -176,19 +176,28 @@ class SourceEncoder(nn.Module):
         return tuple(levels[:-1]), levels[-1].mean(dim=(2, 3))
 
 
-class WarpingNetwork(nn.Module):
+class WarpingNetwork(Network):
     """Corrects the prior flow and finds what the source doesn't show.
 
-    A U-Net at 1/4 of the size whose decoder is modulated by a motion code (the paper's z_w, from
-    the bottleneck), which makes the flow globally coherent; a last stage at 1/2 sharpens it.
+    A U-Net on pictures of `warp_size`, whatever the size that is painted: what the prior gets
+    wrong (hair, ears, shoulders, a background that stands still) is smooth. A motion code (the
+    paper's z_w, from the bottleneck) modulates its decoder, so that the flow is globally coherent.
     """
 
+    config_type = CompactConfig
+
     def __init__(self, config: CompactConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         widths = config.warp_widths
-        self.size = config.image_size // 4
-        # Warped source features and picture, both landmark images, unknown mouth, prior flow.
-        in_width = config.encoder_widths[1] + 3 + 3 + DRIVEN_WIDTH + 2
+        self.picture = config.warp_size
+        self.size = config.warp_size // 2
+        self.encoder = nn.Sequential(
+            ConvBlock(in_width=3, out_width=widths[0], stride=2),
+            ConvBlock(in_width=widths[0], out_width=widths[0]),
+        )
+        # Source features and picture, where they stand and under the prior; both landmark images,
+        # unknown mouth, prior flow.
+        in_width = 2 * (widths[0] + 3) + 3 + DRIVEN_WIDTH + 2
         self.enter = ConvBlock(in_width=in_width, out_width=widths[0])
         self.down = nn.ModuleList(
             ConvBlock(in_width=before, out_width=after, stride=2)
@@ -197,30 +206,32 @@ class WarpingNetwork(nn.Module):
         self.bottom = ConvBlock(in_width=widths[-1], out_width=widths[-1])
         self.motion_code = nn.Linear(widths[-1], config.code_dim)
         self.up = nn.ModuleList(
-            AdaptiveConvBlock(
-                in_width=after, out_width=before, code_dim=config.code_dim, hidden=64, upsample=True
-            )
+            ModulatedConvBlock(in_width=before + after, out_width=before, code_dim=config.code_dim)
             for before, after in reversed(list(pairwise(widths)))
         )
-        self.join = nn.ModuleList(
-            ConvBlock(in_width=2 * width, out_width=width) for width in reversed(widths[:-1])
-        )
-        self.sharpen = ConvBlock(in_width=widths[0] + DRIVEN_WIDTH + 2, out_width=config.flow_width)
-        self.head = zeroed(conv2d(config.flow_width, 3, kernel=3))  # flow x, y; visible
+        self.head = zeroed(conv2d(widths[0], 4, kernel=3))  # flow x, y; hold; visible
 
-    def forward(self, source: SourceFeatures, driving: Driving) -> Motion:
-        driven = torch.cat([driving.lines, driving.gap], dim=1)  # (B, 4, G, G)
-        prior = shrink(driving.flow, self.size)
-        x = torch.cat(
-            [
-                warp(source.pyramid[1], prior),
-                warp(shrink(source.image, self.size), prior).to(source.pyramid[1].dtype),
-                shrink(source.lines, self.size).to(source.pyramid[1].dtype),
-                shrink(driven, self.size).to(source.pyramid[1].dtype),
-                prior.to(source.pyramid[1].dtype),
-            ],
-            dim=1,
+    def encode(self, image: Tensor, lines: Tensor) -> Tensor:
+        """Source (B, 3, S, S), landmark image (B, 3, S/2, S/2) → (B, C + 6, W/2, W/2)."""
+        features = self.encoder(shrink(image, self.picture))
+        small = [shrink(x, self.size).to(features.dtype) for x in (image, lines)]
+        return torch.cat([features, *small], dim=1)
+
+    def forward(self, source: Tensor, driving: Driving) -> Motion:
+        """`source` is what `encode` gave."""
+        found = enlarge(self.correction(source, driving), driving.flow.shape[-1])
+        flow, hold, visible = found.split([2, 1, 1], dim=1)  # (B, …, G, G)
+        return Motion(
+            flow=corrected(driving.flow.float(), flow, hold),
+            visible=torch.sigmoid(visible + OCCLUSION_BIAS),
         )
+
+    def correction(self, source: Tensor, driving: Driving) -> Tensor:
+        """What to change, (B, 4, W/2, W/2) float32: flow (see `corrected`), hold, visible."""
+        prior = shrink(driving.flow, self.size)
+        conditions = [shrink(x, self.size) for x in (driving.lines, driving.gap)]
+        moving = warp(source[:, :-3], prior)
+        x = torch.cat([source, moving, *(x.to(source.dtype) for x in (*conditions, prior))], dim=1)
         x = self.enter(x)
         skips = []
         for down in self.down:
@@ -228,15 +239,19 @@ class WarpingNetwork(nn.Module):
             x = down(x)
         x = x + self.bottom(x)
         code = self.motion_code(x.mean(dim=(2, 3)))
-        for up, join in zip(self.up, self.join, strict=True):
-            x = join(torch.cat([up(x, code), skips.pop()], dim=1))
-        x = enlarge(x, driven.shape[-1])  # (B, C, G, G)
-        x = self.sharpen(torch.cat([x, driven.to(x.dtype), driving.flow.to(x.dtype)], dim=1))
-        flow, visible = self.head(x).float().split([2, 1], dim=1)
-        return Motion(
-            flow=driving.flow.float() + FLOW_UNIT * flow,
-            visible=torch.sigmoid(visible + OCCLUSION_BIAS),
-        )
+        for up in self.up:
+            skip = skips.pop()
+            x = up(torch.cat([enlarge(x, skip.shape[-1]), skip], dim=1), code)
+        return self.head(x).float()
+
+
+def corrected(prior: Tensor, flow: Tensor, hold: Tensor) -> Tensor:
+    """The prior flow (B, 2, H, W) with the learnt one added, which is in units of `FLOW_UNIT`.
+
+    What stands still is told by `hold` (B, 1, H, W), the share of the prior that isn't followed:
+    to undo the prior exactly would be harder to learn.
+    """
+    return prior * (1 - hold) + FLOW_UNIT * flow
 
 
 class RefinementNetwork(nn.Module):
@@ -310,9 +325,14 @@ class CompactModel(Network):
         dtype = self.identity.weight.dtype
         pyramid, pooled = self.encoder(image.to(dtype), lines)
         code = self.identity(identity.to(dtype)) + self.look(pooled)
-        return SourceFeatures(image=image, lines=lines, pyramid=pyramid, code=code)
+        return SourceFeatures(
+            image=image,
+            pyramid=pyramid,
+            code=code,
+            for_warping=self.warping.encode(image.to(dtype), lines),
+        )
 
     def forward(self, source: SourceFeatures, driving: Driving) -> tuple[Picture, Motion]:
         """The pictures and how they came about, for as many driven frames as sources."""
-        motion = self.warping(source, driving)
+        motion = self.warping(source.for_warping, driving)
         return self.refinement(source, driving, motion), motion

@@ -32,6 +32,20 @@ class ConvBlock(nn.Module):
         return leaky_relu(self.norm(self.conv(x)))
 
 
+class ModulatedConvBlock(nn.Module):
+    """`ConvBlock` whose normalised features a code scales and shifts; at first it does nothing."""
+
+    def __init__(self, *, in_width: int, out_width: int, code_dim: int) -> None:
+        super().__init__()
+        self.conv = conv2d(in_width, out_width, kernel=3)
+        self.norm = nn.GroupNorm(NORM_GROUPS, out_width)
+        self.style = zeroed(nn.Linear(code_dim, 2 * out_width))
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        scale, shift = self.style(code)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1)
+        return leaky_relu(self.norm(self.conv(x)) * (1 + scale) + shift)
+
+
 class Fusion(nn.Module):
     """Identity-aware and motion-aware features, blended by a learnt mask (Equations 1 and 2).
 

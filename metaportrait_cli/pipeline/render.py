@@ -8,18 +8,21 @@ implementations of the same protocol, and temporal super-resolution is an `Enhan
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.correspondence import CorrespondenceWarp
 from metaportrait_cli.face.crop import border_fade, smoothstep
 from metaportrait_cli.face.hidden_side import HiddenSide
 from metaportrait_cli.pipeline.source import Source
 from metaportrait_cli.pipeline.views import FurtherViews, View, sampled, with_hidden_side
+from metaportrait_cli.pipeline.warps import WarpMaker, analytic_warp
+
+if TYPE_CHECKING:
+    from metaportrait_cli.pipeline.region_refiner import RegionRefiner
 
 Frames = NDArray[np.uint8]  # (T, S, S, 3) RGB
 
@@ -51,11 +54,34 @@ class Enhancer(Protocol):
         ...
 
 
+class Repaint(Protocol):
+    """Paints what a warp can't give."""
+
+    def repaint(
+        self, frame: NDArray[np.uint8], driven: NDArray[np.float32], gap: NDArray[np.float32], /
+    ) -> None:
+        """Changes the frame (S, S, 3) of driven landmarks (478, 3) in place.
+
+        `gap` (N, 2) is the mouth opening that the source doesn't show, see `Correspondence`.
+        """
+        ...
+
+
 class AnalyticRenderer:
-    """Moves the source's own pixels along the dense correspondence; invents only a dark mouth."""
+    """Moves the source's own pixels along the dense correspondence; invents only a dark mouth.
+
+    Networks may help: `warp_of` makes the flow of each picture, by default the analytic one;
+    `refiner` repaints mouth and eyes, its mouth replacing the dark one.
+    """
 
     GRID = 256
     FADE_SHARE = 0.12
+
+    def __init__(
+        self, warp_of: WarpMaker = analytic_warp, refiner: RegionRefiner | None = None
+    ) -> None:
+        self._warp_of = warp_of
+        self._refiner = refiner
 
     def open(self, source: Source, *, size: int) -> AnalyticSession:
         """Cuts the crop and prepares the flow."""
@@ -67,20 +93,23 @@ class AnalyticRenderer:
         crop = source.crop.cut(source.picture, size)
         view = View(
             crop,
-            CorrespondenceWarp(landmarks, side=size, fade=fade),
+            self._warp_of(crop, landmarks, fade),
             HiddenSide(landmarks, crop=crop, grid=self.GRID),
         )
-        further = FurtherViews(source, crop=crop) if source.others else None
-        return AnalyticSession(view, further=further, mouth=MouthInside(crop, landmarks))
+        further = FurtherViews(source, crop=crop, warp_of=self._warp_of) if source.others else None
+        regions: Repaint = MouthInside(crop, landmarks)
+        if self._refiner is not None:
+            regions = self._refiner.open(crop, landmarks)
+        return AnalyticSession(view, further=further, regions=regions)
 
 
 class AnalyticSession:
     """One source under the analytic warp."""
 
-    def __init__(self, view: View, *, further: FurtherViews | None, mouth: MouthInside) -> None:
+    def __init__(self, view: View, *, further: FurtherViews | None, regions: Repaint) -> None:
         self._view = view
         self._further = further
-        self._mouth = mouth
+        self._regions = regions
 
     def render(self, driven: NDArray[np.float32]) -> Frames:
         """Pictures (T, S, S, 3) for driven landmarks (T, 478, 3)."""
@@ -101,7 +130,7 @@ class AnalyticSession:
     def _seen_from(self, view: View, points: NDArray[np.float32]) -> NDArray[np.uint8]:
         flow = view.warp(points)
         frame = with_hidden_side(sampled(view.crop, flow.shift), view, points)
-        self._mouth.fill(frame, flow.mouth_gap)
+        self._regions.repaint(frame, points, flow.mouth_gap)
         return frame
 
 
@@ -123,7 +152,9 @@ class MouthInside:
         eyes = landmarks[[topology.IRISES[0][0], topology.IRISES[1][0]], :2]
         self._unit = float(np.linalg.norm(eyes[1] - eyes[0]))
 
-    def fill(self, frame: NDArray[np.uint8], gap: NDArray[np.float32]) -> None:
+    def repaint(
+        self, frame: NDArray[np.uint8], _driven: NDArray[np.float32], gap: NDArray[np.float32]
+    ) -> None:
         """Paints the gap polygon (N, 2) into the frame (S, S, 3), in place."""
         height = float((gap[len(gap) // 2 + 1 :, 1][::-1] - gap[1 : len(gap) // 2, 1]).max())
         # Below a few hundredths of the eye distance it is the landmarks' noise, not a mouth.

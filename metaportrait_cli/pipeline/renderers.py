@@ -51,8 +51,8 @@ def rendering_named(
     # Networks need torch, which takes seconds to import; the analytic warp doesn't.
     from metaportrait_cli.convert.released import ARCHITECTURE as RELEASED  # noqa: PLC0415
     from metaportrait_cli.memory import keep_freed_memory  # noqa: PLC0415
-    from metaportrait_cli.pipeline.learned import PART as COMPACT  # noqa: PLC0415
-    from metaportrait_cli.pipeline.learned import LearnedRenderer  # noqa: PLC0415
+    from metaportrait_cli.pipeline.compact import ARCHITECTURE as COMPACT  # noqa: PLC0415
+    from metaportrait_cli.pipeline.compact import open_compact  # noqa: PLC0415
     from metaportrait_cli.pipeline.released_portrait import open_released  # noqa: PLC0415
     from metaportrait_cli.weights import resolve  # noqa: PLC0415
     from metaportrait_cli.weights.store import read_header  # noqa: PLC0415
@@ -71,7 +71,7 @@ def rendering_named(
             path, device=chosen, dtype=dtype, on_notice=on_notice, on_progress=on_progress
         )
     elif architecture == COMPACT:
-        renderer = LearnedRenderer.load(path, device=chosen, dtype=dtype)
+        renderer = open_compact(path, device=chosen, dtype=dtype)
     else:
         raise WeightsError(f"{path}: holds {architecture}, which can't animate a portrait")
     return Rendering(renderer, enhancer, {path.name: digest})

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.alignment import similarity
-from metaportrait_cli.face.correspondence import CorrespondenceWarp
 from metaportrait_cli.face.hidden_side import HiddenSide
 from metaportrait_cli.face.retarget import match_views
 from metaportrait_cli.pipeline.source import Source
+from metaportrait_cli.pipeline.warps import Warp, WarpMaker, analytic_warp
 
 LEAST_WEIGHT = 0.02
 # The blend ends inside the oval: this share of the face's width, in from the rim.
@@ -31,14 +31,16 @@ class View:
     """One picture's crop (S, S, 3) and the flow from it."""
 
     crop: NDArray[np.uint8]
-    warp: CorrespondenceWarp
+    warp: Warp
     hidden: HiddenSide
 
 
 class FurtherViews:
     """The other pictures of a source, at the size of its rendered crop."""
 
-    def __init__(self, source: Source, *, crop: NDArray[np.uint8]) -> None:
+    def __init__(
+        self, source: Source, *, crop: NDArray[np.uint8], warp_of: WarpMaker = analytic_warp
+    ) -> None:
         size = crop.shape[0]
         self._first = source.landmarks(size)
         everywhere = np.ones((GRID, GRID), np.float32)
@@ -48,8 +50,8 @@ class FurtherViews:
         for other in source.others:
             points = other.landmarks(size)
             picture = other.crop.cut(other.picture, size)
-            warp = CorrespondenceWarp(points, side=size, fade=everywhere)
             picture = _recoloured(picture, points, colours)
+            warp = warp_of(picture, points, everywhere)
             hidden = HiddenSide(points, crop=picture, grid=GRID)
             self.views.append(View(picture, warp, hidden))
             rotations.append(_rotation(self._first, points))

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from metaportrait_cli.networks.compact import Motion, Picture
 from metaportrait_cli.networks.discriminator import Judgement
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.training.config import BaseConfig, RunOptions, StepReport
@@ -35,6 +36,7 @@ from metaportrait_cli.training.losses import (
     generator_terms,
     identity_term,
     reconstruction_terms,
+    warping_terms,
 )
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.run import (
@@ -145,22 +147,7 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     known = embedding(batch, run.identity, config.model.identity_dim)
     with precision(run):
         picture, motion = run.render(batch, known)
-        terms = reconstruction_terms(
-            picture,
-            motion,
-            prior=batch.driving.flow,
-            teacher=batch.teacher,
-            trust=batch.trust,
-            target=batch.target,
-            mouth=batch.mouth,
-            eyes=batch.eyes,
-            points=batch.points,
-            paired=batch.paired,
-            perceptual=run.perceptual,
-            weights=config.weights,
-        )
-        if run.step < config.mask_from * config.steps:
-            del terms["mask"]
+        terms = _paired_terms(run, batch, picture, motion)
         if run.identity is not None:
             term = identity_term(run.identity, picture.image, batch.chip, known)
             terms["identity"] = config.weights.identity * term
@@ -179,6 +166,28 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     if adversarial:
         terms["discriminator"] = _discriminator_step(run, picture.image.detach(), batch.target)
     return {**terms, "total": total.detach(), "gradient": norm.detach()}
+
+
+def _paired_terms(run: Run, batch: Batch, picture: Picture, motion: Motion) -> dict[str, Tensor]:
+    """The weighted terms that compare with the target."""
+    config = run.config
+    common: dict[str, Any] = {
+        "prior": batch.driving.flow,
+        "teacher": batch.teacher,
+        "trust": batch.trust,
+        "target": batch.target,
+        "paired": batch.paired,
+        "perceptual": run.perceptual,
+        "weights": config.weights,
+    }
+    if config.stage == "warp":
+        return warping_terms(picture, motion, **common)
+    terms = reconstruction_terms(
+        picture, motion, mouth=batch.mouth, eyes=batch.eyes, points=batch.points, **common
+    )
+    if run.step < config.mask_from * config.steps:
+        del terms["mask"]
+    return terms
 
 
 def _discriminator_step(run: Run, image: Tensor, target: Tensor) -> Tensor:

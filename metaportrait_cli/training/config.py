@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 from metaportrait_cli.networks.compact import CompactConfig
 from metaportrait_cli.networks.discriminator import DiscriminatorConfig
@@ -13,6 +14,9 @@ from metaportrait_cli.training.losses import LossWeights
 DISCRIMINATOR = DiscriminatorConfig(widths=(32, 64, 128, 256), scales=2)
 
 
+Stage = Literal["warp", "all"]
+
+
 @dataclass(frozen=True)
 class BaseConfig:
     """What is trained and how; a run can only be continued with the same."""
@@ -20,6 +24,8 @@ class BaseConfig:
     model: CompactConfig = field(default_factory=CompactConfig)
     discriminator: DiscriminatorConfig = field(default_factory=lambda: DISCRIMINATOR)
     weights: LossWeights = field(default_factory=LossWeights)
+    stage: Stage = "all"
+    """`warp` trains the warping network alone, at a fraction of the cost, to start `all` from."""
     steps: int = 40_000
     batch: int = 16
     """Samples a step and process."""

@@ -327,8 +327,13 @@ def _mirrored(points: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 
 
 def _warped(image: NDArray[np.uint8], flow: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return moved_by(image, flow * (image.shape[0] / 2))
+
+
+def moved_by(image: NDArray[np.uint8], shift: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The image (S, S, 3) sampled at each pixel's place plus a shift (G, G, 2) in its pixels."""
     size = image.shape[0]
-    places = cv2.resize(flow, (size, size), interpolation=cv2.INTER_LINEAR) * (size / 2)
+    places = cv2.resize(shift, (size, size), interpolation=cv2.INTER_LINEAR)
     centre = np.arange(size, dtype=np.float32)
     places[..., 0] += centre[None, :]
     places[..., 1] += centre[:, None]

@@ -69,25 +69,81 @@ def reconstruction_terms(
     `eyes` (B, 1, S, S) in [0, 1]; `points` (B, 478, 3) in pixels.
     """
 
-    def over_pairs(values: Tensor) -> Tensor:
-        return (values * paired).sum() / paired.sum().clamp(min=1)
-
-    terms = {
-        "warp_pixel": weights.warp * over_pairs(pyramid_l1(picture.warped, target)),
-        "pixel": weights.pixel * over_pairs(pyramid_l1(picture.image, target)),
-        "mouth": weights.mouth * over_pairs(masked_l1(picture.image, target, mouth)),
-        "eyes": weights.eyes * over_pairs(masked_l1(picture.image, target, eyes)),
-        "flow": weights.flow * over_pairs(masked_l1(motion.flow, teacher, trust)),
+    terms = _flow_terms(
+        picture,
+        motion,
+        prior=prior,
+        teacher=teacher,
+        trust=trust,
+        target=target,
+        paired=paired,
+        weights=weights,
+    )
+    terms |= {
+        "pixel": weights.pixel * _over_pairs(pyramid_l1(picture.image, target), paired),
+        "mouth": weights.mouth * _over_pairs(masked_l1(picture.image, target, mouth), paired),
+        "eyes": weights.eyes * _over_pairs(masked_l1(picture.image, target, eyes), paired),
         "mask": weights.mask * picture.mask.mean(),
-        "smooth": weights.smooth * roughness(motion.flow - prior),
     }
     if perceptual is not None:
         warped, image = perceptual([picture.warped, picture.image], target)
-        terms["warp_perceptual"] = weights.warp * over_pairs(warped)
-        terms["perceptual"] = weights.perceptual * over_pairs(image)
+        terms["warp_perceptual"] = weights.warp * _over_pairs(warped, paired)
+        terms["perceptual"] = weights.perceptual * _over_pairs(image, paired)
         face = perceptual.in_face(picture.image, target, points)
-        terms["face"] = weights.face * over_pairs(face)
+        terms["face"] = weights.face * _over_pairs(face, paired)
     return terms
+
+
+def warping_terms(
+    picture: Picture,
+    motion: Motion,
+    *,
+    prior: Tensor,
+    teacher: Tensor,
+    trust: Tensor,
+    target: Tensor,
+    paired: Tensor,
+    perceptual: PerceptualLoss | None,
+    weights: LossWeights,
+) -> dict[str, Tensor]:
+    """Those of `reconstruction_terms` that judge the flow, for training it alone."""
+    terms = _flow_terms(
+        picture,
+        motion,
+        prior=prior,
+        teacher=teacher,
+        trust=trust,
+        target=target,
+        paired=paired,
+        weights=weights,
+    )
+    if perceptual is not None:
+        (warped,) = perceptual([picture.warped], target)
+        terms["warp_perceptual"] = weights.warp * _over_pairs(warped, paired)
+    return terms
+
+
+def _flow_terms(
+    picture: Picture,
+    motion: Motion,
+    *,
+    prior: Tensor,
+    teacher: Tensor,
+    trust: Tensor,
+    target: Tensor,
+    paired: Tensor,
+    weights: LossWeights,
+) -> dict[str, Tensor]:
+    return {
+        "warp_pixel": weights.warp * _over_pairs(pyramid_l1(picture.warped, target), paired),
+        "flow": weights.flow * _over_pairs(masked_l1(motion.flow, teacher, trust), paired),
+        "smooth": weights.smooth * roughness(motion.flow - prior),
+    }
+
+
+def _over_pairs(values: Tensor, paired: Tensor) -> Tensor:
+    """Mean of values (B,) over the samples that have a target."""
+    return (values * paired).sum() / paired.sum().clamp(min=1)
 
 
 def pyramid_l1(image: Tensor, target: Tensor) -> Tensor:

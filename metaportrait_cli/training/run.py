@@ -18,17 +18,17 @@ from torch.utils.data import DataLoader
 
 from metaportrait_cli.errors import TrainingError
 from metaportrait_cli.face.morphable import MorphableModel
-from metaportrait_cli.networks.compact import CompactModel, Motion, Picture
-from metaportrait_cli.networks.compact_blocks import channels_last
+from metaportrait_cli.networks.compact import CompactModel, Motion, Picture, WarpingNetwork
+from metaportrait_cli.networks.compact_blocks import channels_last, enlarge, warp
 from metaportrait_cli.networks.discriminator import MultiScaleDiscriminator
 from metaportrait_cli.networks.identity import IdentityNetwork
-from metaportrait_cli.training.config import BaseConfig, RunOptions
+from metaportrait_cli.training.config import BaseConfig, RunOptions, Stage
 from metaportrait_cli.training.dataset import Faces, PairDataset, Sample
 from metaportrait_cli.training.held_out import Batch, judge
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.state import CARD, CHECKPOINT, LOG, Average, Trained
 from metaportrait_cli.weights import bundled_path
-from metaportrait_cli.weights.store import load_network, save_networks
+from metaportrait_cli.weights.store import load_network, read_header, save_networks
 
 ARCHITECTURE = "compact"
 BETAS = (0.5, 0.999)  # the paper's training code
@@ -42,7 +42,7 @@ class Run:
     options: RunOptions
     model: CompactModel
     discriminator: MultiScaleDiscriminator
-    average: Average
+    average: Average[CompactModel]
     optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
     render: nn.Module
@@ -58,7 +58,8 @@ class Run:
 
     @property
     def adversarial_step(self) -> int:
-        return math.ceil(self.config.adversarial_from * self.config.steps)
+        share = self.config.adversarial_from if self.config.stage == "all" else 1.0
+        return math.ceil(share * self.config.steps)
 
     def __post_init__(self) -> None:
         self.trained = Trained(
@@ -75,12 +76,23 @@ class Run:
 class Rendering(nn.Module):
     """Encoding and driving as one call, so that DDP and the compiler see the whole."""
 
-    def __init__(self, model: CompactModel) -> None:
+    def __init__(self, model: CompactModel, *, stage: Stage) -> None:
         super().__init__()
         self.model = model
+        self._render = self._all if stage == "all" else self._warp
 
     def forward(self, batch: Batch, known: Tensor) -> tuple[Picture, Motion]:
+        return self._render(batch, known)
+
+    def _all(self, batch: Batch, known: Tensor) -> tuple[Picture, Motion]:
         return self.model(self.model.encode(batch.source, batch.source_lines, known), batch.driving)
+
+    def _warp(self, batch: Batch, _known: Tensor) -> tuple[Picture, Motion]:
+        warping = self.model.warping
+        motion = warping(warping.encode(batch.source, batch.source_lines), batch.driving)
+        warped = warp(batch.source, enlarge(motion.flow, batch.source.shape[-1]))
+        nothing = torch.zeros_like(warped[:, :1])
+        return Picture(image=warped, warped=warped, painted=warped, mask=nothing), motion
 
 
 class Sums:
@@ -132,13 +144,14 @@ def set_up(
     torch.manual_seed(config.seed)
     model = CompactModel(config.model)
     if start_from is not None:
-        model.load_state_dict(
-            load_network(CompactModel, start_from, part=ARCHITECTURE).state_dict()
-        )
+        _start(model, start_from)
     channels_last(model.to(device))
+    if config.stage == "warp":
+        model.requires_grad_(False)
+        model.warping.requires_grad_(True)
     discriminator = channels_last(MultiScaleDiscriminator(config.discriminator).to(device))
     average = Average(model, decay=config.average)
-    render: nn.Module = Rendering(model)
+    render: nn.Module = Rendering(model, stage=config.stage)
     patches: nn.Module = discriminator
     if options.compile:
         render.compile()
@@ -152,7 +165,9 @@ def set_up(
         model=model,
         discriminator=discriminator,
         average=average,
-        optimizer=torch.optim.Adam(model.parameters(), lr=config.lr, betas=BETAS),
+        optimizer=torch.optim.Adam(
+            [p for p in model.parameters() if p.requires_grad], lr=config.lr, betas=BETAS
+        ),
         discriminator_optimizer=torch.optim.Adam(
             discriminator.parameters(), lr=config.lr, betas=BETAS
         ),
@@ -160,7 +175,7 @@ def set_up(
         judge_patches=patches,
         perceptual=perceptual.to(device) if perceptual is not None else None,
         identity=identity.to(device, torch.float32).requires_grad_(False)
-        if identity is not None
+        if identity is not None and config.stage == "all"
         else None,
         device=device,
         rank=rank,
@@ -168,18 +183,31 @@ def set_up(
     )
 
 
+def _start(model: CompactModel, weights: Path) -> None:
+    """Takes over what an earlier run made, the whole model or its warping network alone."""
+    if ARCHITECTURE in read_header(weights).configs:
+        whole = load_network(CompactModel, weights, part=ARCHITECTURE)
+        model.load_state_dict(whole.state_dict())
+    else:
+        warping = load_network(WarpingNetwork, weights, part="warping")
+        model.warping.load_state_dict(warping.state_dict())
+
+
 def batches_to_come(run: Run, faces: Faces, *, people: list[str]) -> Iterator[Sample]:
     """Batches from the run's step on."""
     config, options = run.config, run.options
     of_a_step = config.batch * run.world
+    # A photo moved by the prior has the prior's errors, which a flow is to unlearn; and nothing
+    # tells how a flow across identities should be.
+    real_only = config.stage == "warp"
     dataset = PairDataset(
         faces,
         morphable=MorphableModel.load(bundled_path("morphable")),
         people=people,
         length=config.steps * of_a_step,
         seed=config.seed,
-        photo=config.photo,
-        cross=config.cross,
+        photo=0.0 if real_only else config.photo,
+        cross=0.0 if real_only else config.cross,
         cross_from=0 if run.identity is not None else run.adversarial_step * of_a_step,
     )
     first = run.rank * config.batch
@@ -247,7 +275,9 @@ def _save_weights(run: Run, path: Path) -> None:
         "training": json.dumps({"step": run.step, "batch": run.config.batch * run.world}),
         "identity": str(int(run.identity is not None)),
     }
-    save_networks(path, {ARCHITECTURE: run.average.network}, architecture=ARCHITECTURE, notes=notes)
+    whole = run.average.network
+    parts = {"warping": whole.warping} if run.config.stage == "warp" else {ARCHITECTURE: whole}
+    save_networks(path, parts, architecture=ARCHITECTURE, notes=notes)
 
 
 def log(run: Run, output: Path, record: dict[str, Any]) -> None:

@@ -7,29 +7,31 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.media.outputs import atomic_output
-from metaportrait_cli.networks.compact import CompactModel
+from metaportrait_cli.networks.network import Network
+
+NetworkT = TypeVar("NetworkT", bound=Network)
 
 CHECKPOINT = "state.pt"
 CARD = "card.json"
 LOG = "log.jsonl"
 
 
-class Average:
+class Average(Generic[NetworkT]):
     """Exponential moving average of a network's parameters; what is evaluated and shipped."""
 
-    def __init__(self, network: CompactModel, *, decay: float) -> None:
+    def __init__(self, network: NetworkT, *, decay: float) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self._decay = decay
 
     @torch.no_grad()
-    def update(self, network: CompactModel, step: int) -> None:
+    def update(self, network: NetworkT, step: int) -> None:
         """Takes the parameters after step number `step`; early on the average is short."""
         decay = min(self._decay, (1 + step) / (10 + step))
         for ours, theirs in zip(self.network.parameters(), network.parameters(), strict=True):

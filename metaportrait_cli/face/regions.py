@@ -1,0 +1,160 @@
+"""Mouth and eyes as aligned patches: the same size and the same way up, whatever the head does.
+
+A patch is `PATCH` × `PATCH` pixels. The left eye's is mirrored, so that one network serves both.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.face import topology
+from metaportrait_cli.face.landmark_image import filled_polygon
+
+Region = Literal["mouth", "right_eye", "left_eye"]
+REGIONS: tuple[Region, ...] = ("mouth", "right_eye", "left_eye")
+Kind = Literal["mouth", "eyes"]
+"""A region's network: one for the mouth, one for both eyes"""
+KINDS: tuple[Kind, ...] = ("mouth", "eyes")
+PATCH = 64
+# Side of a patch in distances between the eyes: lips of an open mouth with some chin, lids.
+SIDES: dict[Region, float] = {"mouth": 1.5, "right_eye": 0.95, "left_eye": 0.95}
+
+_RINGS: dict[Region, tuple[str, str]] = {
+    "mouth": ("lips_outer", "lips_inner"),
+    "right_eye": ("right_eye", "right_iris"),
+    "left_eye": ("left_eye", "left_iris"),
+}
+
+
+def kind_of(region: Region) -> Kind:
+    """The network that a region belongs to."""
+    return "mouth" if region == "mouth" else "eyes"
+
+
+def patch_to_picture(points: NDArray[np.float32], region: Region) -> NDArray[np.float32]:
+    """Matrix (2, 3) from pixels of the patch to those of the picture of face points (478, 3)."""
+    right, left = (points[list(corners)].mean(0) for corners in topology.EYE_CORNERS)
+    # In three dimensions, so that a turned head keeps its size.
+    side = SIDES[region] * float(np.linalg.norm(left - right))
+    across = (left - right)[:2] / max(float(np.linalg.norm((left - right)[:2])), 1e-6)
+    axes = np.array([[across[0], -across[1]], [across[1], across[0]]]) * (side / PATCH)
+    if region == "left_eye":
+        axes[:, 0] *= -1
+    outline, _ = _RINGS[region]
+    middle = points[topology.ring(outline), :2].mean(0)
+    return np.column_stack([axes, middle - axes @ (PATCH / 2, PATCH / 2)]).astype(np.float32)
+
+
+def cut_patch(picture: NDArray[np.uint8], matrix: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The patch (P, P, 3) of a picture (H, W, 3), averaged down where the picture is finer."""
+    factor = max(1, int(np.hypot(*matrix[:, 0]) + 0.25))
+    corners = matrix[:, :2] @ np.array([[0, PATCH, 0, PATCH], [0, 0, PATCH, PATCH]])
+    low = np.floor((corners + matrix[:, 2:]).min(1)).astype(int) - 2 * factor
+    high = np.ceil((corners + matrix[:, 2:]).max(1)).astype(int) + 2 * factor
+    height, width = picture.shape[:2]
+    x0, y0 = np.clip(low, 0, (width - 1, height - 1)).tolist()
+    x1, y1 = np.clip(high, (x0 + 1, y0 + 1), (width, height)).tolist()
+    part = picture[y0:y1, x0:x1]
+    small = part
+    if factor > 1:
+        size = (max(1, (x1 - x0) // factor), max(1, (y1 - y0) // factor))
+        small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    scale = np.array([small.shape[1] / (x1 - x0), small.shape[0] / (y1 - y0)])
+    local = matrix.astype(np.float64)
+    local[:, 2] -= (x0, y0)
+    return cv2.warpAffine(
+        small,
+        _from_centres(local * scale[:, None]),
+        (PATCH, PATCH),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+class OwnRegions:
+    """A source's own mouth and eyes, beside which warped ones are put.
+
+    `crop` (S, S, 3) with its face points (478, 3) in pixels.
+    """
+
+    def __init__(self, crop: NDArray[np.uint8], points: NDArray[np.float32]) -> None:
+        self._own: dict[Region, NDArray[np.uint8]] = {}
+        for region in REGIONS:
+            matrix = patch_to_picture(points, region)
+            maps = region_maps(points, matrix, region)
+            self._own[region] = np.concatenate([cut_patch(crop, matrix), maps], axis=-1)
+
+    def beside(
+        self,
+        warped: NDArray[np.uint8],
+        driven: NDArray[np.float32],
+        gap: NDArray[np.float32],
+        region: Region,
+    ) -> NDArray[np.uint8]:
+        """What a network sees of one region, (P, P, 11): warped and own patch, RGB each; maps of
+        the driven face; mouth opening that the source doesn't show; maps of the source's face.
+
+        `warped` (S, S, 3) under the driven points (478, 3); `gap` (N, 2), see `Correspondence`.
+        """
+        matrix = patch_to_picture(driven, region)
+        own = self._own[region]
+        unknown = filled_polygon(to_patch(gap, matrix), side=PATCH, size=PATCH)
+        if region != "mouth":
+            unknown = np.zeros_like(unknown)
+        return np.concatenate(
+            [
+                cut_patch(warped, matrix),
+                own[..., :3],
+                region_maps(driven, matrix, region),
+                unknown[..., None],
+                own[..., 3:],
+            ],
+            axis=-1,
+        )
+
+
+def add_patch(
+    picture: NDArray[np.uint8], change: NDArray[np.float32], matrix: NDArray[np.float32]
+) -> None:
+    """Adds a change (P, P, 3) in grey levels, 0 at its border, to the picture in place."""
+    corners = matrix[:, :2] @ np.array([[0, PATCH, 0, PATCH], [0, 0, PATCH, PATCH]])
+    places = corners + matrix[:, 2:]
+    height, width = picture.shape[:2]
+    x0, y0 = np.maximum(np.floor(places.min(1)).astype(int), 0).tolist()
+    x1, y1 = np.minimum(np.ceil(places.max(1)).astype(int), (width, height)).tolist()
+    if x1 <= x0 or y1 <= y0:
+        return
+    local = matrix.astype(np.float64)
+    local[:, 2] -= (x0, y0)
+    moved = cv2.warpAffine(change, _from_centres(local), (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
+    region = picture[y0:y1, x0:x1]
+    region[:] = np.clip(np.rint(region + moved), 0, 255).astype(np.uint8)
+
+
+def region_maps(
+    points: NDArray[np.float32], matrix: NDArray[np.float32], region: Region
+) -> NDArray[np.uint8]:
+    """Where in the patch lips and opening are, or lids and iris: coverages (P, P, 2)."""
+    in_patch = to_patch(points, matrix)
+    maps = [
+        filled_polygon(in_patch[topology.ring(name)], side=PATCH, size=PATCH)
+        for name in _RINGS[region]
+    ]
+    return np.stack(maps, axis=-1)
+
+
+def to_patch(points: NDArray[np.floating], matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Picture points (N, ≥ 2) in pixels of the patch, (N, 2)."""
+    inverse = np.linalg.inv(matrix[:, :2].astype(np.float64))
+    return ((points[:, :2] - matrix[:, 2]) @ inverse.T).astype(np.float32)
+
+
+def _from_centres(matrix: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The matrix for cv2, whose coordinates count from the first pixel's centre."""
+    shifted = matrix.astype(np.float64)
+    shifted[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    return shifted

@@ -1,0 +1,97 @@
+"""The analytic flow, corrected by the trained warping network."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaportrait_cli.face.conditions import GRID
+from metaportrait_cli.face.correspondence import Correspondence, CorrespondenceWarp
+from metaportrait_cli.face.landmark_image import filled_polygon, landmark_image
+from metaportrait_cli.networks.compact import Driving, WarpingNetwork, corrected
+from metaportrait_cli.networks.compact_blocks import channels_last, enlarge, shrink
+
+
+class LearnedWarps:
+    """Makes the warp of each picture; a `render.WarpMaker`. Holds the network, frozen."""
+
+    def __init__(
+        self, network: WarpingNetwork, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        self._network = channels_last(network.eval().requires_grad_(False).to(device, dtype))
+        self._device = torch.device(device)
+
+    def __call__(
+        self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32], fade: NDArray[np.float32]
+    ) -> LearnedWarp:
+        """The warp from a crop (S, S, 3) with its landmarks (478, 3); see `CorrespondenceWarp`."""
+        return LearnedWarp(self, crop, landmarks, fade)
+
+    @torch.inference_mode()
+    def encode(self, crop: NDArray[np.uint8], lines: NDArray[np.uint8]) -> Tensor:
+        """What depends on the source alone, from its crop (S, S, 3) and landmark image."""
+        side = self._network.picture
+        small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
+        return self._network.encode(self._planes(small) / 255, self._planes(lines) / 255)
+
+    @torch.inference_mode()
+    def correct(
+        self,
+        source: Tensor,
+        prior: NDArray[np.float32],
+        *,
+        lines: NDArray[np.uint8],
+        gap: NDArray[np.uint8],
+    ) -> NDArray[np.float32]:
+        """The corrected flow (G, G, 2) for a prior of that shape, both in half sides."""
+        flow = self._planes(prior)  # (1, 2, G, G)
+        size = self._network.size
+        driving = Driving(
+            flow=shrink(flow, size),
+            lines=self._planes(lines) / 255,
+            gap=self._planes(gap[..., None]) / 255,
+        )
+        found = enlarge(self._network.correction(source, driving), flow.shape[-1])
+        change, hold, _ = found.split([2, 1, 1], dim=1)
+        return corrected(flow, change, hold)[0].permute(1, 2, 0).cpu().numpy()
+
+    def _planes(self, image: NDArray[np.generic]) -> Tensor:
+        """(H, W, C) → (1, C, H, W) float32."""
+        planes = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
+        return torch.from_numpy(planes)[None].to(self._device)
+
+
+class LearnedWarp:
+    """One picture's corrected flow; to its users a `CorrespondenceWarp`."""
+
+    def __init__(
+        self,
+        warps: LearnedWarps,
+        crop: NDArray[np.uint8],
+        landmarks: NDArray[np.float32],
+        fade: NDArray[np.float32],
+    ) -> None:
+        self._warps = warps
+        self._side = crop.shape[0]
+        self._fade = fade[..., None]
+        self._analytic = CorrespondenceWarp(landmarks, side=self._side, fade=fade)
+        lines = landmark_image(landmarks, side=self._side, size=GRID)
+        self._source = warps.encode(crop, lines)
+
+    def __call__(self, driven: NDArray[np.float32]) -> Correspondence:
+        """Flow for driven landmarks (478, 3) in pixels of the crop."""
+        found = self._analytic(driven)
+        unit = np.float32(2 / self._side)
+        prior = found.shift * unit
+        flow = self._warps.correct(
+            self._source,
+            prior,
+            lines=landmark_image(driven, side=self._side, size=GRID),
+            gap=filled_polygon(found.mouth_gap, side=self._side, size=GRID),
+        )
+        # The correction fades out before the border as the prior does, for pasting back.
+        shift = (prior + self._fade * (flow - prior)) / unit
+        return Correspondence(shift.astype(np.float32), found.mouth_gap, found.side)

@@ -1,0 +1,126 @@
+"""Training samples of the region network: mouths and eyes under the warp, and as they really were.
+
+Pairs of pictures of one clip, the source driven by the target's landmarks; cut into aligned
+patches once, before training, for a patch is learnt from faster than it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metaportrait_cli.face.correspondence import CorrespondenceWarp
+from metaportrait_cli.face.identity_chip import chip_to_picture, cut_chips
+from metaportrait_cli.face.regions import (
+    KINDS,
+    PATCH,
+    REGIONS,
+    Kind,
+    OwnRegions,
+    cut_patch,
+    kind_of,
+    patch_to_picture,
+)
+from metaportrait_cli.networks.identity import IdentityNetwork
+from metaportrait_cli.networks.regions import PATCH_CHANNELS
+from metaportrait_cli.training.dataset import Faces, moved_by
+
+SOURCES, TARGETS = 4, 3
+FLOW_GRID = 256  # as the renderer's
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Samples of one kind: `inputs` (N, P, P, 11) and `target` (N, P, P, 3), uint8 in [0, 255];
+    `person` (N,) is the row of each in `identity` (M, 128)."""
+
+    inputs: NDArray[np.uint8]
+    target: NDArray[np.uint8]
+    person: NDArray[np.int32]
+    identity: NDArray[np.float32]
+
+    @classmethod
+    def load(cls, folder: Path, kind: Kind) -> Patches:
+        """Reads what `save` wrote."""
+        names = ("inputs", "target", "person", "identity")
+        return cls(*(np.load(folder / f"{kind}-{name}.npy", mmap_mode="r") for name in names))
+
+    def save(self, folder: Path, kind: Kind) -> None:
+        """Writes one file an array."""
+        for name, value in vars(self).items():
+            np.save(folder / f"{kind}-{name}.npy", value)
+
+
+def make_patches(
+    faces: Faces,
+    *,
+    people: Sequence[str],
+    identity: IdentityNetwork,
+    seed: int,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> dict[Kind, Patches]:
+    """Patches of up to `SOURCES` × `TARGETS` pairs of each clip of these people."""
+    allowed = set(people)
+    spans = [
+        span
+        for clip, span in zip(faces.clips, faces.ranges, strict=True)
+        if clip.identity in allowed and clip.count > 1
+    ]
+    inputs: dict[Kind, list[NDArray[np.uint8]]] = {kind: [] for kind in KINDS}
+    target: dict[Kind, list[NDArray[np.uint8]]] = {kind: [] for kind in KINDS}
+    person: dict[Kind, list[int]] = {kind: [] for kind in KINDS}
+    embeddings = []
+    everywhere = np.ones((FLOW_GRID, FLOW_GRID), np.float32)
+    for number, (start, end) in enumerate(spans):
+        draw = np.random.default_rng((seed, start))
+        frames = start + draw.permutation(end - start)
+        embeddings.append(_embedding(identity, faces, start))
+        for source in frames[:SOURCES].tolist():
+            image, points = faces.images[source], faces.points[source]
+            warp = CorrespondenceWarp(points, side=faces.size, fade=everywhere)
+            own = OwnRegions(image, points)
+            for n in draw.permutation(frames[frames != source])[:TARGETS].tolist():
+                driven, truth = faces.points[n], faces.images[n]
+                found = warp(driven)
+                warped = moved_by(image, found.shift)
+                for region in REGIONS:
+                    kind = kind_of(region)
+                    inputs[kind].append(own.beside(warped, driven, found.mouth_gap, region))
+                    target[kind].append(cut_patch(truth, patch_to_picture(driven, region)))
+                    person[kind].append(number)
+        on_progress(number + 1, len(spans))
+    nothing = [np.zeros((0, PATCH, PATCH, PATCH_CHANNELS), np.uint8)]
+    return {
+        kind: Patches(
+            inputs=np.stack(inputs[kind]) if inputs[kind] else nothing[0],
+            target=np.stack(target[kind]) if target[kind] else nothing[0][..., :3],
+            person=np.array(person[kind], np.int32),
+            identity=np.stack(embeddings) if embeddings else np.zeros((0, 128), np.float32),
+        )
+        for kind in KINDS
+    }
+
+
+def as_tensors(
+    patches: Patches, chosen: NDArray[np.integer], *, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Samples by number: inputs (B, 11, P, P) and target (B, 3, P, P) in [0, 1], identity."""
+
+    def planes(image: NDArray[np.uint8]) -> torch.Tensor:
+        moved = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+        return moved.permute(0, 3, 1, 2).float() / 255
+
+    identity = torch.from_numpy(patches.identity[patches.person[chosen]]).to(device)
+    return planes(patches.inputs[chosen]), planes(patches.target[chosen]), identity
+
+
+def _embedding(network: IdentityNetwork, faces: Faces, number: int) -> NDArray[np.float32]:
+    picture = torch.from_numpy(faces.images[number]).permute(2, 0, 1)[None].float() / 255
+    chip = torch.from_numpy(chip_to_picture(faces.points[number]))[None]
+    with torch.inference_mode():
+        return network(cut_chips(picture, chip))[0].numpy()

@@ -1,0 +1,323 @@
+"""`train regions`: the networks that repaint mouths and eyes, from prepared data to weights.
+
+A run lives in one folder: `patches/` (made once), `state.pt` to go on from, `last.safetensors`
+with averaged weights, `log.jsonl` and `card.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from metaportrait_cli.errors import TrainingError
+from metaportrait_cli.face.regions import KINDS, Kind
+from metaportrait_cli.networks.compact_blocks import channels_last
+from metaportrait_cli.networks.identity import IdentityNetwork
+from metaportrait_cli.networks.network import Network
+from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork, Repainted
+from metaportrait_cli.training.dataset import Faces, is_held_out
+from metaportrait_cli.training.losses import masked_l1, pyramid_l1
+from metaportrait_cli.training.patches import Patches, as_tensors, make_patches
+from metaportrait_cli.training.perceptual import PerceptualLoss
+from metaportrait_cli.training.state import CARD, CHECKPOINT, LOG, Average, Trained, write_card
+from metaportrait_cli.weights.store import save_networks
+
+ARCHITECTURE = "compact"
+WEIGHTS = "last.safetensors"
+GAIN_RANGE, CHANNEL_GAIN_RANGE = 0.15, 0.04
+FINAL_LR = 0.05
+# Channels of the inputs: pictures; the driven and the source's maps (see `OwnRegions.beside`).
+PICTURES, DRIVEN_OUTLINE, UNKNOWN = slice(0, 6), 6, 8
+
+
+@dataclass(frozen=True)
+class RegionWeights:
+    """Weights of the terms."""
+
+    pixel: float = 6.0
+    inside: float = 4.0
+    """Within lips or lids"""
+    perceptual: float = 1.0
+    mask: float = 0.02
+
+
+@dataclass(frozen=True)
+class RegionTraining:
+    """What is trained and how; a run can only be continued with the same."""
+
+    model: RegionConfig = field(default_factory=RegionConfig)
+    weights: RegionWeights = field(default_factory=RegionWeights)
+    steps: int = 6000
+    batch: int = 24
+    """Patches of each kind a step."""
+    lr: float = 6e-4
+    warm_up: int = 100
+    clip_norm: float = 1.0
+    average: float = 0.998
+    held_out: float = 0.05
+    seed: int = 0
+
+
+class Regions(nn.Module):
+    """The two networks."""
+
+    def __init__(self, config: RegionConfig) -> None:
+        super().__init__()
+        self.mouth = RegionNetwork(config)
+        self.eyes = RegionNetwork(config)
+
+    def of(self, kind: Kind) -> RegionNetwork:
+        """The one for a kind of region."""
+        return self.mouth if kind == "mouth" else self.eyes
+
+
+def region_terms(
+    found: Repainted,
+    inputs: Tensor,
+    target: Tensor,
+    *,
+    perceptual: PerceptualLoss | None,
+    weights: RegionWeights,
+) -> dict[str, Tensor]:
+    """Weighted scalars by name, for inputs (B, 11, P, P) and target (B, 3, P, P) in [0, 1]."""
+    inside = inputs[:, DRIVEN_OUTLINE : DRIVEN_OUTLINE + 1]
+    terms = {
+        "pixel": weights.pixel * pyramid_l1(found.image, target).mean(),
+        "inside": weights.inside * masked_l1(found.image, target, inside).mean(),
+        "mask": weights.mask * found.mask.mean(),
+    }
+    if perceptual is not None:
+        terms["perceptual"] = weights.perceptual * perceptual.distance(found.image, target).mean()
+    return terms
+
+
+def train_regions(
+    config: RegionTraining,
+    data: Path,
+    output: Path,
+    *,
+    identity: IdentityNetwork,
+    perceptual: PerceptualLoss | None,
+    device: str = "cpu",
+    bf16: bool = False,
+    minutes: float = float("inf"),
+    log_every: int = 50,
+    judge_every: int = 500,
+    on_report: Callable[[dict[str, Any]], None] = lambda _report: None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> dict[str, Any]:
+    """Trains, or goes on training, in the folder `output`; returns the run card.
+
+    Raises `TrainingError` with the step's number once a loss is not finite.
+    """
+    torch.manual_seed(config.seed)
+    place = torch.device(device)
+    model = channels_last(Regions(config.model).to(place))
+    averages = {kind: Average(model.of(kind), decay=config.average) for kind in KINDS}
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, betas=(0.9, 0.99))
+    parts: dict[str, Any] = {"model": model, "optimizer": optimizer}
+    parts |= {f"average_{kind}": average.network for kind, average in averages.items()}
+    trained = Trained(parts)
+    settings = asdict(config)
+    step, seconds = 0, 0.0
+    output.mkdir(parents=True, exist_ok=True)
+    if (output / CHECKPOINT).is_file():
+        step, _ = trained.restore(output / CHECKPOINT, config=settings)
+        seconds = float(json.loads((output / CARD).read_text())["seconds"])
+    if perceptual is not None:
+        perceptual = perceptual.to(place)
+    learnt, judged = _patches(config, data, output, identity=identity, on_progress=on_progress)
+
+    def say(record: dict[str, Any]) -> None:
+        with (output / LOG).open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        on_report(record)
+
+    started = time.monotonic()
+    sums: dict[str, float] = {}
+    scores: dict[str, dict[str, float]] = {}
+    while step < config.steps and time.monotonic() - started < 60 * minutes:
+        terms = _step(model, optimizer, learnt, perceptual, config=config, step=step, bf16=bf16)
+        step += 1
+        for kind in KINDS:
+            averages[kind].update(model.of(kind), step)
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach())
+        if step % log_every == 0:
+            means = {name: round(value / log_every, 5) for name, value in sums.items()}
+            if not all(np.isfinite(list(means.values()))):
+                raise TrainingError(
+                    f"step {step}: the loss is not finite; go on from the last checkpoint with a"
+                    " lower learning rate"
+                )
+            sums = {}
+            spent = round(seconds + time.monotonic() - started, 1)
+            say({"step": step, "seconds": spent, "terms": means})
+        if step % judge_every == 0 or step == config.steps:
+            scores = {
+                kind: judge_patches(averages[kind].network, judged[kind], perceptual=perceptual)
+                for kind in KINDS
+            }
+            say({"step": step, "held_out": scores})
+            card = _card(config, step, seconds + time.monotonic() - started, device, scores)
+            _save(output, trained, averages, step=step, settings=settings, card=card)
+    card = _card(config, step, seconds + time.monotonic() - started, device, scores)
+    _save(output, trained, averages, step=step, settings=settings, card=card)
+    return card
+
+
+def _step(
+    model: Regions,
+    optimizer: torch.optim.Optimizer,
+    learnt: Mapping[Kind, Patches],
+    perceptual: PerceptualLoss | None,
+    *,
+    config: RegionTraining,
+    step: int,
+    bf16: bool,
+) -> dict[str, Tensor]:
+    """One step of both networks; returns the weighted terms."""
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr * _schedule(step, config)
+    device = next(model.parameters()).device
+    terms: dict[str, Tensor] = {}
+    with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
+        for kind in KINDS:
+            draw = np.random.default_rng((config.seed, step, KINDS.index(kind)))
+            inputs, target, known = _drawn(learnt[kind], draw, config.batch, kind, device)
+            found = model.of(kind)(inputs, known)
+            part = region_terms(
+                found, inputs, target, perceptual=perceptual, weights=config.weights
+            )
+            terms |= {f"{kind}_{name}": value for name, value in part.items()}
+    optimizer.zero_grad(set_to_none=True)
+    torch.stack(list(terms.values())).sum().backward()
+    nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+    optimizer.step()
+    return terms
+
+
+@torch.no_grad()
+def judge_patches(
+    network: RegionNetwork, patches: Patches, *, perceptual: PerceptualLoss | None, most: int = 256
+) -> dict[str, float]:
+    """Mean L1 and perceptual distance over held-out patches; `warped_…` are those of the warp."""
+    chosen = np.linspace(0, len(patches.inputs) - 1, min(most, len(patches.inputs))).astype(int)
+    totals: dict[str, float] = {}
+    device = next(network.parameters()).device
+    for part in np.array_split(chosen, max(1, len(chosen) // 32)):
+        if not len(part):
+            continue
+        inputs, target, identity = as_tensors(patches, part, device=device)
+        images = {"": network(inputs, identity).image.clamp(0, 1), "warped_": inputs[:, :3]}
+        for name, image in images.items():
+            scores = {"l1": (image - target).abs().mean(dim=(1, 2, 3))}
+            if perceptual is not None:
+                scores["perceptual"] = perceptual.distance(image, target)
+            for metric, values in scores.items():
+                key = name + metric
+                totals[key] = totals.get(key, 0.0) + float(values.sum()) / len(chosen)
+    return totals
+
+
+def _patches(
+    config: RegionTraining,
+    data: Path,
+    output: Path,
+    *,
+    identity: IdentityNetwork,
+    on_progress: Callable[[int, int], None],
+) -> tuple[dict[Kind, Patches], dict[Kind, Patches]]:
+    """Those to learn from and those to judge by, made once and kept in the run's folder."""
+    folders = {name: output / "patches" / name for name in ("learnt", "judged")}
+    if not all((folder / "complete").is_file() for folder in folders.values()):
+        faces = Faces.load(data)
+        people = sorted({clip.identity for clip in faces.clips})
+        kept = {person for person in people if is_held_out(person, share=config.held_out)}
+        groups = {"learnt": sorted(set(people) - kept), "judged": sorted(kept)}
+        for name, folder in folders.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            made = make_patches(
+                faces,
+                people=groups[name],
+                identity=identity,
+                seed=config.seed,
+                on_progress=on_progress,
+            )
+            for kind in KINDS:
+                made[kind].save(folder, kind)
+            (folder / "complete").touch()
+    learnt, judged = (
+        {kind: Patches.load(folders[name], kind) for kind in KINDS} for name in folders
+    )
+    return learnt, judged
+
+
+def _drawn(
+    patches: Patches, draw: np.random.Generator, count: int, kind: Kind, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A random batch, in varied light; mouths are mirrored half of the time."""
+    # People alike, however many pictures they have.
+    person = draw.choice(np.unique(patches.person), count)
+    first, last = (np.searchsorted(patches.person, person, side) for side in ("left", "right"))
+    chosen: NDArray[np.integer] = draw.integers(first, last)
+    inputs, target, identity = as_tensors(patches, chosen, device=device)
+    gain = draw.uniform(1 - GAIN_RANGE, 1 + GAIN_RANGE, (count, 1))
+    gain = gain * draw.uniform(1 - CHANNEL_GAIN_RANGE, 1 + CHANNEL_GAIN_RANGE, (count, 3))
+    gains = torch.from_numpy(gain.astype(np.float32)).to(device)[:, :, None, None]
+    inputs[:, PICTURES] = (inputs[:, PICTURES] * gains.repeat(1, 2, 1, 1)).clamp(0, 1)
+    target = (target * gains).clamp(0, 1)
+    if kind == "mouth" and draw.random() < 0.5:
+        inputs, target = inputs.flip(-1), target.flip(-1)
+    return inputs, target, identity
+
+
+def _schedule(step: int, config: RegionTraining) -> float:
+    """Linear warm-up, then half a cosine down to a twentieth."""
+    warm = min(1.0, (step + 1) / max(config.warm_up, 1))
+    cosine = (1 + np.cos(np.pi * step / config.steps)) / 2
+    return float(warm * (FINAL_LR + (1 - FINAL_LR) * cosine))
+
+
+def _card(
+    config: RegionTraining,
+    step: int,
+    seconds: float,
+    device: str,
+    scores: dict[str, dict[str, float]],
+) -> dict[str, Any]:
+    return {
+        "architecture": ARCHITECTURE,
+        "step": step,
+        "seconds": round(seconds, 1),
+        "device": device,
+        "torch": torch.__version__,
+        "config": asdict(config),
+        "held_out": scores,
+    }
+
+
+def _save(
+    output: Path,
+    trained: Trained,
+    averages: dict[Kind, Average[RegionNetwork]],
+    *,
+    step: int,
+    settings: dict[str, Any],
+    card: dict[str, Any],
+) -> None:
+    trained.save(output / CHECKPOINT, step=step, best=0.0, config=settings)
+    networks: dict[str, Network] = {kind: average.network for kind, average in averages.items()}
+    notes = {"training": json.dumps({"step": step})}
+    save_networks(output / WEIGHTS, networks, architecture=ARCHITECTURE, notes=notes)
+    write_card(output / CARD, card)
