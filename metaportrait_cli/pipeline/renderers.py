@@ -80,6 +80,8 @@ def rendering_named(
 class CopyRenderer:
     """Shows the source all the time: what a method must beat to be worth its while."""
 
+    fixed_size = None
+
     def open(self, source: Source, *, size: int) -> CopySession:
         """Cuts the crop."""
         return CopySession(source.crop.cut(source.picture, size))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,40 +26,47 @@ PART = "compact_sr"
 """Name of the compact network, as part, as architecture and in the manifest."""
 
 
-@dataclass(frozen=True)
-class SuperResolution:
-    """A network ready for use, and the sha256 of the file it was read from."""
+def super_resolution_named(
+    name: str, *, device: str, precision: str
+) -> tuple[FaceNetwork, dict[str, str]]:
+    """The network of weights given by name, path or `hf://` spec, and the sha256 of their file.
 
-    network: FaceNetwork
-    weights: dict[str, str]
-
-
-def super_resolution_named(name: str, *, device: str, precision: str) -> SuperResolution:
-    """The network of weights given by name, path or `hf://` spec: ours, or the released one.
-
-    Raises `UsageError` for unknown settings and `WeightsError` for weights that can't be had or
-    hold no super-resolution.
+    Ours, or the released one. Raises `UsageError` for unknown settings and `WeightsError` for
+    weights that can't be had or hold no super-resolution.
     """
     path = resolve(Path(name) if Path(name).exists() else name)
-    place, dtype = choose(device, precision)
-    network: FaceNetwork
-    if read_header(path).architecture == PART:
-        # Its pictures stay in float32, and what it adds to them is small: bf16 can't be seen.
-        _, dtype = choose(device, precision, half_on_cpu=True)
-        network = CompactFaces.load(path, device=place, dtype=dtype)
-    elif has_super_resolution(path):
-        network = ReleasedFaces(TemporalEnhancer.load(path, device=place, dtype=dtype))
-    else:
+    architecture = read_header(path).architecture
+    if architecture == PART:
+        return load_compact(path, device=device, precision=precision)
+    if not has_super_resolution(path):
         raise WeightsError(
-            f"{path}: holds {read_header(path).architecture}, which doesn't upscale; leave out"
-            " --weights, or give a converted temporal_gfpgan.pth"
+            f"{path}: holds {architecture}, which doesn't upscale; leave out --weights, or give a"
+            " converted temporal_gfpgan.pth"
         )
-    if place == "cpu":
+    place, dtype = choose(device, precision)
+    _settle(place)
+    return ReleasedFaces(TemporalEnhancer.load(path, device=place, dtype=dtype)), _digest(path)
+
+
+def load_compact(
+    name: str | Path, *, device: str, precision: str
+) -> tuple[CompactFaces, dict[str, str]]:
+    """Our network and the sha256 of its file; raises as `super_resolution_named` does."""
+    path = resolve(name)
+    # Its pictures stay in float32, and what it adds to them is small: bf16 can't be seen.
+    place, dtype = choose(device, precision, half_on_cpu=True)
+    _settle(place)
+    return CompactFaces.load(path, device=place, dtype=dtype), _digest(path)
+
+
+def _settle(device: str) -> None:
+    if device == "cpu":
         keep_freed_memory()
+
+
+def _digest(path: Path) -> dict[str, str]:
     with path.open("rb") as file:
-        return SuperResolution(
-            network, {path.name: hashlib.file_digest(file, "sha256").hexdigest()}
-        )
+        return {path.name: hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 class CompactFaces:
@@ -73,8 +79,8 @@ class CompactFaces:
     """In one pass. A processor is fastest while the features of a pass stay near it."""
 
     def __init__(self, network: CompactSR, *, device: str = "cpu") -> None:
-        self._network = network
-        self._device = torch.device(device)
+        self.network = network
+        self.device = torch.device(device)
 
     @classmethod
     def load(cls, path: Path, *, device: str, dtype: torch.dtype) -> CompactFaces:
@@ -90,11 +96,11 @@ class CompactFaces:
     @property
     def pixels_at_once(self) -> int:
         """Of the crops in a batch, at most."""
-        return self.PIXELS_AT_ONCE[self._device.type]
+        return self.PIXELS_AT_ONCE[self.device.type]
 
     def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
         """Batches (n, S, S, 3) → pictures (2S, 2S, 3), equal for any division into batches."""
-        enhanced = self._network.stream(_planes(batch, self._device) for batch in batches)
+        enhanced = self.network.stream(_planes(batch, self.device) for batch in batches)
         while True:
             # The mode must not leak into the consumer, which runs between two batches.
             with torch.inference_mode():

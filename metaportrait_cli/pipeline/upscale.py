@@ -129,10 +129,9 @@ def upscale(
                 super_resolution_named,
             )
 
-            loaded = super_resolution_named(
+            network, report.weights = super_resolution_named(
                 options.weights, device=options.device, precision=options.precision
             )
-            network, report.weights = loaded.network, loaded.weights
     faces = find_faces(
         clip, workers=worker_count(options.workers), stopwatch=stopwatch, on_progress=on_progress
     )
