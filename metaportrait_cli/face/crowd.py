@@ -98,8 +98,6 @@ class Crowd:
 
     def __init__(self, *, width: int, height: int, rate: Fraction) -> None:
         self.frames = 0
-        self.most_at_once = 0
-        self.frames_with_face = 0
         self._within = (width, height)
         self._rate = float(rate)
         self._patience = max(1, round(self._rate * PATIENCE_SECONDS))
@@ -129,8 +127,6 @@ class Crowd:
         for track in [t for t in self._followed if t.missed >= self._patience]:
             self._retire(track, with_shot=False)
         self.frames += 1
-        self.frames_with_face += any(not track.missed for track in self._followed)
-        self.most_at_once = max(self.most_at_once, len(self._followed))
 
     def paths(self) -> list[FacePath]:
         """All faces followed, by their first frame; ends the clip.

@@ -19,6 +19,7 @@ from metaportrait_cli.face.motion_file import SUFFIX
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State, shot_ranges
 from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.media.reader import open_frames
+from metaportrait_cli.media.writer import check_video_name
 from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
 from metaportrait_cli.pipeline.drive import DriveOptions, Performance
 from metaportrait_cli.pipeline.encode import encode
@@ -98,6 +99,7 @@ def animate(
     started = time.perf_counter()
     stopwatch = Stopwatch()
     check_output(output, overwrite=overwrite, is_input=[*source_paths, driver_path])
+    check_video_name(output)
     report = RunReport(
         command="animate",
         inputs={"source": [str(path) for path in source_paths], "driver": str(driver_path)},

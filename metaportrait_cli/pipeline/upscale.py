@@ -23,6 +23,7 @@ from metaportrait_cli.face.crowd import Crowd, FacePath
 from metaportrait_cli.media.info import VideoInfo
 from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.media.reader import open_frames
+from metaportrait_cli.media.writer import check_video_name
 from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, worker_count
 from metaportrait_cli.pipeline.compose import resized
 from metaportrait_cli.pipeline.encode import encode
@@ -79,8 +80,6 @@ class FacesInClip:
 
     paths: list[FacePath]
     frames: int
-    frames_with_face: int
-    most_at_once: int
     shots: int
     rate: Fraction
     order: Sequence[int]
@@ -111,6 +110,7 @@ def upscale(
     started = time.perf_counter()
     stopwatch = Stopwatch()
     check_output(output, overwrite=overwrite, is_input=[clip])
+    check_video_name(output)
     report = RunReport(
         command="upscale",
         inputs={"clip": str(clip)},
@@ -187,8 +187,6 @@ def find_faces(
     return FacesInClip(
         paths=crowd.paths(),
         frames=crowd.frames,
-        frames_with_face=crowd.frames_with_face,
-        most_at_once=crowd.most_at_once,
         shots=shots,
         rate=rate,
         order=order,
@@ -272,6 +270,14 @@ class FaceAlone:
         return resized(picture, self._side)
 
 
+def _faces_in_frames(faces: FacesInClip) -> NDArray[np.intp]:
+    """How many faces each frame shows, (T,)."""
+    count = np.zeros(faces.frames, int)
+    for path in faces.paths:
+        count[path.start : path.stop] += 1
+    return count
+
+
 def _leads(faces: FacesInClip) -> NDArray[np.intp]:
     """For each frame (T,) the number of the path to show."""
     leads = np.full(faces.frames, -1)
@@ -299,8 +305,7 @@ def _describe(report: RunReport, clip: Path, faces: FacesInClip) -> None:
     report.shots = faces.shots
     report.faces["clip"] = {
         "followed": len(faces.paths),
-        "at_once": faces.most_at_once,
-        "frames_with_face": faces.frames_with_face,
+        "frames_with_face": int(np.count_nonzero(_faces_in_frames(faces))),
         "crops": [{"frames": [path.start, path.stop], "side": path.side} for path in faces.paths],
     }
     if faces.warning:
