@@ -5,10 +5,10 @@
     python -m benchmarks.temporal_sr time CLIP [--weights PATH] [--frames 100] [-o FOLDER]
 
 `cost` prints multiply-adds a frame by stage, and frames a second at 512². `memory` streams a long
-clip and prints what the process holds as it goes. `time` halves a clip's crop at 512² and doubles it
-again; it writes `profile.png`, one column of pixels over time for bicubic, single frames, the
-network and the truth, and `change.png`, how much each of them changes from frame to frame, and
-prints how much of the change is a beat: its strongest period beyond the truth's.
+clip and prints what the process holds as it goes. `time` halves a clip's crop at 512² and doubles
+it again; it writes `profile.png`, one column of pixels over time for bicubic, single frames, the
+network and the truth (top down), and `change.png`, how much each of them changes from frame to
+frame, and prints how much of that is a beat: the strongest period in its ratio to the truth's.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import argparse
 import os
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -163,17 +164,15 @@ def crops(clip: Path, frames: int) -> tuple[NDArray[np.uint8], NDArray[np.float3
     cut: list[NDArray[np.uint8]] = []
     crop = Crop(0, 0, SIZE)
     face = np.zeros((0, 3), np.float32)
-    with MediaPipeDetector(bundled_path("face_landmarker.task")) as detector:
-        with open_frames(clip, max_side=1920) as opened:
-            for frame in opened:
-                if not cut:
-                    height, width = frame.image.shape[:2]
-                    points = detector.search(frame.image)[0].points
-                    crop = Crop.around(points, within=(width, height))
-                    face = crop.to_crop(points, SIZE)
-                cut.append(crop.cut(frame.image, SIZE))
-                if len(cut) == frames:
-                    break
+    model = bundled_path("face_landmarker.task")
+    with MediaPipeDetector(model) as detector, open_frames(clip, max_side=1920) as opened:
+        for frame in islice(opened, frames):
+            if not cut:
+                height, width = frame.image.shape[:2]
+                points = detector.search(frame.image)[0].points
+                crop = Crop.around(points, within=(width, height))
+                face = crop.to_crop(points, SIZE)
+            cut.append(crop.cut(frame.image, SIZE))
     return np.stack(cut), face
 
 
