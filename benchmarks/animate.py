@@ -1,20 +1,24 @@
-"""Speed and memory of `animate`, end to end, on this machine.
+"""Speed and memory of `animate` or `upscale`, end to end, on this machine.
 
-    python benchmarks/animate.py [--source portrait.png] [--driver driver.mp4]
+    python benchmarks/animate.py [animate] [--source portrait.png] [--driver driver.mp4]
+    python benchmarks/animate.py upscale [--driver driver.mp4] [--side 256] [--seconds 10 180]
 
-The driver is looped to 10 seconds and to 5 minutes at 512 × 512 and 25 frames a second; each is run
-in a process of its own, whose memory (children included) is sampled. Prints frames a second,
-milliseconds a stage, and the ratio of the two peaks.
+The driver is looped to 10 seconds and to 5 minutes at 512 × 512 and 25 frames a second; each run is
+a process of its own, whose memory (children included) is sampled. The short clip is run three
+times, for peaks of equal runs differ by a tenth. Prints frames a second, milliseconds a stage, and
+the ratio of the long clip's peak to the median of the short one's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from metaportrait_cli.media.binaries import ffmpeg_binary
@@ -24,11 +28,12 @@ RATE = 25
 PROGRAM = (sys.executable, "-c", "from metaportrait_cli.cli.app import main; main()")
 
 
-def looped(driver: Path, seconds: int, folder: Path) -> Path:
-    """The driver again and again, 512 × 512 at 25 frames a second."""
+def looped(driver: Path, seconds: int, folder: Path, *, side: int) -> Path:
+    """The driver again and again, `side` × `side` at 25 frames a second."""
     path = folder / f"{seconds}s.mp4"
     command = [ffmpeg_binary(), "-nostdin", "-v", "error", "-stream_loop", "-1", "-i", str(driver)]
-    command += ["-t", str(seconds), "-vf", f"fps={RATE},scale=512:512", "-c:v", "libx264"]
+    command += ["-y", "-t", str(seconds), "-vf", f"fps={RATE},scale={side}:{side}"]
+    command += ["-c:v", "libx264"]
     command += ["-preset", "veryfast", "-c:a", "aac", str(path)]
     subprocess.run(command, check=True)
     return path
@@ -47,12 +52,11 @@ def resident_mb(process: int) -> float:
     return pss / 1024 + sum(resident_mb(int(child)) for child in children)
 
 
-def measure(source: Path, driver: Path, folder: Path) -> tuple[dict, float]:
-    """The run's report and its peak memory in MB."""
-    output = folder / "out.mp4"
-    arguments = ["animate", "-s", source, "-d", driver, "-o", output, "--overwrite", "--json"]
+def measure(arguments: Sequence[str | Path], folder: Path) -> tuple[dict, float]:
+    """The report of a command and its peak memory in MB."""
+    shared = ["-o", folder / "out.mp4", "--overwrite", "--json", "--quiet"]
     child = subprocess.Popen(
-        [*PROGRAM, *map(str, arguments), "--quiet"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [*PROGRAM, *map(str, [*arguments, *shared])], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     peak = 0.0
     while child.poll() is None:
@@ -65,22 +69,32 @@ def measure(source: Path, driver: Path, folder: Path) -> tuple[dict, float]:
 def main() -> None:
     """Runs both lengths and prints the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", choices=("animate", "upscale"), nargs="?", default="animate")
     parser.add_argument("--source", type=Path, default=ROOT / "samples" / "portrait.png")
     parser.add_argument("--driver", type=Path, default=ROOT / "samples" / "driver.mp4")
+    parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--seconds", type=int, nargs=2, default=(10, 300))
+    parser.add_argument("--weights", help="what the command takes by this name")
     chosen = parser.parse_args()
-    peaks = []
+    arguments = ["animate", "-s", chosen.source, "-d"]
+    if chosen.command == "upscale":
+        arguments = ["upscale", "-i"]
+    weights = ["--weights", chosen.weights] if chosen.weights else []
+    short, long = chosen.seconds
+    peaks: dict[int, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for seconds in (10, 300):
-            report, peak = measure(chosen.source, looped(chosen.driver, seconds, folder), folder)
-            peaks.append(peak)
+        for seconds in (short, short, short, long):
+            clip = looped(chosen.driver, seconds, folder, side=chosen.side)
+            report, peak = measure([*arguments, clip, *weights], folder)
+            peaks.setdefault(seconds, []).append(peak)
             fps = report["frames"] / report["elapsed_seconds"]
             stages = "  ".join(f"{k} {v}" for k, v in report["stage_ms_per_frame"].items())
             print(
                 f"{seconds:4d} s: {report['frames']} frames, {fps:.1f} fps"
                 f" ({fps / RATE:.2f}x real time), peak {peak:.0f} MB; ms a frame: {stages}"
             )
-    print(f"memory, 5 minutes over 10 seconds: {peaks[1] / peaks[0]:.3f}")
+    print(f"memory, long over short: {peaks[long][0] / statistics.median(peaks[short]):.3f}")
 
 
 if __name__ == "__main__":

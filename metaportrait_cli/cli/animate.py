@@ -79,7 +79,13 @@ def command(
     full: Annotated[
         bool, typer.Option("--full/--crop", help="The whole picture, or the face's crop alone.")
     ] = True,
-    size: Annotated[int, typer.Option(help="Side of the crop in pixels, with --crop.")] = 512,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of the face's crop in pixels [default: 512 with --crop, else the source's"
+            " own]; one larger than the source's asks for super-resolution."
+        ),
+    ] = None,
     compare: Annotated[bool, typer.Option(help="Source, driver and result side by side.")] = False,
     audio: Annotated[bool, typer.Option(help="Keep the driver's audio.")] = True,
     window: Annotated[int, typer.Option(help="Frames rendered at a time.")] = 16,

@@ -20,6 +20,8 @@ from metaportrait_cli.cli import (
     train_base,
     train_meta,
     train_regions,
+    train_sr,
+    upscale,
     weights,
 )
 
@@ -36,6 +38,7 @@ app = typer.Typer(
 )
 app.command("animate")(animate.command)
 app.command("personalize")(personalize.command)
+app.command("upscale")(upscale.command)
 app.command("landmarks")(landmarks.command)
 app.command("evaluate")(evaluate.command)
 app.command("prepare")(prepare.command)
@@ -43,6 +46,7 @@ app.command("doctor")(doctor.command)
 train.app.command("base")(train_base.command)
 train.app.command("meta")(train_meta.command)
 train.app.command("regions")(train_regions.command)
+train.app.command("sr")(train_sr.command)
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")
 

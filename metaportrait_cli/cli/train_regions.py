@@ -27,6 +27,9 @@ def command(
     steps: Annotated[int, typer.Option(help="Length of the whole training.")] = 6000,
     batch: Annotated[int, typer.Option(help="Mouths, and as many eyes, a step.")] = 24,
     lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 6e-4,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Weights of an earlier run of the same networks.")
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Stop after this time; start again to go on.")
     ] = None,
@@ -66,6 +69,7 @@ def command(
             perceptual=PerceptualLoss(MobileNetFeatures.load(features)) if features else None,
             device=found if device == "auto" else device,
             bf16=bf16,
+            start_from=start_from,
             minutes=math.inf if minutes is None else minutes,
             on_report=lambda record: reporter.say(json.dumps(record)),
             on_progress=lambda done, total: reporter.progress("patches", done, total),

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -112,10 +113,18 @@ class MediaPipeDetector:
         self, image: NDArray[np.uint8], *, hint: NDArray[np.float32] | None = None
     ) -> list[Face]:
         """Faces from left to right: a look at the whole, and near the hint if that was in vain."""
+        return self.detect_all(image, hints=[] if hint is None else [hint])
+
+    def detect_all(
+        self, image: NDArray[np.uint8], *, hints: Sequence[NDArray[np.float32]]
+    ) -> list[Face]:
+        """The same with a hint for each of several faces: looks near those not found at once."""
         faces = self._look(image, CONFIDENCE_STEPS[0])
-        if hint is None or any(overlap(face.box, hint) > 0.2 for face in faces):
+        missed = [hint for hint in hints if all(overlap(f.box, hint) <= 0.2 for f in faces)]
+        if not missed:
             return faces
-        return _merged(faces + self._look_near(image, hint, CONFIDENCE_STEPS))
+        nearby = (self._look_near(image, hint, CONFIDENCE_STEPS) for hint in missed)
+        return _merged(list(chain(faces, *nearby)))
 
     def search(self, image: NDArray[np.uint8]) -> list[Face]:
         """Faces from left to right, however small or faint: the whole, tiles, lower thresholds.

@@ -171,6 +171,11 @@ class FaceFollower:
         return face
 
     @property
+    def hints(self) -> list[NDArray[np.float32]]:
+        """Boxes (x0, y0, x1, y1) to look near: the last one, once there is one."""
+        return [] if self.hint is None else [self.hint]
+
+    @property
     def lost(self) -> bool:
         """Whether it is time to look for the face everywhere."""
         return self.hint is None or (self._missed > 0 and self._missed % self._patience == 0)

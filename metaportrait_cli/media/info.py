@@ -59,6 +59,8 @@ class VideoInfo:
     """A YUV stream that doesn't say by which matrix it was made from RGB."""
     clock_start: Fraction = Fraction(0)
     """Seconds on the container's clock at which its earliest stream begins."""
+    mark: str = ""
+    """What its comment says of an artificial origin, to be passed on; else empty."""
 
 
 def sized_within(width: int, height: int, max_side: int | None) -> tuple[int, int]:

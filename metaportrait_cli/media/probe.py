@@ -24,6 +24,9 @@ __all__ = ["AudioTrack", "VideoInfo", "probe"]
 PACKETS_READ = 2000
 """A minute of video: enough to tell a rate, and bounded for a clip of hours."""
 
+MARK_START = "AI-"
+"""How our results' comments begin."""
+
 _LISTS = {
     "concat",
     "hls",
@@ -174,7 +177,14 @@ def _describe(path: Path, container: InputContainer) -> VideoInfo:
         transfer=_TRANSFERS.get(int(frame.color_trc), "sdr"),
         untagged=int(frame.colorspace) == _UNSPECIFIED_MATRIX and _is_yuv(frame),
         clock_start=Fraction(container.start_time or 0, av.time_base),
+        mark=_mark(container),
     )
+
+
+def _mark(container: InputContainer) -> str:
+    tags = {key.lower(): value for key, value in container.metadata.items()}
+    comment = tags.get("comment", "")
+    return comment if comment.startswith(MARK_START) else ""
 
 
 def _main_stream(path: Path, container: InputContainer) -> VideoStream:

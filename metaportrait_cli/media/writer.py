@@ -67,10 +67,7 @@ class VideoWriter:
             MediaError: `audio_from` can't be read.
             FfmpegError: there is no ffmpeg.
         """
-        if muxer_for(path) is None:
-            raise UsageError(f"{path}: videos are written as {suffixes()}: choose one of them")
-        if not can_be_named(path):
-            raise UsageError(f"{str(path)!r} is not UTF-8: choose another name for the output")
+        check_video_name(path)
         if width < 1 or height < 1 or rate <= 0:
             raise UsageError(f"{path}: can't write {width}x{height} at {rate} frames per second")
         self._path = path
@@ -191,6 +188,18 @@ class VideoWriter:
 
     def _failure(self, child: Child) -> FfmpegError:
         return failure(child, child.wait(), task=f"writing {self._path}")
+
+
+def check_video_name(path: Path) -> None:
+    """Make sure that a video can be written under this name, before any work is done for it.
+
+    Raises:
+        UsageError: a suffix other than those of MP4, MOV and Matroska, or a name not in UTF-8.
+    """
+    if muxer_for(path) is None:
+        raise UsageError(f"{path}: videos are written as {suffixes()}: choose one of them")
+    if not can_be_named(path):
+        raise UsageError(f"{str(path)!r} is not UTF-8: choose another name for the output")
 
 
 def _sound(path: Path | None, offset: Fraction, duration: Fraction | None) -> Audio | None:

@@ -23,8 +23,8 @@ from metaportrait_cli.networks.network import Network
 
 # Warped and own picture; driven maps with what the source doesn't show; own maps.
 PATCH_CHANNELS = 3 + 3 + 3 + 2
-# At first the mask is nearly closed: what is warped is copied unless there is a reason.
-MASK_BIAS = -1.0
+# At first the mask is half open: a closed one would keep the change from being learnt.
+MASK_BIAS = 0.0
 # A patch changes nothing at its border: share of the side over which it may more and more.
 BORDER_SHARE = 0.12
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,13 +19,14 @@ from metaportrait_cli.face.motion_file import SUFFIX
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State, shot_ranges
 from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.media.reader import open_frames
+from metaportrait_cli.media.writer import check_video_name
 from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
 from metaportrait_cli.pipeline.drive import DriveOptions, Performance
 from metaportrait_cli.pipeline.encode import encode
 from metaportrait_cli.pipeline.motion import MAX_WORKERS, DriverMotion, load_motion
 from metaportrait_cli.pipeline.portrait_file import Portrait, load_portrait
 from metaportrait_cli.pipeline.render import Frames
-from metaportrait_cli.pipeline.renderers import NONE, rendering_named
+from metaportrait_cli.pipeline.renderers import NONE, Rendering, rendering_named
 from metaportrait_cli.pipeline.report import MARK, RunReport, describe_gaps, gap_note
 from metaportrait_cli.pipeline.source import Source, load_sources
 from metaportrait_cli.pipeline.stages import Progress, Stopwatch, silent
@@ -35,6 +36,11 @@ from metaportrait_cli.weights import bundled_path
 LANDMARK_MODEL = "face_landmarker.task"
 MORPHABLE_MODEL = "morphable.safetensors"
 DEFAULT_DRIVE = DriveOptions()
+CROP_SIZE = 512
+"""Side of the result in pixels that shows the crop alone, unless another is asked for."""
+ENOUGH = 1.25
+"""A result that is at most so many times larger than what was rendered is enlarged plainly."""
+MOST_DOUBLINGS = 2
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,9 @@ class AnimateOptions:
     drive: DriveOptions = DEFAULT_DRIVE
     full: bool = True
     """Paste back into the whole picture, or give the crop alone."""
-    size: int = 512
-    """Side of the crop's output in pixels, where `full` is off."""
+    size: int | None = None
+    """Side of the face's crop in pixels; by default the source's own, and 512 where `full` is off.
+    One that is asked for gets super-resolution where the renderer can't fill it."""
     compare: bool = False
     audio: bool = True
     window: int = 16
@@ -63,7 +70,7 @@ class AnimateOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.drive.strength <= 3:
             raise UsageError(f"--strength {self.drive.strength} is not between 0 and 3")
-        if self.size % 2 or not 64 <= self.size <= 2048:
+        if self.size is not None and (self.size % 2 or not 64 <= self.size <= 2048):
             raise UsageError(f"--size {self.size} is not an even number between 64 and 2048")
         if self.window < 1:
             raise UsageError(f"--window {self.window} is not a positive number")
@@ -100,6 +107,7 @@ def animate(
         raise UsageError("give either --source or --portrait")
     shown = [portrait] if portrait is not None else source_paths
     check_output(output, overwrite=overwrite, is_input=[*shown, driver_path])
+    check_video_name(output)
     report = RunReport(
         command="animate",
         inputs={"source": [str(path) for path in shown], "driver": str(driver_path)},
@@ -132,7 +140,6 @@ def animate(
             f"--reference-frame {wanted}: the driver has frames 0 to {len(motion.track) - 1}"
         )
 
-    size = source.crop.side + source.crop.side % 2 if options.full else options.size
     with stopwatch("source"):
         rendering = rendering_named(
             options.weights or (person.base.name if person else NONE),
@@ -142,6 +149,7 @@ def animate(
             on_notice=report.notes.append,
             on_progress=on_progress,
         )
+        rendering, size = _sized(rendering, source, options, on_notice=report.notes.append)
         session = open_views(rendering.renderer, source, size=size, rate=motion.track.rate)
     report.weights = rendering.weights
     performance = Performance(
@@ -152,10 +160,13 @@ def animate(
     )
     driven = stopwatch.timed("retarget", performance.windows(options.window))
     in_crop = (source.crop.to_crop(points, size) for points in driven)
-    rendered: Iterable[Frames] = (session.render(points) for points in in_crop)
-    rendered = stopwatch.timed("render", rendered)
-    if rendering.enhancer is not None:
-        rendered = stopwatch.timed("enhance", rendering.enhancer.enhance(rendered, source))
+    enhancer = rendering.enhancer
+    rendered: Iterable[Frames]
+    if enhancer is None:
+        rendered = stopwatch.timed("render", (session.render(points) for points in in_crop))
+    else:
+        windows = stopwatch.timed("render", (enhancer.window(session, p) for p in in_crop))
+        rendered = stopwatch.timed("enhance", enhancer.enhance(windows, source))
     composed = _composed(rendered, source, motion, options=options, stopwatch=stopwatch)
     report.frames = encode(
         composed,
@@ -173,6 +184,48 @@ def animate(
     return report
 
 
+def _sized(
+    rendering: Rendering,
+    source: Source,
+    options: AnimateOptions,
+    *,
+    on_notice: Callable[[str], None],
+) -> tuple[Rendering, int]:
+    """With super-resolution where the wanted size needs it, and the size to open the renderer at.
+
+    A renderer that moves the source's own pixels has no more than there are: then super-resolution
+    invents, which must be asked for. Behind a network that paints at a fixed size it is the rule.
+    """
+    fixed = rendering.renderer.fixed_size
+    side = source.crop.side + source.crop.side % 2
+    size = options.size or (side if options.full else CROP_SIZE)
+    asked = options.size is not None
+    own = fixed or side
+    doublings = doublings_for(size, own=own)
+    if doublings == 0 or rendering.enhancer is not None or not (asked or fixed):
+        return rendering, size
+    from metaportrait_cli.pipeline.enhance import super_resolved  # noqa: PLC0415  needs torch
+
+    enhanced = super_resolved(
+        rendering,
+        own=own,
+        doublings=doublings,
+        asked=asked,
+        device=options.device,
+        precision=options.precision,
+        on_notice=on_notice,
+    )
+    return (rendering, size) if enhanced is None else (enhanced, own)
+
+
+def doublings_for(size: int, *, own: int) -> int:
+    """How often a picture of side `own` is doubled for a result of side `size`."""
+    count = 0
+    while count < MOST_DOUBLINGS and size > ENOUGH * (own << count):
+        count += 1
+    return count
+
+
 def _composed(
     rendered: Iterable[Frames],
     source: Source,
@@ -183,7 +236,8 @@ def _composed(
 ) -> Iterator[NDArray[np.uint8]]:
     """Output pictures (H, W, 3), one a frame."""
     paste = PasteBack(source) if options.full else None
-    still = source.picture if options.full else source.crop.cut(source.picture, options.size)
+    size = options.size or CROP_SIZE
+    still = source.picture if options.full else source.crop.cut(source.picture, size)
     panels = SideBySide(still, height=still.shape[0]) if options.compare else None
     with ExitStack() as stack:
         driver = iter(())
@@ -193,7 +247,7 @@ def _composed(
         for window in rendered:
             for crop in window:
                 with stopwatch("compose"):
-                    picture = paste(crop) if paste else resized(crop, options.size)
+                    picture = paste(crop) if paste else resized(crop, size)
                     if panels is not None:
                         frame = next(driver, None)
                         shown = frame.image if frame is not None else shown

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,11 @@ class LearnedRenderer:
             ).float()
         return cls(model, identity=identity, device=device, dtype=dtype)
 
+    @property
+    def fixed_size(self) -> int:
+        """Side of the pictures that the network itself makes."""
+        return self._model.config.image_size
+
     @torch.inference_mode()
     def open(self, source: Source, *, size: int) -> LearnedSession:
         """Encodes the source; pictures will be `size` × `size`."""
@@ -95,6 +102,24 @@ class LearnedRenderer:
         return embed(self._identity, crop[None], landmarks[None]).to(self._device)
 
 
+@dataclass(frozen=True)
+class Moved:
+    """Rendered frames and, where they show the source moved, from where in its crop."""
+
+    image: Tensor
+    """(T, 3, S, S) in [0, 1]"""
+    flow: Tensor | None = None
+    """(T, 2, G, G), backward, see `compact_blocks.warp`"""
+    valid: Tensor | None = None
+    """(T, 1, S, S) in [0, 1]: how far a pixel is the source's own, neither hidden nor painted"""
+
+    def frames(self) -> Iterator[Moved]:
+        """One by one."""
+        if self.flow is None or self.valid is None:
+            return (Moved(image) for image in self.image.split(1))
+        return map(Moved, self.image.split(1), self.flow.split(1), self.valid.split(1))
+
+
 class LearnedSession:
     """One encoded source. `full` (1, 3, S, S) is the crop at the output's size."""
 
@@ -114,18 +139,34 @@ class LearnedSession:
     @torch.inference_mode()
     def render(self, driven: NDArray[np.float32]) -> Frames:
         """Pictures (T, S, S, 3) for driven landmarks (T, 478, 3) in pixels of the crop."""
-        scale = np.float32(self._model.config.image_size / self._full.shape[-1])
         frames = []
+        for picture, motion in self._passes(driven):
+            # One by one: at full size a frame is many times what the network handles.
+            for n in range(len(picture.image)):
+                frames.append(_eight_bit(at_full_size(self._full, picture, motion, n)))
+        return np.stack(frames)
+
+    @torch.inference_mode()
+    def render_moved(self, driven: NDArray[np.float32]) -> Moved:
+        """The same at the network's own size, for super-resolution to go on from."""
+        passes = list(self._passes(driven))
+        size = self._model.config.image_size
+        return Moved(
+            image=torch.cat([picture.image for picture, _ in passes]).clamp(0, 1),
+            flow=torch.cat([motion.flow for _, motion in passes]),
+            valid=torch.cat(
+                [enlarge(motion.visible, size) * (1 - picture.mask) for picture, motion in passes]
+            ),
+        )
+
+    def _passes(self, driven: NDArray[np.float32]) -> Iterator[tuple[Picture, Motion]]:
+        scale = np.float32(self._model.config.image_size / self._full.shape[-1])
         for start in range(0, len(driven), FRAMES_AT_ONCE):
             points = driven[start : start + FRAMES_AT_ONCE] * scale
             conditions = [self._conditioner(frame) for frame in points]
             grid = self._model.config.image_size // 2
             driving = stacked(conditions, grid=grid, device=self._full.device)
-            picture, motion = self._model(self._features.repeated(len(points)), driving)
-            # One by one: at full size a frame is many times what the network handles.
-            for n in range(len(points)):
-                frames.append(_eight_bit(at_full_size(self._full, picture, motion, n)))
-        return np.stack(frames)
+            yield self._model(self._features.repeated(len(points)), driving)
 
 
 def at_full_size(full: Tensor, picture: Picture, motion: Motion, n: int) -> Tensor:

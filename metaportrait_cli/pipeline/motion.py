@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -14,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import NoFaceError
-from metaportrait_cli.face.detector import Face, MediaPipeDetector
+from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.motion_file import SUFFIX, read_motion
 from metaportrait_cli.face.track import (
     RECORD,
-    CutDetector,
     FaceChoice,
     FaceFollower,
     Gap,
@@ -27,11 +23,11 @@ from metaportrait_cli.face.track import (
     fill_gaps,
     resampled,
 )
-from metaportrait_cli.media.reader import Frame, open_frames
-from metaportrait_cli.pipeline.stages import Progress, Stopwatch, prefetched
+from metaportrait_cli.media.reader import open_frames
+from metaportrait_cli.pipeline.sightings import sightings
+from metaportrait_cli.pipeline.stages import Progress, Stopwatch
 
 MAX_WORKERS = 8
-FRAMES_AHEAD = 8  # decoded frames that wait; bounds memory
 
 
 @dataclass(frozen=True)
@@ -68,12 +64,13 @@ def load_motion(
         info = frames.info
         track = MotionTrack(width=info.width, height=info.height, rate=info.rate)
         follower = FaceFollower(choice, rate=info.rate)
-        ahead = prefetched(stopwatch.timed("decode", frames), depth=FRAMES_AHEAD)
-        for found in _detected(
-            ahead, follower=follower, model=model, workers=workers, stopwatch=stopwatch
-        ):
-            track.append(found)
-            on_progress("landmarks", len(track), info.frames)
+        with closing(
+            sightings(frames, watch=follower, model=model, workers=workers, stopwatch=stopwatch)
+        ) as seen:
+            for sight in seen:
+                face = follower.follow(sight.faces, cut=sight.cut)
+                track.append(_record(sight.time, sight.shot, face))
+                on_progress("landmarks", len(track), info.frames)
         notes = [frames.warning] if frames.warning else []
     light = track.light()
     if not (light["state"] == State.FOUND).any():
@@ -83,14 +80,14 @@ def load_motion(
         )
     gaps = fill_gaps(track)
     if info.variable_rate:
-        track.rate = _even_rate(light["time"], info.rate)
+        track.rate = even_rate(light["time"], info.rate)
         track = resampled(track)
     return DriverMotion(
         path, track, gaps=gaps, has_audio=bool(info.audio), is_clip=True, notes=notes
     )
 
 
-def _even_rate(times: NDArray[np.float64], declared: Fraction) -> Fraction:
+def even_rate(times: NDArray[np.float64], declared: Fraction) -> Fraction:
     """The constant rate at which as many frames last as long as they do now."""
     if len(times) < 2:
         return declared
@@ -98,72 +95,10 @@ def _even_rate(times: NDArray[np.float64], declared: Fraction) -> Fraction:
     return Fraction(1 / spacing).limit_denominator(1001)
 
 
-@dataclass(frozen=True)
-class _Look:
-    """One frame on its way through a worker."""
-
-    time: float
-    cut: bool
-    faces: Future[list[Face]]
-
-
-def _detected(
-    frames: Iterator[Frame],
-    *,
-    follower: FaceFollower,
-    model: Path,
-    workers: int,
-    stopwatch: Stopwatch,
-) -> Iterator[NDArray[np.void]]:
-    """Detects in parallel, follows in order; yields one record (1,) a frame."""
-    own = threading.local()
-    detectors: list[MediaPipeDetector] = []
-
-    def look(
-        image: NDArray[np.uint8], hint: NDArray[np.float32] | None, everywhere: bool
-    ) -> list[Face]:
-        if not hasattr(own, "detector"):
-            own.detector = MediaPipeDetector(model)
-            detectors.append(own.detector)
-        with stopwatch("landmarks"):
-            if everywhere:
-                return own.detector.search(image)
-            return own.detector.detect(image, hint=hint)
-
-    cuts = CutDetector()
-    pending: deque[_Look] = deque()
-    shot = 0
-    first = True
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="landmarks")
-    try:
-        for frame in frames:
-            cut = cuts.is_cut(frame.image)
-            everywhere = first or cut or follower.lost
-            if everywhere:
-                # What is under way still tells where the face is.
-                while pending:
-                    shot += pending[0].cut
-                    yield _record(pending.popleft(), follower, shot)
-                everywhere = first or cut or follower.lost
-            first = False
-            faces = pool.submit(look, frame.image, None if cut else follower.hint, everywhere)
-            pending.append(_Look(float(frame.time), cut, faces))
-            if everywhere or len(pending) > workers:
-                shot += pending[0].cut
-                yield _record(pending.popleft(), follower, shot)
-        while pending:
-            shot += pending[0].cut
-            yield _record(pending.popleft(), follower, shot)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        for detector in detectors:
-            detector.close()
-
-
-def _record(look: _Look, follower: FaceFollower, shot: int) -> NDArray[np.void]:
-    face = follower.follow(look.faces.result(), cut=look.cut)
+def _record(time: Fraction, shot: int, face: Face | None) -> NDArray[np.void]:
+    """One record (1,) of a track."""
     record = np.zeros(1, RECORD)
-    record["time"], record["shot"] = look.time, shot
+    record["time"], record["shot"] = time, shot
     if face is None:
         record["state"] = State.ABSENT
     else:

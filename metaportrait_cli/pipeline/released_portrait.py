@@ -19,7 +19,7 @@ from metaportrait_cli.pipeline.released import (
     TemporalEnhancer,
     has_super_resolution,
 )
-from metaportrait_cli.pipeline.render import Frames
+from metaportrait_cli.pipeline.render import Frames, RenderSession
 from metaportrait_cli.pipeline.source import Source
 from metaportrait_cli.pipeline.stages import Progress
 
@@ -55,6 +55,11 @@ class ReleasedPortrait:
         self._on_notice = on_notice
         self._on_progress = on_progress
 
+    @property
+    def fixed_size(self) -> int:
+        """Side of the pictures that the networks make."""
+        return self._base.size
+
     def open(self, source: Source, *, size: int) -> ReleasedSession:
         """Encodes the crop and fits its identity; `size` is the unit of the driven landmarks."""
         own = self._base.size
@@ -85,6 +90,10 @@ class ReleasedEnhancer:
 
     def __init__(self, network: TemporalEnhancer) -> None:
         self._network = network
+
+    def window(self, session: RenderSession, driven: NDArray[np.float32]) -> Frames:
+        """The rendered pictures are all it needs."""
+        return session.render(driven)
 
     def enhance(self, windows: Iterable[Frames], source: Source) -> Iterator[Frames]:
         """Windows (T, 256, 256, 3) → single frames (1, 512, 512, 3) in the same order."""

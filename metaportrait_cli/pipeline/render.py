@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
@@ -41,6 +41,11 @@ class RenderSession(Protocol):
 class Renderer(Protocol):
     """Makes sessions; holds weights, if any."""
 
+    @property
+    def fixed_size(self) -> int | None:
+        """The side of its pictures if it has but one; super-resolution then follows it."""
+        ...
+
     def open(self, source: Source, *, size: int) -> RenderSession:
         """Does all work that depends on the source alone, for output of `size` × `size`.
 
@@ -52,8 +57,12 @@ class Renderer(Protocol):
 class Enhancer(Protocol):
     """Takes rendered windows in order and gives enhanced ones; may lag, must not lose a frame."""
 
-    def enhance(self, windows: Iterable[Frames], source: Source) -> Iterator[Frames]:
-        """Windows (T, S, S, 3) → windows of the same frames in the same order."""
+    def window(self, session: RenderSession, driven: NDArray[np.float32], /) -> Any:
+        """Renders driven landmarks (T, 478, 3) with whatever `enhance` will want to know."""
+        ...
+
+    def enhance(self, windows: Iterable[Any], source: Source) -> Iterator[Frames]:
+        """What `window` gave → pictures (n, S, S, 3) of the same frames in the same order."""
         ...
 
 
@@ -79,6 +88,7 @@ class AnalyticRenderer:
 
     GRID = 256
     FADE_SHARE = 0.12
+    fixed_size = None
 
     def __init__(
         self, warp_of: WarpMaker = analytic_warp, refiner: RegionRefiner | None = None

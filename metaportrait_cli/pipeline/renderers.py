@@ -6,24 +6,19 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.errors import UsageError, WeightsError
+from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.pipeline.devices import check_names, choose
 from metaportrait_cli.pipeline.portrait_file import Portrait
 from metaportrait_cli.pipeline.render import AnalyticRenderer, Enhancer, Frames, Renderer
 from metaportrait_cli.pipeline.source import Source
 from metaportrait_cli.pipeline.stages import Progress, silent
 
-if TYPE_CHECKING:
-    import torch
-
 COPY = "copy"
 NONE = "none"
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True)
@@ -52,10 +47,7 @@ def rendering_named(
     before the first frame. Raises `UsageError` for unknown
     settings and `WeightsError` for weights that can't be had or used.
     """
-    if device not in DEVICES:
-        raise UsageError(f"--device {device}: choose one of {', '.join(DEVICES)}")
-    if precision not in PRECISIONS:
-        raise UsageError(f"--precision {precision}: choose one of {', '.join(PRECISIONS)}")
+    check_names(device, precision)
     if name in (NONE, COPY):
         if person is not None:
             person.base.check(None, portrait=person.source.path)
@@ -73,7 +65,7 @@ def rendering_named(
     if person is not None:
         person.base.check(path, portrait=person.source.path)
     architecture = read_header(path).architecture
-    chosen, dtype = _device(device), _dtype(precision, _device(device))
+    chosen, dtype = choose(device, precision)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if chosen == "cpu":
@@ -92,31 +84,10 @@ def rendering_named(
     return Rendering(renderer, enhancer, {path.name: digest})
 
 
-def _device(wanted: str) -> str:
-    import torch  # noqa: PLC0415
-
-    has = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if wanted == "auto":
-        return next(name for name, there in has.items() if there)
-    if not has[wanted]:
-        raise UsageError(f"--device {wanted}: this machine has none that torch can use")
-    return wanted
-
-
-def _dtype(precision: str, device: str) -> torch.dtype:
-    import torch  # noqa: PLC0415
-
-    if precision == "auto":
-        return torch.bfloat16 if device == "cuda" else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-
-
 class CopyRenderer:
     """Shows the source all the time: what a method must beat to be worth its while."""
+
+    fixed_size = None
 
     def open(self, source: Source, *, size: int) -> CopySession:
         """Cuts the crop."""

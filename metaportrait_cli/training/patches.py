@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,15 @@ class Patches:
     person: NDArray[np.int32]
     identity: NDArray[np.float32]
 
+    @cached_property
+    def hard(self) -> NDArray[np.intp]:
+        """Numbers of the quarter in which lips or lids differ most from the source's."""
+        driven, own = self.inputs[..., 6:8], self.inputs[..., 9:11]
+        apart = np.array(
+            [np.abs(a.astype(np.int16) - b).mean() for a, b in zip(driven, own, strict=True)]
+        )
+        return np.argsort(-apart, kind="stable")[: len(apart) // 4]
+
     @classmethod
     def load(cls, folder: Path, kind: Kind) -> Patches:
         """Reads what `save` wrote."""
@@ -52,7 +62,8 @@ class Patches:
 
     def save(self, folder: Path, kind: Kind) -> None:
         """Writes one file an array."""
-        for name, value in vars(self).items():
+        for name in ("inputs", "target", "person", "identity"):
+            value = getattr(self, name)
             np.save(folder / f"{kind}-{name}.npy", value)
 
 

@@ -136,13 +136,13 @@ def prepare(
                 on_progress("prepare", done, len(items))
             if not parts:
                 continue
-            write_shard(stem, _joined(parts), recipe=recipe)
+            write_shard(stem, joined(parts), recipe=recipe)
         done = min((number + 1) * options.files_per_shard, len(items))
         names.append(stem.name)
     if not names:
         raise MediaError(f"{folder}: no face in any file of split {options.split!r}")
     write_index(output, size=options.size, shards=names)
-    return _summary(output, names, skipped)
+    return summary(output, names, skipped)
 
 
 def read_items(folder: Path, *, split: str) -> list[Item]:
@@ -249,7 +249,8 @@ def _every(path: Path, step: int) -> Iterable[tuple[int, NDArray[np.uint8]]]:
                 yield frame.index, frame.image
 
 
-def _joined(parts: Sequence[Shard]) -> Shard:
+def joined(parts: Sequence[Shard]) -> Shard:
+    """The clips of several shards in one."""
     return Shard(
         images=np.concatenate([part.images for part in parts]),
         points=np.concatenate([part.points for part in parts]),
@@ -273,7 +274,8 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _summary(output: Path, names: Sequence[str], skipped: Sequence[str]) -> Prepared:
+def summary(output: Path, names: Sequence[str], skipped: Sequence[str]) -> Prepared:
+    """What lies in the finished shards `names`."""
     clips = [clip for name in names for clip in read_clips(output / name)]
     files = [output / f"{name}{ending}" for name in names for ending in (".mp4", ".safetensors")]
     return Prepared(

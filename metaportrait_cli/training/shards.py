@@ -69,12 +69,12 @@ class Shard:
     clips: tuple[ClipRecord, ...]
 
 
-def write_shard(stem: Path, shard: Shard, *, recipe: str) -> None:
-    """Writes both files; the second one makes the shard count."""
+def write_shard(stem: Path, shard: Shard, *, recipe: str, crf: int = CRF) -> None:
+    """Writes both files; the second one makes the shard count. `crf` is H.264's."""
     size = shard.images.shape[1]
     starts = np.cumsum([0, *(clip.count for clip in shard.clips)])
     with atomic_output(stem.with_suffix(".mp4")) as partial:
-        _encode(partial, shard.images, starts=set(starts[:-1].tolist()))
+        encode_pictures(partial, shard.images, starts=set(starts[:-1].tolist()), crf=crf)
     steps = np.rint(shard.points * (LANDMARK_STEPS / size)).astype(np.int16)
     packed = pack_points([steps[a:b] for a, b in pairwise(starts)])
     tensors = {"points": np.frombuffer(packed, np.uint8), "frame": shard.frame}
@@ -105,7 +105,7 @@ def read_shard(stem: Path, *, size: int) -> Shard:
         packed, frame = file.get_tensor("points"), file.get_tensor("frame")
     clips = read_clips(stem)
     steps = unpack_points(packed.tobytes(), [clip.count for clip in clips])
-    images = _decode(stem.with_suffix(".mp4"), count=len(frame), size=size)
+    images = decode_pictures(stem.with_suffix(".mp4"), count=len(frame), size=size)
     points = steps.astype(np.float32) * np.float32(size / LANDMARK_STEPS)
     return Shard(images=images, points=points, frame=frame, clips=clips)
 
@@ -179,14 +179,15 @@ def _mesh_tree() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.array(order), parent
 
 
-def _encode(path: Path, images: NDArray[np.uint8], *, starts: set[int]) -> None:
+def encode_pictures(path: Path, images: NDArray[np.uint8], *, starts: set[int], crf: int) -> None:
+    """Pictures (N, S, S, 3) as H.264, with key frames where `starts` says."""
     import av  # noqa: PLC0415  not there on training machines
 
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width = stream.height = images.shape[1]
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": str(CRF), "preset": "slow", "g": "1000000"}
+        stream.options = {"crf": str(crf), "preset": "slow", "g": "1000000"}
         for number, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts = number
@@ -195,7 +196,8 @@ def _encode(path: Path, images: NDArray[np.uint8], *, starts: set[int]) -> None:
         container.mux(stream.encode(None))
 
 
-def _decode(path: Path, *, count: int, size: int) -> NDArray[np.uint8]:
+def decode_pictures(path: Path, *, count: int, size: int) -> NDArray[np.uint8]:
+    """Pictures (count, size, size, 3). Raises `MediaError` if there are fewer, or others."""
     capture = cv2.VideoCapture(str(path))
     images = np.empty((count, size, size, 3), np.uint8)
     try:

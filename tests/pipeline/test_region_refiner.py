@@ -42,7 +42,7 @@ def network(*, red: float = 0.0) -> RegionNetwork:
         made.head.load_state_dict(
             {
                 "weight": made.head.weight,
-                "bias": torch.tensor([red, 0.0, 0.0, 1.0]).repeat_interleave(4),
+                "bias": torch.tensor([red, 0.0, 0.0, 0.0]).repeat_interleave(4),
             }
         )
     return made
@@ -100,8 +100,9 @@ def test_a_file_may_hold_any_of_the_networks(
     )
     points = source.landmarks(256)[None] + np.array([4, -3, 0], np.float32)
     plain = AnalyticRenderer().open(source, size=256).render(points)
-    for name in ("a", "both"):
-        renderer = rendering_named(str(tmp_path / f"{name}.safetensors")).renderer
+    for name, precision in (("a", "fp32"), ("both", "fp32"), ("both", "bf16")):
+        path = str(tmp_path / f"{name}.safetensors")
+        renderer = rendering_named(path, precision=precision).renderer
         # Untrained networks leave the analytic flow as it is, to the rounding of positions.
         found = renderer.open(source, size=256).render(points)
         assert np.abs(found.astype(int) - plain).max() <= 2

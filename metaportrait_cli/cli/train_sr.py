@@ -1,0 +1,93 @@
+"""`metaportrait train sr`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metaportrait_cli.cli.console import print_result, reporting
+
+if TYPE_CHECKING:
+    from metaportrait_cli.training.config import StepReport
+
+
+def command(
+    *,
+    data: Annotated[Path, typer.Argument(help="Folder made by: metaportrait prepare --runs 3")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the run; an earlier one goes on.")
+    ],
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            help="MobileNetV2 weights (torchvision's layout) for the perceptual loss; without"
+            " them only pixels are compared."
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Length of the whole training.")] = 4500,
+    batch: Annotated[int, typer.Option(help="Samples a step.")] = 4,
+    patch: Annotated[int, typer.Option(help="Side of the windows learnt from, small pixels.")] = 48,
+    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 5e-4,
+    perceptual: Annotated[float, typer.Option(help="Weight of the perceptual loss.")] = 0.12,
+    steady: Annotated[float, typer.Option(help="Weight of the loss on changes in time.")] = 1.0,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Weights of an earlier run of the same network.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after this time; start again to go on.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+    bf16: Annotated[bool, typer.Option(help="Mixed precision.")] = True,
+    workers: Annotated[int, typer.Option(help="Processes that make samples.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the run card on stdout instead of the folder.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
+) -> None:
+    """Train the compact temporal super-resolution on prepared runs of frames."""
+    with reporting(quiet=quiet) as reporter:
+        import math  # noqa: PLC0415
+
+        import torch  # noqa: PLC0415
+
+        from metaportrait_cli.training.perceptual import (  # noqa: PLC0415
+            MobileNetFeatures,
+            PerceptualLoss,
+        )
+        from metaportrait_cli.training.sr import (  # noqa: PLC0415
+            SRConfig,
+            SRRunOptions,
+            SRWeights,
+            train_sr,
+        )
+
+        def show(report: StepReport) -> None:
+            terms = " ".join(f"{name} {value:.4g}" for name, value in report.terms.items())
+            reporter.say(f"step {report.step}: {terms} ({report.seconds_per_step:.3f} s a step)")
+
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        card = train_sr(
+            SRConfig(
+                weights=SRWeights(perceptual=perceptual, steady=steady),
+                steps=steps,
+                batch=batch,
+                patch=patch,
+                lr=lr,
+            ),
+            data,
+            output,
+            options=SRRunOptions(
+                device=found if device == "auto" else device,
+                bf16=bf16,
+                workers=workers,
+                minutes=math.inf if minutes is None else minutes,
+            ),
+            start_from=start_from,
+            perceptual=PerceptualLoss(MobileNetFeatures.load(features)) if features else None,
+            on_report=show,
+            on_judged=lambda step, scores: reporter.say(f"step {step}: {json.dumps(scores)}"),
+        )
+        print_result(output, card, as_json=as_json)

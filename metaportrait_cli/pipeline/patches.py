@@ -1,0 +1,169 @@
+"""Faces cut out of a clip's frames, enhanced as a stream, and put back at twice the size."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.face.crop import Crop, smoothstep
+from metaportrait_cli.face.crowd import FacePath
+from metaportrait_cli.media.frames import Frame
+
+Image = NDArray[np.uint8]
+
+SCALE = 2
+FEATHER_SHARE = 0.16
+"""Width of the mask's ramp as a share of the crop: from the hair inwards to the temples, so that
+neither the step in sharpness nor one in colour has an edge."""
+
+
+class FaceNetwork(Protocol):
+    """Doubles a stream of pictures of one face."""
+
+    @property
+    def pixels_at_once(self) -> int:
+        """Of the crops in a batch, at most: what is fast, and fits into memory."""
+        ...
+
+    def working_side(self, side: int) -> int:
+        """The side at which it takes a crop of `side` pixels."""
+        ...
+
+    def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Image]:
+        """Batches (n, S, S, 3) → pictures (2S, 2S, 3), as many in all; may lag, loses none."""
+        ...
+
+
+class Tape:
+    """Frames of a clip by number, read when they are first asked for and kept until released."""
+
+    def __init__(self, frames: Iterable[Frame]) -> None:
+        self._frames = iter(frames)
+        self._kept: deque[Image] = deque()
+        self._first = 0
+
+    def __getitem__(self, number: int) -> Image:
+        """The picture (H, W, 3); raises IndexError after the last one."""
+        while number >= self._first + len(self._kept):
+            frame = next(self._frames, None)
+            if frame is None:
+                raise IndexError(number)
+            self._kept.append(frame.image)
+        return self._kept[number - self._first]
+
+    def release(self, number: int) -> None:
+        """Lets go of all frames before this one."""
+        while self._first < number and self._kept:
+            self._kept.popleft()
+            self._first += 1
+
+
+def doubled(image: Image) -> Image:
+    """A picture (H, W, 3) at twice its size, by Lanczos' kernel."""
+    return cv2.resize(image, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_LANCZOS4)
+
+
+class PatchFeed:
+    """The enhanced faces of each frame in turn, from one stream a face."""
+
+    def __init__(
+        self, paths: Mapping[int, FacePath], tape: Tape, network: FaceNetwork, *, window: int
+    ) -> None:
+        """`paths` by their numbers. `window` crops go through the network at a time, at most."""
+        self._paths = paths
+        self._tape = tape
+        self._network = network
+        self._window = window
+        self._streams: dict[int, Iterator[Image]] = {}
+
+    def at(self, frame: int) -> dict[int, Image]:
+        """The patches (2 side, 2 side, 3) by path; ask for every frame once, in order."""
+        here = {n: path for n, path in self._paths.items() if path.start <= frame < path.stop}
+        for number in self._streams.keys() - here.keys():
+            del self._streams[number]
+        for number in here.keys() - self._streams.keys():
+            self._streams[number] = enhanced_patches(
+                here[number], self._tape, self._network, window=self._window
+            )
+        return {number: next(self._streams[number]) for number in here}
+
+
+def enhanced_patches(
+    path: FacePath, tape: Tape, network: FaceNetwork, *, window: int
+) -> Iterator[Image]:
+    """The face's crops, enhanced, one a frame of its path: (2 side, 2 side, 3) each.
+
+    `window` crops go through the network at a time, fewer if they are large.
+    """
+    side = network.working_side(path.side)
+    batch = max(1, min(window, network.pixels_at_once // side**2))
+
+    def crop(frame: int) -> Image:
+        return path.crop(frame).cut(tape[frame], path.side)
+
+    def batches() -> Iterator[NDArray[np.uint8]]:
+        for start in range(path.start, path.stop, batch):
+            frames = range(start, min(start + batch, path.stop))
+            yield np.stack([_scaled(crop(frame), side) for frame in frames])
+
+    for frame, picture in zip(range(path.start, path.stop), network.stream(batches()), strict=True):
+        if side >= path.side:
+            yield _scaled(picture, SCALE * path.side)
+        else:
+            yield _with_lost_detail(picture, crop(frame), side=side)
+
+
+def _with_lost_detail(picture: Image, crop: Image, *, side: int) -> Image:
+    """The enhanced picture of a crop that had to be shrunk to `side`, with what that took away."""
+    size = SCALE * crop.shape[0]
+    seen = _scaled(_scaled(crop, side), size)
+    enhanced = _scaled(picture, size).astype(np.int16) - seen + doubled(crop)
+    return np.clip(enhanced, 0, 255).astype(np.uint8)
+
+
+def put_back(picture: Image, patch: Image, crop: Crop, *, weight: float) -> None:
+    """Blends a patch (2 side, 2 side, 3) into the doubled picture (2H, 2W, 3), in place.
+
+    `crop` is its place in the clip's own pixels, `weight` in [0, 1] how much of it shows.
+    """
+    height, width = picture.shape[:2]
+    place = Crop(SCALE * crop.x0, SCALE * crop.y0, SCALE * crop.side)
+    rows, columns, patch_rows, patch_columns = place.inside(width, height)
+    ramps = _ramp(place.y0, place.side, height), _ramp(place.x0, place.side, width)
+    mask = np.outer(ramps[0][patch_rows], ramps[1][patch_columns]) * np.float32(weight)
+    picture[rows, columns] = cv2.blendLinear(
+        np.ascontiguousarray(patch[patch_rows, patch_columns]),
+        np.ascontiguousarray(picture[rows, columns]),
+        mask,
+        1 - mask,
+    )
+
+
+def _ramp(start: int, side: int, length: int) -> NDArray[np.float32]:
+    """Weights (side,) along one axis of a patch at `start` in a picture `length` pixels long.
+
+    They fall to 0 at the patch's ends, the more steeply the nearer that end is to the picture's,
+    and not at all where both coincide: there is nothing to blend with.
+    """
+    places = np.arange(side, dtype=np.float32) + 0.5
+    widest = FEATHER_SHARE * side
+    low = min(widest, max(start, 0))
+    high = min(widest, max(length - start - side, 0))
+    weights = np.ones(side, np.float32)
+    if low:
+        weights *= smoothstep(places / low)
+    if high:
+        weights *= smoothstep((side - places) / high)
+    return weights
+
+
+def _scaled(image: Image, side: int) -> Image:
+    if image.shape[0] == side:
+        return image
+    method = cv2.INTER_AREA if side < image.shape[0] else cv2.INTER_CUBIC
+    return cv2.resize(image, (side, side), interpolation=method)

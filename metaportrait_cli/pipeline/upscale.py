@@ -1,0 +1,316 @@
+"""`upscale`: a clip at twice its size, with the faces in it enhanced.
+
+Two passes over the clip: the first finds and follows the faces, the second enhances each in its
+steady crop and puts it back. Of the clip, a window of frames is held at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from itertools import repeat
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
+from metaportrait_cli.face.crowd import Crowd, FacePath
+from metaportrait_cli.media.info import VideoInfo
+from metaportrait_cli.media.outputs import check_output
+from metaportrait_cli.media.reader import open_frames
+from metaportrait_cli.media.writer import check_video_name
+from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, worker_count
+from metaportrait_cli.pipeline.compose import resized
+from metaportrait_cli.pipeline.encode import encode
+from metaportrait_cli.pipeline.motion import even_rate
+from metaportrait_cli.pipeline.patches import (
+    SCALE,
+    FaceNetwork,
+    PatchFeed,
+    Tape,
+    doubled,
+    put_back,
+)
+from metaportrait_cli.pipeline.report import RunReport
+from metaportrait_cli.pipeline.sightings import FRAMES_AHEAD, sightings
+from metaportrait_cli.pipeline.stages import Progress, Stopwatch, prefetched, silent
+from metaportrait_cli.weights import bundled_path
+
+DEFAULT_WEIGHTS = "compact_sr"
+FACE_SIDE = 512
+"""Least side of the result that shows the face alone."""
+H264_MACROBLOCKS = 139264
+"""Blocks of 16² pixels in a picture, at the highest level of H.264 (6.2)."""
+MARK = "AI-enhanced: faces upscaled with metaportrait"
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class UpscaleOptions:
+    """Settings of one run; see the command's help for what users are told."""
+
+    weights: str = DEFAULT_WEIGHTS
+    device: str = "auto"
+    precision: str = "auto"
+    strength: float = 1.0
+    """How much of the enhanced face shows over the plain one, 0 to 1."""
+    face_only: bool = False
+    audio: bool = True
+    window: int = 16
+    """Frames that go through the network at a time, at most."""
+    workers: int = 0
+    """Landmark workers; 0 takes one a core, at most 8."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise UsageError(f"--strength {self.strength} is not between 0 and 1")
+        if self.window < 1:
+            raise UsageError(f"--window {self.window} is not a positive number")
+
+
+@dataclass(frozen=True)
+class FacesInClip:
+    """What the first pass found."""
+
+    paths: list[FacePath]
+    frames: int
+    shots: int
+    rate: Fraction
+    order: Sequence[int]
+    """The frame that is shown for each frame of the result, which has a constant rate."""
+    warning: str | None
+
+
+def default_output(clip: Path, *, face_only: bool) -> Path:
+    """`{clip}--2x.mp4`, or `{clip}--face.mp4`, in the working directory."""
+    return Path(f"{clip.stem}--{'face' if face_only else '2x'}.mp4")
+
+
+def upscale(
+    clip: Path,
+    output: Path,
+    options: UpscaleOptions | None = None,
+    *,
+    overwrite: bool = False,
+    on_progress: Progress = silent,
+) -> RunReport:
+    """Writes the clip at twice its size to `output`, its faces enhanced, as many frames, its sound.
+
+    With `face_only`, the largest face's crop instead. `on_progress` is called with the stages
+    `faces` and `upscale`. Raises the errors of `metaportrait_cli.errors`; the output appears under
+    its name only when it is complete.
+    """
+    options = options or UpscaleOptions()
+    started = time.perf_counter()
+    stopwatch = Stopwatch()
+    check_output(output, overwrite=overwrite, is_input=[clip])
+    check_video_name(output)
+    report = RunReport(
+        command="upscale",
+        inputs={"clip": str(clip)},
+        output=str(output),
+        settings=asdict(options),
+    )
+    with open_frames(clip) as frames:
+        info = frames.info
+    if not options.face_only:
+        _check_size(info)
+    network = None
+    if options.strength > 0:
+        with stopwatch("load"):
+            # torch takes seconds to import; a plain enlargement doesn't need it.
+            from metaportrait_cli.pipeline.super_resolution import (  # noqa: PLC0415
+                super_resolution_named,
+            )
+
+            network, report.weights = super_resolution_named(
+                options.weights, device=options.device, precision=options.precision
+            )
+    faces = find_faces(
+        clip, workers=worker_count(options.workers), stopwatch=stopwatch, on_progress=on_progress
+    )
+    if options.face_only and not faces.paths:
+        raise NoFaceError(
+            f"{clip}: no face found in any of {faces.frames} frames"
+            f" ({info.width}x{info.height}); without --face-only the clip is enlarged as it is"
+        )
+    _describe(report, clip, faces)
+    enhanced = network is not None and bool(faces.paths)
+    report.frames = encode(
+        pictures(clip, faces, network, options, stopwatch),
+        output,
+        rate=faces.rate,
+        total=faces.frames,
+        stage="upscale",
+        stopwatch=stopwatch,
+        on_progress=on_progress,
+        audio_from=clip if options.audio and info.audio else None,
+        comment="; ".join(filter(None, (info.mark, MARK if enhanced else ""))),
+    )
+    report.measure(stopwatch, time.perf_counter() - started)
+    return report
+
+
+def find_faces(
+    clip: Path, *, workers: int, stopwatch: Stopwatch, on_progress: Progress = silent
+) -> FacesInClip:
+    """The first pass: where each face is, in each shot, and when each frame is shown."""
+    with open_frames(clip) as frames:
+        info = frames.info
+        crowd = Crowd(width=frames.width, height=frames.height, rate=info.rate)
+        times = []
+        shots = 0
+        looking = sightings(
+            frames,
+            watch=crowd,
+            model=bundled_path(LANDMARK_MODEL),
+            workers=workers,
+            stopwatch=stopwatch,
+        )
+        with closing(looking):
+            for seen in looking:
+                crowd.follow(seen.faces, cut=seen.cut, everywhere=seen.everywhere)
+                times.append(float(seen.time))
+                shots = seen.shot + 1
+                on_progress("faces", len(times), info.frames)
+        warning = frames.warning
+    rate, order = info.rate, range(len(times))
+    if info.variable_rate:
+        rate = even_rate(np.array(times), info.rate)
+        order = shown_frames(np.array(times), rate)
+    return FacesInClip(
+        paths=crowd.paths(),
+        frames=crowd.frames,
+        shots=shots,
+        rate=rate,
+        order=order,
+        warning=warning,
+    )
+
+
+def shown_frames(times: NDArray[np.float64], rate: Fraction) -> Sequence[int]:
+    """Which of the frames at `times` (T,) is on screen in the middle of each of T even frames."""
+    middles = times[0] + (np.arange(len(times)) + 0.5) / float(rate)
+    return (np.searchsorted(times, middles, side="right") - 1).tolist()
+
+
+def pictures(
+    clip: Path,
+    faces: FacesInClip,
+    network: FaceNetwork | None,
+    options: UpscaleOptions,
+    stopwatch: Stopwatch,
+) -> Iterator[Image]:
+    """The second pass: the result's pictures in order, of one size; plain without a network."""
+    view = FaceAlone(faces) if options.face_only else WholePicture(faces)
+    shown = np.bincount(faces.order, minlength=faces.frames)
+    with (
+        open_frames(clip) as frames,
+        closing(prefetched(stopwatch.timed("decode", frames), depth=FRAMES_AHEAD)) as ahead,
+    ):
+        tape = Tape(ahead)
+        chosen = {which: faces.paths[which] for which in view.followed}
+        feed = PatchFeed(chosen, tape, network, window=options.window) if network else None
+        for number, times in enumerate(shown.tolist()):
+            with stopwatch("enhance"):
+                patches = feed.at(number) if feed else {}
+            if times:
+                with stopwatch("compose"):
+                    picture = view.draw(tape[number], number, patches, strength=options.strength)
+                yield from repeat(picture, times)
+            tape.release(number + 1)
+
+
+class WholePicture:
+    """Everything, doubled, with all faces put back."""
+
+    def __init__(self, faces: FacesInClip) -> None:
+        self._paths = faces.paths
+        self.followed: Sequence[int] = range(len(faces.paths))
+
+    def draw(
+        self, image: Image, number: int, patches: dict[int, Image], *, strength: float
+    ) -> Image:
+        """The picture (2H, 2W, 3) for a frame (H, W, 3) and the patches of the faces in it."""
+        picture = doubled(image)
+        for which, patch in patches.items():
+            path = self._paths[which]
+            weight = strength * float(path.presence[number - path.start])
+            put_back(picture, patch, path.crop(number), weight=weight)
+        return picture
+
+
+class FaceAlone:
+    """The crop of the largest face in each frame; where there is none, of the last one's place."""
+
+    def __init__(self, faces: FacesInClip) -> None:
+        self._paths = faces.paths
+        self._leads = _leads(faces)
+        self.followed: Sequence[int] = np.unique(self._leads).tolist()
+        largest = max(faces.paths[which].side for which in self.followed)
+        self._side = max(FACE_SIDE, SCALE * largest)
+
+    def draw(
+        self, image: Image, number: int, patches: dict[int, Image], *, strength: float
+    ) -> Image:
+        """The picture (S, S, 3) for a frame (H, W, 3)."""
+        lead = int(self._leads[number])
+        path = self._paths[lead]
+        frame = min(max(number, path.start), path.stop - 1)
+        picture = doubled(path.crop(frame).cut(image, path.side))
+        if lead in patches:
+            weight = strength * float(path.presence[number - path.start])
+            picture = cv2.addWeighted(patches[lead], weight, picture, 1 - weight, 0)
+        return resized(picture, self._side)
+
+
+def _faces_in_frames(faces: FacesInClip) -> NDArray[np.intp]:
+    """How many faces each frame shows, (T,)."""
+    count = np.zeros(faces.frames, int)
+    for path in faces.paths:
+        count[path.start : path.stop] += 1
+    return count
+
+
+def _leads(faces: FacesInClip) -> NDArray[np.intp]:
+    """For each frame (T,) the number of the path to show."""
+    leads = np.full(faces.frames, -1)
+    for which in sorted(range(len(faces.paths)), key=lambda n: faces.paths[n].side):
+        path = faces.paths[which]
+        leads[path.start : path.stop] = which
+    known = np.flatnonzero(leads >= 0)
+    last = np.searchsorted(known, np.arange(faces.frames), side="right") - 1
+    return leads[known[np.maximum(last, 0)]]
+
+
+def _check_size(info: VideoInfo) -> None:
+    """Raises `MediaError` where the doubled picture is more than H.264 takes."""
+    width, height = SCALE * info.width, SCALE * info.height
+    if -(-width // 16) * -(-height // 16) > H264_MACROBLOCKS:
+        raise MediaError(
+            f"{info.path}: twice {info.width}x{info.height} is {width}x{height}, more than H.264"
+            " takes (8192x4320); shrink the clip first, or take --face-only"
+        )
+
+
+def _describe(report: RunReport, clip: Path, faces: FacesInClip) -> None:
+    report.rate = str(faces.rate)
+    report.duration_seconds = round(faces.frames / float(faces.rate), 3)
+    report.shots = faces.shots
+    report.faces["clip"] = {
+        "followed": len(faces.paths),
+        "frames_with_face": int(np.count_nonzero(_faces_in_frames(faces))),
+        "crops": [{"frames": [path.start, path.stop], "side": path.side} for path in faces.paths],
+    }
+    if faces.warning:
+        report.notes.append(faces.warning)
+    if not faces.paths:
+        report.notes.append(
+            f"{clip.name}: no face found in any of {faces.frames} frames; enlarged as it is"
+        )
