@@ -28,29 +28,33 @@ class Region(StrEnum):
 
 def command(
     *,
+    driver: Annotated[
+        Path,
+        typer.Option("--driver", "-d", help="Motion: a clip, an image folder or a .motion.npz."),
+    ],
     source: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             "--source",
             "-s",
             help="Portrait: a photo or a clip; repeat it for further pictures of the same person.",
         ),
-    ],
-    driver: Annotated[
-        Path,
-        typer.Option("--driver", "-d", help="Motion: a clip, an image folder or a .motion.npz."),
-    ],
+    ] = None,
+    portrait: Annotated[
+        Path | None,
+        typer.Option(help="A file made by `metaportrait personalize`, instead of --source."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Result [default: {source}--{driver}.mp4 here]."),
     ] = None,
     weights: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="'none' (the analytic warp), a path, a name of `metaportrait weights list`,"
-            " or hf://owner/repo/file@revision."
+            " or hf://owner/repo/file@revision [default: the portrait's, or compact]."
         ),
-    ] = "none",
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps; for networks.")] = "auto",
     precision: Annotated[
         str, typer.Option(help="auto, fp32, bf16 or fp16; for networks.")
@@ -105,7 +109,10 @@ def command(
         from metaportrait_cli.pipeline.drive import DriveOptions  # noqa: PLC0415
         from metaportrait_cli.pipeline.released_folder import is_prepared  # noqa: PLC0415
 
-        target = output or pipeline.default_output(source[0], driver)
+        if bool(source) == (portrait is not None):
+            raise UsageError("give either --source or --portrait")
+        sources = source or []
+        target = output or pipeline.default_output(portrait or sources[0], driver)
         if skip_existing and target.exists():
             reporter.note(f"{target} exists; skipped")
             print_result(target, {"output": str(target), "skipped": True}, as_json=as_json)
@@ -120,7 +127,7 @@ def command(
 
             done = animate_folder(
                 driver,
-                resolve(weights),
+                resolve(weights or pipeline.DEFAULT),
                 target,
                 overwrite=overwrite,
                 on_progress=reporter.progress,
@@ -128,7 +135,7 @@ def command(
             print_result(target, done.as_json(), as_json=as_json)
             return
         done = pipeline.animate(
-            source,
+            sources,
             driver,
             target,
             pipeline.AnimateOptions(
@@ -151,6 +158,7 @@ def command(
                 window=window,
             ),
             overwrite=overwrite,
+            portrait=portrait,
             on_progress=reporter.progress,
         )
         for note in done.notes:

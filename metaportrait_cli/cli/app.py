@@ -14,9 +14,11 @@ from metaportrait_cli.cli import (
     doctor,
     evaluate,
     landmarks,
+    personalize,
     prepare,
     train,
     train_base,
+    train_regions,
     train_sr,
     upscale,
     weights,
@@ -34,12 +36,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("animate")(animate.command)
+app.command("personalize")(personalize.command)
 app.command("upscale")(upscale.command)
 app.command("landmarks")(landmarks.command)
 app.command("evaluate")(evaluate.command)
 app.command("prepare")(prepare.command)
 app.command("doctor")(doctor.command)
 train.app.command("base")(train_base.command)
+train.app.command("regions")(train_regions.command)
 train.app.command("sr")(train_sr.command)
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")

@@ -22,12 +22,15 @@ def command(
         str,
         typer.Option(
             help="'self': each clip re-enacts itself from its first frame. 'cross': each clip"
-            " drives another clip's person."
+            " drives another clip's person. 'upscale': super-resolution of each clip's own frames"
+            " at 256². 'upscale-rendered': of its rendered ones."
         ),
     ] = "self",
     weights: Annotated[
         list[str] | None,
-        typer.Option(help="A method to judge; repeat for several [default: none]."),
+        typer.Option(
+            help="A method to judge; repeat for several [default: none and compact, or compact_sr]."
+        ),
     ] = None,
     frames: Annotated[int, typer.Option(help="Frames of each clip, evenly spread.")] = 24,
     sheet: Annotated[
@@ -39,14 +42,14 @@ def command(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
 ) -> None:
-    """Measure re-enactment: the source copied, the analytic warp, and weights, side by side."""
+    """Measure re-enactment (the source copied, the analytic warp, weights) or super-resolution."""
     with reporting(quiet=quiet) as reporter:
         import json  # noqa: PLC0415
 
         from metaportrait_cli.pipeline import evaluate as pipeline  # noqa: PLC0415
 
         options = pipeline.EvaluateOptions(
-            mode=cast("Mode", mode), weights=tuple(weights or ["none"]), frames=frames
+            mode=cast("Mode", mode), weights=tuple(weights or ()), frames=frames
         )
         done = pipeline.evaluate(
             clips, options, sheet=sheet, overwrite=overwrite, on_progress=reporter.progress

@@ -1,4 +1,4 @@
-"""`metaportrait weights`: list, pull, convert and verify files of weights."""
+"""`metaportrait weights`: list, pull, convert, join and verify files of weights."""
 
 from __future__ import annotations
 
@@ -60,6 +60,20 @@ def convert(
         from metaportrait_cli.convert.released import convert_files  # noqa: PLC0415
 
         typer.echo(convert_files(inputs, output, overwrite=overwrite, on_notice=report.say))
+
+
+@app.command()
+def join(
+    inputs: Annotated[list[Path], typer.Argument(help="Files of one architecture.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The safetensors file to write.")],
+    half: Annotated[bool, typer.Option("--half", help="Store in half precision.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing output.")] = False,
+) -> None:
+    """Put networks that were trained apart into one file: warping, mouth and eyes, say."""
+    with reporting():
+        from metaportrait_cli.weights.join import join_files  # noqa: PLC0415
+
+        typer.echo(join_files(inputs, output, half=half, overwrite=overwrite))
 
 
 @app.command()

@@ -52,9 +52,6 @@ SHIFT_LIMIT: Final = 0.6
 KNEE: Final = 0.7
 """Share of a limit up to which motion passes unchanged."""
 
-BLEND_ANGLE: Final = 0.1
-"""Radians of difference in distance at which a source view has lost most of its weight."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Retargeted:
@@ -64,7 +61,7 @@ class Retargeted:
     """(T, 478, 3) in pixels of the source's (first) frame."""
 
     rotation: Floats
-    """(T, 3, 3) of the result, for `match_views`."""
+    """(T, 3, 3) of the result."""
 
     clamped: NDArray[np.bool_]
     """(T,) frames whose pose was reduced by more than a degree (or a fiftieth of a face)."""
@@ -260,19 +257,6 @@ def rebased(reference: FaceParameters, shot: FaceParameters) -> FaceParameters:
         scale=np.median(shot.scale, keepdims=True),
         translation=np.median(shot.translation, axis=0, keepdims=True),
     )
-
-
-def match_views(view_rotations: Floats, driving_rotation: Floats) -> Floats:
-    """Weights (T, S), summing to 1, of S source views for T driving poses.
-
-    Takes rotations (S, 3, 3) and (T, 3, 3). The view turned most like the driving pose has the
-    largest weight; views about as near share it, so that views blend rather than switch.
-    """
-    relative = driving_rotation[:, None] @ np.swapaxes(view_rotations, -1, -2)[None]
-    angle = np.linalg.norm(vector_of(relative), axis=-1)
-    behind = angle - angle.min(axis=1, keepdims=True)
-    weight = np.exp(-3 * (behind / BLEND_ANGLE) ** 2)
-    return weight / weight.sum(axis=1, keepdims=True)
 
 
 def _soft(amount: Floats, limit: Floats) -> Floats:

@@ -64,15 +64,23 @@ def suffixes() -> str:
 
 
 def reader_arguments(
-    info: VideoInfo, *, binary: str, width: int, height: int, tone_map: bool
+    info: VideoInfo,
+    *,
+    binary: str,
+    width: int,
+    height: int,
+    tone_map: bool,
+    start: Fraction = Fraction(0),
 ) -> list[str]:
     """Decode to raw RGB(A) frames of width x height in a NUT stream on stdout.
 
     NUT is the one pipe format that carries every frame's own timestamp beside raw pixels; the
     times begin at 0 and count in the ticks of the file. ffmpeg turns frames upright by itself,
-    before the filters.
+    before the filters. It seeks to `start`, in seconds, rather than decode what lies before.
     """
     decoding: dict[str, Any] = {"protocol_whitelist": "file"}
+    if start:
+        decoding["ss"] = f"{float(start):.6f}"
     if info.has_alpha and info.codec in {"vp8", "vp9"}:
         decoding["c:v"] = f"libvpx-{info.codec}" if info.codec == "vp9" else "libvpx"
     stream = ffmpeg.input(_address(info.path), **decoding)[str(info.index)]

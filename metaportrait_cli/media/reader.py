@@ -52,9 +52,15 @@ class VideoReader(FrameSource):
     FfmpegError if ffmpeg is missing or killed.
     """
 
-    def __init__(self, info: VideoInfo, *, max_side: int | None = None) -> None:
-        """`info` comes from `probe`; nothing is started before the first frame is asked for."""
+    def __init__(
+        self, info: VideoInfo, *, max_side: int | None = None, start: Fraction = Fraction(0)
+    ) -> None:
+        """`info` comes from `probe`; nothing is started before the first frame is asked for.
+
+        Frames before `start` (seconds) are skipped by seeking; indices and times count from there.
+        """
         super().__init__(info, max_side=max_side)
+        self._start_at = start
         self._channels = 4 if info.has_alpha else 3
         self._child: Child | None = None
         self._stream: av.container.InputContainer | None = None
@@ -94,7 +100,12 @@ class VideoReader(FrameSource):
         binary = ffmpeg_binary()
         tone_map = self.info.transfer != "sdr" and has_filter(binary, "zscale")
         arguments = reader_arguments(
-            self.info, binary=binary, width=self.width, height=self.height, tone_map=tone_map
+            self.info,
+            binary=binary,
+            width=self.width,
+            height=self.height,
+            tone_map=tone_map,
+            start=self._start_at,
         )
         return Child(arguments, collect=True)
 

@@ -213,7 +213,8 @@ class WarpingNetwork(Network):
 
     def encode(self, image: Tensor, lines: Tensor) -> Tensor:
         """Source (B, 3, S, S), landmark image (B, 3, S/2, S/2) → (B, C + 6, W/2, W/2)."""
-        features = self.encoder(shrink(image, self.picture))
+        dtype = self.motion_code.weight.dtype
+        features = self.encoder(shrink(image, self.picture).to(dtype))
         small = [shrink(x, self.size).to(features.dtype) for x in (image, lines)]
         return torch.cat([features, *small], dim=1)
 
@@ -329,7 +330,7 @@ class CompactModel(Network):
             image=image,
             pyramid=pyramid,
             code=code,
-            for_warping=self.warping.encode(image.to(dtype), lines),
+            for_warping=self.warping.encode(image, lines),
         )
 
     def forward(self, source: SourceFeatures, driving: Driving) -> tuple[Picture, Motion]:

@@ -23,15 +23,14 @@ from metaportrait_cli.networks.network import Network
 
 # Warped and own picture; driven maps with what the source doesn't show; own maps.
 PATCH_CHANNELS = 3 + 3 + 3 + 2
-# At first the mask is nearly closed: what is warped is copied unless there is a reason.
-MASK_BIAS = -1.0
+# At first the mask is half open: a closed one would keep the change from being learnt.
+MASK_BIAS = 0.0
 # A patch changes nothing at its border: share of the side over which it may more and more.
 BORDER_SHARE = 0.12
 
 
 @dataclass(frozen=True)
 class RegionConfig:
-    patch: int = 64
     widths: tuple[int, ...] = (40, 64, 96, 112)
     """From half the patch's size down."""
     code_dim: int = 64
@@ -50,7 +49,6 @@ class RegionNetwork(Network):
     """A U-Net from patches to patches; one for the mouth, one for both eyes."""
 
     config_type = RegionConfig
-    window: Tensor
 
     def __init__(self, config: RegionConfig) -> None:
         super().__init__(config)
@@ -69,7 +67,6 @@ class RegionNetwork(Network):
             for before, after in reversed(list(pairwise(widths)))
         )
         self.head = zeroed(conv2d(widths[0], 4 * 4, kernel=3))  # RGB change and mask, four phases
-        self.register_buffer("window", _window(config.patch), persistent=False)
 
     def forward(self, patches: Tensor, identity: Tensor) -> Repainted:
         """`patches` (B, 11, P, P) in [0, 1], see `PATCH_CHANNELS`; `identity` (B, 128)."""
@@ -86,13 +83,13 @@ class RegionNetwork(Network):
             skip = skips.pop()
             x = up(torch.cat([enlarge(x, skip.shape[-1]), skip], dim=1), code)
         change, mask = F.pixel_shuffle(self.head(x), 2).float().split([3, 1], dim=1)
-        mask = torch.sigmoid(mask + MASK_BIAS) * self.window
+        mask = torch.sigmoid(mask + MASK_BIAS) * _window(patches.shape[-1], patches.device)
         return Repainted(image=patches[:, :3].float() + mask * change, mask=mask)
 
 
-def _window(size: int) -> Tensor:
+def _window(size: int, device: torch.device) -> Tensor:
     """(1, 1, size, size): 0 at the border, 1 inside, smooth between."""
-    centres = (torch.arange(size) + 0.5) / size
+    centres = (torch.arange(size, device=device) + 0.5) / size
     ramp = (torch.minimum(centres, 1 - centres) / BORDER_SHARE).clamp(0, 1)
     ramp = ramp * ramp * (3 - 2 * ramp)
     return (ramp[:, None] * ramp)[None, None]

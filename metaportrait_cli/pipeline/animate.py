@@ -24,11 +24,13 @@ from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
 from metaportrait_cli.pipeline.drive import DriveOptions, Performance
 from metaportrait_cli.pipeline.encode import encode
 from metaportrait_cli.pipeline.motion import MAX_WORKERS, DriverMotion, load_motion
+from metaportrait_cli.pipeline.portrait_file import Portrait, load_portrait
 from metaportrait_cli.pipeline.render import Frames
-from metaportrait_cli.pipeline.renderers import NONE, Rendering, rendering_named
+from metaportrait_cli.pipeline.renderers import DEFAULT, Rendering, rendering_named
 from metaportrait_cli.pipeline.report import MARK, RunReport, describe_gaps, gap_note
 from metaportrait_cli.pipeline.source import Source, load_sources
 from metaportrait_cli.pipeline.stages import Progress, Stopwatch, silent
+from metaportrait_cli.pipeline.views import open_views
 from metaportrait_cli.weights import bundled_path
 
 LANDMARK_MODEL = "face_landmarker.task"
@@ -45,8 +47,9 @@ MOST_DOUBLINGS = 2
 class AnimateOptions:
     """Settings of one run; see the command's help for what users are told."""
 
-    weights: str = NONE
-    """`none`, or a name, path or `hf://` spec of weights; see `renderers.rendering_named`."""
+    weights: str | None = None
+    """`none`, or a name, path or `hf://` spec of weights; see `renderers.rendering_named`. `None`
+    takes those that the portrait was made for, or the bundled ones."""
     device: str = "auto"
     precision: str = "auto"
     face: FaceChoice = LARGEST_FACE
@@ -86,11 +89,13 @@ def animate(
     options: AnimateOptions | None = None,
     *,
     overwrite: bool = False,
+    portrait: Path | None = None,
     on_progress: Progress = silent,
 ) -> RunReport:
     """Re-enacts the portrait with the driver's motion and writes the clip to `output`.
 
-    The first source gives the picture; further ones of the same person help in other poses.
+    The first source gives the picture; further ones of the same person help in other poses. A
+    `portrait` file, made by `personalize`, stands in place of sources.
     As many frames as the driver, at its rate, with its audio. `on_progress` is called with the
     stages `landmarks` and `render`. Raises the errors of `metaportrait_cli.errors`; the output
     appears under its name only when it is complete.
@@ -98,18 +103,27 @@ def animate(
     options = options or AnimateOptions()
     started = time.perf_counter()
     stopwatch = Stopwatch()
-    check_output(output, overwrite=overwrite, is_input=[*source_paths, driver_path])
+    if bool(source_paths) == (portrait is not None):
+        raise UsageError("give either --source or --portrait")
+    shown = [portrait] if portrait is not None else source_paths
+    check_output(output, overwrite=overwrite, is_input=[*shown, driver_path])
     check_video_name(output)
     report = RunReport(
         command="animate",
-        inputs={"source": [str(path) for path in source_paths], "driver": str(driver_path)},
+        inputs={"source": [str(path) for path in shown], "driver": str(driver_path)},
         output=str(output),
         settings=asdict(options),
     )
     model = bundled_path(LANDMARK_MODEL)
 
-    with stopwatch("source"), MediaPipeDetector(model) as detector:
-        source = load_sources(source_paths, choice=options.source_face, detector=detector)
+    person: Portrait | None = None
+    with stopwatch("source"):
+        if portrait is not None:
+            person = load_portrait(portrait)
+            source = person.source
+        else:
+            with MediaPipeDetector(model) as detector:
+                source = load_sources(source_paths, choice=options.source_face, detector=detector)
     motion = load_motion(
         driver_path,
         choice=options.face,
@@ -128,14 +142,15 @@ def animate(
 
     with stopwatch("source"):
         rendering = rendering_named(
-            options.weights,
+            options.weights or (person.base.name if person else DEFAULT),
+            person=person,
             device=options.device,
             precision=options.precision,
             on_notice=report.notes.append,
             on_progress=on_progress,
         )
         rendering, size = _sized(rendering, source, options, on_notice=report.notes.append)
-        session = rendering.renderer.open(source, size=size)
+        session = open_views(rendering.renderer, source, size=size, rate=motion.track.rate)
     report.weights = rendering.weights
     performance = Performance(
         track=motion.track,

@@ -6,11 +6,14 @@ A file of architecture `compact` holds either the whole model, part `compact`, o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from metaportrait_cli.face.regions import KINDS
+from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.face.regions import KINDS, Kind
 from metaportrait_cli.networks.compact import WarpingNetwork
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import RegionNetwork
@@ -27,21 +30,44 @@ ARCHITECTURE = "compact"
 WARPING = "warping"
 
 
-def open_compact(path: Path, *, device: str, dtype: torch.dtype) -> Renderer:
-    """Reads weights made by `train base` or `train regions`. Raises `WeightsError`."""
+def open_compact(
+    path: Path,
+    *,
+    deltas: Mapping[str, Tensor] | None = None,
+    device: str,
+    dtype: torch.dtype,
+) -> Renderer:
+    """Reads weights made by `train base` or `train regions`. Raises `WeightsError`.
+
+    `deltas` are added to parameters of the region networks, by their names in the file.
+    """
     parts = read_header(path).configs
     if WHOLE in parts:
         return LearnedRenderer.load(path, device=device, dtype=dtype)
+    # Stored at half precision; a CPU is slow with it.
     warp_of: WarpMaker = analytic_warp
     if WARPING in parts:
-        warping = load_network(WarpingNetwork, path, part=WARPING)
+        warping = load_network(WarpingNetwork, path, part=WARPING).float()
         warp_of = LearnedWarps(warping, device=device, dtype=dtype)
-    networks = {
-        kind: load_network(RegionNetwork, path, part=kind) for kind in KINDS if kind in parts
-    }
+    networks = region_networks(path)
+    for name, delta in (deltas or {}).items():
+        kind, _, parameter = name.partition(".")
+        own = networks[kind].get_parameter(parameter) if kind in networks else None
+        if own is None or own.shape != delta.shape:
+            raise WeightsError(f"{path}: has no {name} of the shape that the portrait adapts")
+        own.data += delta.float()
     refiner = None
     if networks:
-        # Stored at half precision; a CPU is slow with it.
         identity = load_network(IdentityNetwork, bundled_path("identity"), part="identity").float()
         refiner = RegionRefiner(networks, identity, device=device, dtype=dtype)
     return AnalyticRenderer(warp_of, refiner)
+
+
+def region_networks(path: Path) -> dict[Kind, RegionNetwork]:
+    """Those that a file of weights holds, at full precision."""
+    parts = read_header(path).configs
+    return {
+        kind: load_network(RegionNetwork, path, part=kind).float()
+        for kind in KINDS
+        if kind in parts
+    }

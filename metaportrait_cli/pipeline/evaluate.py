@@ -2,13 +2,15 @@
 
 `self`: each clip's first face is driven by the landmarks of its own later frames, which are the
 truth. `cross`: each clip drives the next clip's person as `animate` would; there is no truth.
+`upscale`, `upscale-rendered`: super-resolution, see `evaluate_upscale`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.media.outputs import check_output
@@ -22,12 +24,15 @@ from metaportrait_cli.pipeline.evaluate_clips import (
     cross_clips,
     self_clips,
 )
-from metaportrait_cli.pipeline.renderers import COPY, rendering_named
+from metaportrait_cli.pipeline.evaluate_upscale import METHODS, load_upscaler, upscaled_clips
+from metaportrait_cli.pipeline.evaluate_upscale import PART as UPSCALER
+from metaportrait_cli.pipeline.evaluate_upscale import SIZE as UPSCALED_SIZE
+from metaportrait_cli.pipeline.renderers import COPY, DEFAULT, NONE, rendering_named
 from metaportrait_cli.pipeline.sampling import RUN_FRAMES, find_clips
 from metaportrait_cli.pipeline.scoring import Judge
 from metaportrait_cli.pipeline.stages import Progress, silent
 
-Mode = Literal["self", "cross"]
+Mode = Literal["self", "cross", "upscale", "upscale-rendered"]
 
 
 @dataclass(frozen=True)
@@ -78,16 +83,29 @@ class EvaluateOptions:
     """Settings of one evaluation."""
 
     mode: Mode = "self"
-    weights: tuple[str, ...] = ("none",)
-    """Methods besides copying the source, which always takes part."""
+    weights: tuple[str, ...] = ()
+    """Methods besides copying the source, which always takes part; by default the analytic warp
+    and the bundled networks. Of the modes that upscale, one network, by default the bundled one."""
     frames: int = 24
     """Frames judged of each clip, in evenly spaced runs of four."""
 
     def __post_init__(self) -> None:
-        if self.mode not in ("self", "cross"):
-            raise UsageError(f"--mode {self.mode} is neither 'self' nor 'cross'")
+        if self.mode not in get_args(Mode):
+            raise UsageError(f"--mode {self.mode} is none of {', '.join(get_args(Mode))}")
+        if self.upscales and len(self.weights) > 1:
+            raise UsageError(f"--mode {self.mode} judges one network; give --weights once")
         if self.frames < RUN_FRAMES:
             raise UsageError(f"--frames {self.frames} is less than a run of {RUN_FRAMES}")
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What is judged."""
+        return self.weights or ((UPSCALER,) if self.upscales else (NONE, DEFAULT))
+
+    @property
+    def upscales(self) -> bool:
+        """Whether super-resolution is judged."""
+        return self.mode in ("upscale", "upscale-rendered")
 
 
 def evaluate(
@@ -105,23 +123,43 @@ def evaluate(
     has no face to begin with, `MediaError` if it is too short.
     """
     options = options or EvaluateOptions()
-    names = list(dict.fromkeys((COPY, *options.weights)))
-    renderers = {name: rendering_named(name).renderer for name in names}
     clips = find_clips(paths)
-    board = None
     if sheet is not None:
         check_output(sheet, overwrite=overwrite, is_input=clips)
-        shown = [name for name in names if name != COPY]  # that is the source, shown anyway
-        guide = TRUTH if options.mode == "self" else "driver"
-        board = ContactSheet([guide, *shown], groups=SHEET_MOMENTS)
-
-    done = Evaluation(options.mode, SIZE, options.frames)
     with Judge() as judge:
-        judged = self_clips if options.mode == "self" else cross_clips
-        for result in judged(clips, options.frames, judge, renderers, board):
+        judging = _upscaling if options.upscales else _reenacting
+        done, board, results = judging(clips, options, judge, with_sheet=sheet is not None)
+        for result in results:
             done.clips.append(result)
             count = sum(clip.frames for clip in done.clips)
             on_progress("evaluate", count, count * len(clips) // len(done.clips))
     if board is not None and sheet is not None:
         board.save(sheet)
     return done
+
+
+_Judging = tuple[Evaluation, ContactSheet | None, Iterator[ClipResult]]
+
+
+def _reenacting(
+    clips: list[Path], options: EvaluateOptions, judge: Judge, *, with_sheet: bool
+) -> _Judging:
+    names = list(dict.fromkeys((COPY, *options.methods)))
+    renderers = {name: rendering_named(name).renderer for name in names}
+    shown = [name for name in names if name != COPY]  # that is the source, shown anyway
+    guide = TRUTH if options.mode == "self" else "driver"
+    board = ContactSheet([guide, *shown], groups=SHEET_MOMENTS) if with_sheet else None
+    judged = self_clips if options.mode == "self" else cross_clips
+    results = judged(clips, options.frames, judge, renderers, board)
+    return Evaluation(options.mode, SIZE, options.frames), board, results
+
+
+def _upscaling(
+    clips: list[Path], options: EvaluateOptions, judge: Judge, *, with_sheet: bool
+) -> _Judging:
+    (name,) = options.methods
+    network = load_upscaler(name)
+    board = ContactSheet([TRUTH, *METHODS], groups=SHEET_MOMENTS) if with_sheet else None
+    rendered = options.mode == "upscale-rendered"
+    results = upscaled_clips(clips, options.frames, judge, network, board, rendered=rendered)
+    return Evaluation(options.mode, UPSCALED_SIZE, options.frames), board, results

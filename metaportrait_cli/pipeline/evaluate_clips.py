@@ -62,7 +62,7 @@ def self_clips(
 ) -> Iterator[ClipResult]:
     """Each clip's first face under the landmarks of its own later frames."""
     for clip in clips:
-        source, first = _first_face(clip, judge)
+        source, first = first_face(clip, judge)
         runs = sample_runs(first=first + 1, stop=count_frames(clip), frames=frames)
         if not runs:
             raise MediaError(
@@ -101,7 +101,7 @@ def self_clips(
         for name in sessions:
             scores[name].judge_motion(judge.model)
         if board is not None:
-            board.add(clip.stem, source.crop.cut(source.picture, SIZE), _spread(moments))
+            board.add(clip.stem, source.crop.cut(source.picture, SIZE), spread(moments))
         yield ClipResult(
             source=str(clip),
             driver=str(clip),
@@ -121,13 +121,13 @@ def cross_clips(
     """Each clip drives the first face of the next clip that shows someone else."""
     embeddings = []
     for clip in clips:
-        first, _ = _first_face(clip, judge)
+        first, _ = first_face(clip, judge)
         embeddings.append(judge.embedding(first.picture, first.face))
     for driver_index, driver in enumerate(clips):
         source_index = _next_person(driver_index, embeddings)
         if source_index is None:
             raise UsageError("--mode cross needs clips of at least two people")
-        source, _ = _first_face(clips[source_index], judge)
+        source, _ = first_face(clips[source_index], judge)
         yield _cross_clip(
             source,
             driver,
@@ -190,7 +190,7 @@ def _cross_clip(
         pictures = [crop.cut(run[0], SIZE) for run in guides]
         with_guide = [[a, *b] for a, b in zip(pictures, moments, strict=False)]
         title = f"{source.path.stem} driven by {driver.stem}"
-        board.add(title, source.crop.cut(source.picture, SIZE), _spread(with_guide))
+        board.add(title, source.crop.cut(source.picture, SIZE), spread(with_guide))
     return ClipResult(
         source=str(source.path),
         driver=str(driver),
@@ -199,7 +199,7 @@ def _cross_clip(
     )
 
 
-def _first_face(clip: Path, judge: Judge) -> tuple[Source, int]:
+def first_face(clip: Path, judge: Judge) -> tuple[Source, int]:
     """The first frame with a face as a source, and its number."""
     with open_frames(clip, max_side=MAX_SIDE) as frames:
         for frame in frames:
@@ -227,7 +227,7 @@ def _shown(results: dict[str, Frames]) -> list:
     return [frames[0] for name, frames in results.items() if name != COPY]
 
 
-def _spread(moments: list[list]) -> list[list]:
+def spread(moments: list[list]) -> list[list]:
     """A few moments from the clip's whole length."""
     places = np.linspace(0, len(moments) - 1, min(SHEET_MOMENTS, len(moments)))
     return [moments[round(place)] for place in places]

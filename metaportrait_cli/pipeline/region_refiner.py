@@ -35,23 +35,27 @@ class RegionRefiner:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self._device = torch.device(device)
+        self.device = torch.device(device)
         self._dtype = dtype
         self._identity = identity
-        self._networks = {
-            kind: channels_last(network.eval().requires_grad_(False).to(self._device, dtype))
+        self.networks = {
+            kind: channels_last(network.eval().requires_grad_(False).to(self.device, dtype))
             for kind, network in networks.items()
         }
 
+    def of_networks(self, networks: Mapping[Kind, RegionNetwork]) -> RegionRefiner:
+        """A refiner with other networks, on the same device in the same precision."""
+        return RegionRefiner(networks, self._identity, device=str(self.device), dtype=self._dtype)
+
     def open(self, crop: NDArray[np.uint8], points: NDArray[np.float32]) -> OpenedRegions:
         """Looks at a source crop (S, S, 3) with its face points (478, 3) in pixels."""
-        known = embed(self._identity, crop[None], points[None]).to(self._device)
+        known = embed(self._identity, crop[None], points[None]).to(self.device)
         return OpenedRegions(self, OwnRegions(crop, points), known)
 
     @property
     def regions(self) -> tuple[Region, ...]:
         """Those that there is a network for."""
-        return tuple(region for region in REGIONS if kind_of(region) in self._networks)
+        return tuple(region for region in REGIONS if kind_of(region) in self.networks)
 
     @torch.inference_mode()
     def changes(
@@ -59,10 +63,10 @@ class RegionRefiner:
     ) -> dict[Region, NDArray[np.float32]]:
         """What to add to each region's patch, (P, P, 3) in grey levels."""
         found: dict[Region, NDArray[np.float32]] = {}
-        for kind, network in self._networks.items():
+        for kind, network in self.networks.items():
             names = [region for region in patches if kind_of(region) == kind]
             stacked = np.stack([patches[name] for name in names]).transpose(0, 3, 1, 2)
-            inputs = torch.from_numpy(np.ascontiguousarray(stacked)).to(self._device).float() / 255
+            inputs = torch.from_numpy(np.ascontiguousarray(stacked)).to(self.device).float() / 255
             repainted = network(inputs, identity.expand(len(names), -1))
             change = 255 * (repainted.image - inputs[:, :3])
             for name, patch in zip(names, change.permute(0, 2, 3, 1).cpu().numpy(), strict=True):

@@ -8,6 +8,7 @@ implementations of the same protocol, and temporal super-resolution is an `Enhan
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
@@ -18,8 +19,7 @@ from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import border_fade, smoothstep
 from metaportrait_cli.face.hidden_side import HiddenSide
 from metaportrait_cli.pipeline.source import Source
-from metaportrait_cli.pipeline.views import FurtherViews, View, sampled, with_hidden_side
-from metaportrait_cli.pipeline.warps import WarpMaker, analytic_warp
+from metaportrait_cli.pipeline.warps import Warp, WarpMaker, analytic_warp
 
 if TYPE_CHECKING:
     from metaportrait_cli.pipeline.region_refiner import RegionRefiner
@@ -47,7 +47,10 @@ class Renderer(Protocol):
         ...
 
     def open(self, source: Source, *, size: int) -> RenderSession:
-        """Does all work that depends on the source alone, for output of `size` × `size`."""
+        """Does all work that depends on the source alone, for output of `size` × `size`.
+
+        Further pictures of the source take no part; see `views.open_views`.
+        """
         ...
 
 
@@ -91,7 +94,11 @@ class AnalyticRenderer:
         self, warp_of: WarpMaker = analytic_warp, refiner: RegionRefiner | None = None
     ) -> None:
         self._warp_of = warp_of
-        self._refiner = refiner
+        self.refiner = refiner
+
+    def refined_by(self, refiner: RegionRefiner) -> AnalyticRenderer:
+        """The same warp with another refiner."""
+        return AnalyticRenderer(self._warp_of, refiner)
 
     def open(self, source: Source, *, size: int) -> AnalyticSession:
         """Cuts the crop and prepares the flow."""
@@ -101,47 +108,53 @@ class AnalyticRenderer:
         )
         landmarks = source.landmarks(size)
         crop = source.crop.cut(source.picture, size)
-        view = View(
-            crop,
-            self._warp_of(crop, landmarks, fade),
-            HiddenSide(landmarks, crop=crop, grid=self.GRID),
-        )
-        further = FurtherViews(source, crop=crop, warp_of=self._warp_of) if source.others else None
         regions: Repaint = MouthInside(crop, landmarks)
-        if self._refiner is not None:
-            regions = self._refiner.open(crop, landmarks)
-        return AnalyticSession(view, further=further, regions=regions)
+        if self.refiner is not None:
+            regions = self.refiner.open(crop, landmarks)
+        return AnalyticSession(
+            crop,
+            warp=self._warp_of(crop, landmarks, fade),
+            hidden=HiddenSide(landmarks, crop=crop, grid=self.GRID),
+            regions=regions,
+        )
 
 
+@dataclass(frozen=True)
 class AnalyticSession:
-    """One source under the analytic warp."""
+    """One source crop (S, S, 3) under a warp."""
 
-    def __init__(self, view: View, *, further: FurtherViews | None, regions: Repaint) -> None:
-        self._view = view
-        self._further = further
-        self._regions = regions
+    crop: NDArray[np.uint8]
+    warp: Warp
+    hidden: HiddenSide
+    regions: Repaint
 
     def render(self, driven: NDArray[np.float32]) -> Frames:
         """Pictures (T, S, S, 3) for driven landmarks (T, 478, 3)."""
         return np.stack([self._render_one(points) for points in driven])
 
-    def _render_one(self, points: NDArray[np.float32]) -> NDArray[np.uint8]:
-        frame = self._seen_from(self._view, points)
-        if self._further is None:
-            return frame
-        weights = self._further.weights(points)[1:].tolist()
-        others = [
-            (weight, self._seen_from(view, points))
-            for weight, view in zip(weights, self._further.views, strict=True)
-            if weight > 0
-        ]
-        return self._further.blended(frame, others, points) if others else frame
+    def warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """The crop (S, S, 3) moved to driven landmarks (478, 3), before mouth and eyes are
+        repainted; and the mouth opening (N, 2) that it doesn't show."""
+        flow = self.warp(points)
+        frame = self._with_hidden_side(_sampled(self.crop, flow.shift), points)
+        return frame, flow.mouth_gap
 
-    def _seen_from(self, view: View, points: NDArray[np.float32]) -> NDArray[np.uint8]:
-        flow = view.warp(points)
-        frame = with_hidden_side(sampled(view.crop, flow.shift), view, points)
-        self._regions.repaint(frame, points, flow.mouth_gap)
+    def _render_one(self, points: NDArray[np.float32]) -> NDArray[np.uint8]:
+        frame, gap = self.warped(points)
+        self.regions.repaint(frame, points, gap)
         return frame
+
+    def _with_hidden_side(
+        self, frame: NDArray[np.uint8], points: NDArray[np.float32]
+    ) -> NDArray[np.uint8]:
+        """The frame (S, S, 3) with what the source hides of the face taken from its other side."""
+        fill = self.hidden.fill(points)
+        if fill is None:
+            return frame
+        weight = cv2.resize(fill.weight, frame.shape[:2], interpolation=cv2.INTER_LINEAR)
+        other = _sampled(self.crop, fill.shift) * self.hidden.light
+        other = np.clip(np.rint(other), 0, 255).astype(np.uint8)
+        return cv2.blendLinear(other, frame, weight, 1 - weight)
 
 
 class MouthInside:
@@ -187,3 +200,12 @@ class MouthInside:
         shade = self.SHADE_TOP + (self.SHADE_BOTTOM - self.SHADE_TOP) * depth**2
         region = frame[y0:y1, x0:x1]
         region[:] = np.rint(region * (1 - alpha) + self._lips * shade * alpha).astype(np.uint8)
+
+
+def _sampled(crop: NDArray[np.uint8], shift: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The crop (S, S, 3) moved by a backward flow (G, G, 2) in its pixels."""
+    size = crop.shape[0]
+    places = cv2.resize(shift, (size, size), interpolation=cv2.INTER_LINEAR)
+    places[..., 0] += np.arange(size, dtype=np.float32)[None, :]
+    places[..., 1] += np.arange(size, dtype=np.float32)[:, None]
+    return cv2.remap(crop, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.pipeline.devices import check_names, choose
+from metaportrait_cli.pipeline.portrait_file import Portrait
 from metaportrait_cli.pipeline.render import AnalyticRenderer, Enhancer, Frames, Renderer
 from metaportrait_cli.pipeline.source import Source
 from metaportrait_cli.pipeline.stages import Progress, silent
 
 COPY = "copy"
 NONE = "none"
+DEFAULT = "compact"
+"""The bundled networks"""
 
 
 @dataclass(frozen=True)
@@ -34,20 +37,23 @@ def rendering_named(
     *,
     device: str = "auto",
     precision: str = "auto",
+    person: Portrait | None = None,
     on_notice: Callable[[str], None] = lambda _text: None,
     on_progress: Progress = silent,
 ) -> Rendering:
     """`none` is the analytic warp, `copy` the source itself; else a name, path or `hf://` spec.
+
+    A `person` brings adapted weights, and must have been made for those that are named.
 
     `on_notice` hears what the user should know of these weights, `on_progress` of what takes long
     before the first frame. Raises `UsageError` for unknown
     settings and `WeightsError` for weights that can't be had or used.
     """
     check_names(device, precision)
-    if name == NONE:
-        return Rendering(AnalyticRenderer())
-    if name == COPY:
-        return Rendering(CopyRenderer())
+    if name in (NONE, COPY):
+        if person is not None:
+            person.base.check(None, portrait=person.source.path)
+        return Rendering(AnalyticRenderer() if name == NONE else CopyRenderer())
     # Networks need torch, which takes seconds to import; the analytic warp doesn't.
     from metaportrait_cli.convert.released import ARCHITECTURE as RELEASED  # noqa: PLC0415
     from metaportrait_cli.memory import keep_freed_memory  # noqa: PLC0415
@@ -58,6 +64,8 @@ def rendering_named(
     from metaportrait_cli.weights.store import read_header  # noqa: PLC0415
 
     path = resolve(Path(name) if Path(name).exists() else name)
+    if person is not None:
+        person.base.check(path, portrait=person.source.path)
     architecture = read_header(path).architecture
     chosen, dtype = choose(device, precision)
     with path.open("rb") as file:
@@ -71,7 +79,8 @@ def rendering_named(
             path, device=chosen, dtype=dtype, on_notice=on_notice, on_progress=on_progress
         )
     elif architecture == COMPACT:
-        renderer = open_compact(path, device=chosen, dtype=dtype)
+        deltas = person.deltas if person is not None else {}
+        renderer = open_compact(path, deltas=deltas, device=chosen, dtype=dtype)
     else:
         raise WeightsError(f"{path}: holds {architecture}, which can't animate a portrait")
     return Rendering(renderer, enhancer, {path.name: digest})

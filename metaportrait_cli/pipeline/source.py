@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -28,6 +29,10 @@ FRAMES_BETWEEN_LOOKS = 6
 MAX_FURTHER_FRAMES = 4
 FURTHER_TURN = 9.0
 
+Lends = Literal["face", "head", "all"]
+"""What further pictures lend: the face alone in the first one's colours, with hair and neck, or
+everything, where all were taken from one place in one light."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -39,7 +44,8 @@ class Source:
     faces_seen: int
     crop: Crop
     others: tuple[Source, ...] = ()
-    """Further pictures of the same person, which lend their faces in poses nearer to theirs."""
+    """Further pictures of the same person, used where they look more like what is driven."""
+    lends: Lends = "face"
 
     def landmarks(self, size: int) -> NDArray[np.float32]:
         """The face's points (478, 3) in pixels of the crop scaled to `size`."""
@@ -105,7 +111,7 @@ def _turn(first: Face, second: Face) -> float:
 def _source(
     path: Path, image: NDArray[np.uint8], *, choice: FaceChoice, detector: MediaPipeDetector
 ) -> Source:
-    picture = _even(_limited(image))
+    picture = even(_limited(image))
     faces = detector.search(picture)
     face = choice.pick(faces)
     height, width = picture.shape[:2]
@@ -135,7 +141,7 @@ def _limited(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def _even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Adds a last row or column where the size is odd: video needs even sizes."""
     height, width = image.shape[:2]
     return np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,15 @@ class Patches:
     person: NDArray[np.int32]
     identity: NDArray[np.float32]
 
+    @cached_property
+    def hard(self) -> NDArray[np.intp]:
+        """Numbers of the quarter in which lips or lids differ most from the source's."""
+        driven, own = self.inputs[..., 6:8], self.inputs[..., 9:11]
+        apart = np.array(
+            [np.abs(a.astype(np.int16) - b).mean() for a, b in zip(driven, own, strict=True)]
+        )
+        return np.argsort(-apart, kind="stable")[: len(apart) // 4]
+
     @classmethod
     def load(cls, folder: Path, kind: Kind) -> Patches:
         """Reads what `save` wrote."""
@@ -52,7 +62,8 @@ class Patches:
 
     def save(self, folder: Path, kind: Kind) -> None:
         """Writes one file an array."""
-        for name, value in vars(self).items():
+        for name in ("inputs", "target", "person", "identity"):
+            value = getattr(self, name)
             np.save(folder / f"{kind}-{name}.npy", value)
 
 
@@ -71,9 +82,7 @@ def make_patches(
         for clip, span in zip(faces.clips, faces.ranges, strict=True)
         if clip.identity in allowed and clip.count > 1
     ]
-    inputs: dict[Kind, list[NDArray[np.uint8]]] = {kind: [] for kind in KINDS}
-    target: dict[Kind, list[NDArray[np.uint8]]] = {kind: [] for kind in KINDS}
-    person: dict[Kind, list[int]] = {kind: [] for kind in KINDS}
+    samples = PatchList()
     embeddings = []
     everywhere = np.ones((FLOW_GRID, FLOW_GRID), np.float32)
     for number, (start, end) in enumerate(spans):
@@ -85,25 +94,58 @@ def make_patches(
             warp = CorrespondenceWarp(points, side=faces.size, fade=everywhere)
             own = OwnRegions(image, points)
             for n in draw.permutation(frames[frames != source])[:TARGETS].tolist():
-                driven, truth = faces.points[n], faces.images[n]
-                found = warp(driven)
-                warped = moved_by(image, found.shift)
-                for region in REGIONS:
-                    kind = kind_of(region)
-                    inputs[kind].append(own.beside(warped, driven, found.mouth_gap, region))
-                    target[kind].append(cut_patch(truth, patch_to_picture(driven, region)))
-                    person[kind].append(number)
+                found = warp(faces.points[n])
+                samples.add_pair(
+                    own,
+                    warped=moved_by(image, found.shift),
+                    gap=found.mouth_gap,
+                    driven=faces.points[n],
+                    truth=faces.images[n],
+                    person=number,
+                )
         on_progress(number + 1, len(spans))
-    nothing = [np.zeros((0, PATCH, PATCH, PATCH_CHANNELS), np.uint8)]
-    return {
-        kind: Patches(
-            inputs=np.stack(inputs[kind]) if inputs[kind] else nothing[0],
-            target=np.stack(target[kind]) if target[kind] else nothing[0][..., :3],
-            person=np.array(person[kind], np.int32),
-            identity=np.stack(embeddings) if embeddings else np.zeros((0, 128), np.float32),
-        )
-        for kind in KINDS
-    }
+    return samples.stacked(np.stack(embeddings) if embeddings else np.zeros((0, 128), np.float32))
+
+
+class PatchList:
+    """Gathers the patches of pairs of pictures."""
+
+    def __init__(self) -> None:
+        self._inputs: dict[Kind, list[NDArray[np.uint8]]] = {kind: [] for kind in KINDS}
+        self._target: dict[Kind, list[NDArray[np.uint8]]] = {kind: [] for kind in KINDS}
+        self._person: dict[Kind, list[int]] = {kind: [] for kind in KINDS}
+
+    def add_pair(
+        self,
+        own: OwnRegions,
+        *,
+        warped: NDArray[np.uint8],
+        gap: NDArray[np.float32],
+        driven: NDArray[np.float32],
+        truth: NDArray[np.uint8],
+        person: int,
+        kinds: Sequence[Kind] = KINDS,
+    ) -> None:
+        """A source's regions warped to `driven` (478, 3), and the truth, both (S, S, 3)."""
+        for region in REGIONS:
+            kind = kind_of(region)
+            if kind in kinds:
+                self._inputs[kind].append(own.beside(warped, driven, gap, region))
+                self._target[kind].append(cut_patch(truth, patch_to_picture(driven, region)))
+                self._person[kind].append(person)
+
+    def stacked(self, identity: NDArray[np.float32]) -> dict[Kind, Patches]:
+        """All samples; `identity` (M, 128) has a row for each person."""
+        nothing = np.zeros((0, PATCH, PATCH, PATCH_CHANNELS), np.uint8)
+        return {
+            kind: Patches(
+                inputs=np.stack(self._inputs[kind]) if self._inputs[kind] else nothing,
+                target=np.stack(self._target[kind]) if self._target[kind] else nothing[..., :3],
+                person=np.array(self._person[kind], np.int32),
+                identity=identity,
+            )
+            for kind in KINDS
+        }
 
 
 def as_tensors(

@@ -141,6 +141,20 @@ class PerceptualLoss(nn.Module):
             total = total + apart / unit / len(_TAPS)
         return total
 
+    def unit_distance(self, image: Tensor, target: Tensor) -> Tensor:
+        """Of images (B, 3, H, W) from their targets, (B,) in [0, 2], at full size.
+
+        One less the cosine of features, place by place, as in LPIPS (Zhang et al., CVPR 2018):
+        what is faint counts as much as what is strong, grain and pores as much as edges.
+        """
+        with torch.no_grad():
+            wanted = self.features(target)
+        total = image.new_zeros(len(image), dtype=torch.float32)
+        for layer, want in zip(self.features(image), wanted, strict=True):
+            cosine = F.cosine_similarity(layer.float(), want.float(), dim=1, eps=1e-6)
+            total = total + (1 - cosine).mean(dim=(1, 2)) / len(_TAPS)
+        return total
+
 
 def _fold_norms(network: nn.Module) -> None:
     """Merges each batch norm into the convolution before it: same values, half the work."""

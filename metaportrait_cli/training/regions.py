@@ -30,7 +30,7 @@ from metaportrait_cli.training.losses import masked_l1, pyramid_l1
 from metaportrait_cli.training.patches import Patches, as_tensors, make_patches
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.state import CARD, CHECKPOINT, LOG, Average, Trained, write_card
-from metaportrait_cli.weights.store import save_networks
+from metaportrait_cli.weights.store import load_network, save_networks
 
 ARCHITECTURE = "compact"
 WEIGHTS = "last.safetensors"
@@ -48,7 +48,7 @@ class RegionWeights:
     inside: float = 4.0
     """Within lips or lids"""
     perceptual: float = 1.0
-    mask: float = 0.02
+    mask: float = 0.01
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ class RegionTraining:
     lr: float = 6e-4
     warm_up: int = 100
     clip_norm: float = 1.0
+    mask_from: float = 0.2
+    """Share of the steps after which painting costs. Before, nothing worth its price is painted,
+    and the mask would close for good."""
+    hard: float = 0.5
+    """Share of samples in which lips or lids are opened or closed: most others are copied."""
     average: float = 0.998
     held_out: float = 0.05
     seed: int = 0
@@ -111,6 +116,8 @@ def train_regions(
     device: str = "cpu",
     bf16: bool = False,
     minutes: float = float("inf"),
+    stop_at: int | None = None,
+    start_from: Path | None = None,
     log_every: int = 50,
     judge_every: int = 500,
     on_report: Callable[[dict[str, Any]], None] = lambda _report: None,
@@ -118,11 +125,18 @@ def train_regions(
 ) -> dict[str, Any]:
     """Trains, or goes on training, in the folder `output`; returns the run card.
 
-    Raises `TrainingError` with the step's number once a loss is not finite.
+    `start_from` gives a new run the weights of an earlier one. Stops, resumable, after so many
+    minutes or at step `stop_at`. Raises `TrainingError` with the step's number once a loss is not
+    finite.
     """
     torch.manual_seed(config.seed)
     place = torch.device(device)
-    model = channels_last(Regions(config.model).to(place))
+    model = Regions(config.model)
+    if start_from is not None:
+        for kind in KINDS:
+            earlier = load_network(RegionNetwork, start_from, part=kind)
+            model.of(kind).load_state_dict(earlier.state_dict())
+    model = channels_last(model.to(place))
     averages = {kind: Average(model.of(kind), decay=config.average) for kind in KINDS}
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, betas=(0.9, 0.99))
     parts: dict[str, Any] = {"model": model, "optimizer": optimizer}
@@ -146,7 +160,8 @@ def train_regions(
     started = time.monotonic()
     sums: dict[str, float] = {}
     scores: dict[str, dict[str, float]] = {}
-    while step < config.steps and time.monotonic() - started < 60 * minutes:
+    last = min(config.steps, stop_at or config.steps)
+    while step < last and time.monotonic() - started < 60 * minutes:
         terms = _step(model, optimizer, learnt, perceptual, config=config, step=step, bf16=bf16)
         step += 1
         for kind in KINDS:
@@ -194,11 +209,15 @@ def _step(
     with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
         for kind in KINDS:
             draw = np.random.default_rng((config.seed, step, KINDS.index(kind)))
-            inputs, target, known = _drawn(learnt[kind], draw, config.batch, kind, device)
+            inputs, target, known = drawn(
+                learnt[kind], draw, config.batch, kind, device, hard=config.hard
+            )
             found = model.of(kind)(inputs, known)
             part = region_terms(
                 found, inputs, target, perceptual=perceptual, weights=config.weights
             )
+            if step < config.mask_from * config.steps:
+                del part["mask"]
             terms |= {f"{kind}_{name}": value for name, value in part.items()}
     optimizer.zero_grad(set_to_none=True)
     torch.stack(list(terms.values())).sum().backward()
@@ -263,14 +282,25 @@ def _patches(
     return learnt, judged
 
 
-def _drawn(
-    patches: Patches, draw: np.random.Generator, count: int, kind: Kind, device: torch.device
+def drawn(
+    patches: Patches,
+    draw: np.random.Generator,
+    count: int,
+    kind: Kind,
+    device: torch.device,
+    *,
+    hard: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A random batch, in varied light; mouths are mirrored half of the time."""
+    """A random batch, in varied light; mouths are mirrored half of the time.
+
+    The share `hard` of it is of `Patches.hard`.
+    """
     # People alike, however many pictures they have.
     person = draw.choice(np.unique(patches.person), count)
     first, last = (np.searchsorted(patches.person, person, side) for side in ("left", "right"))
     chosen: NDArray[np.integer] = draw.integers(first, last)
+    if hard and len(patches.hard):
+        chosen = np.where(draw.random(count) < hard, draw.choice(patches.hard, count), chosen)
     inputs, target, identity = as_tensors(patches, chosen, device=device)
     gain = draw.uniform(1 - GAIN_RANGE, 1 + GAIN_RANGE, (count, 1))
     gain = gain * draw.uniform(1 - CHANNEL_GAIN_RANGE, 1 + CHANNEL_GAIN_RANGE, (count, 3))

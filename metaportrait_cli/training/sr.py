@@ -52,8 +52,8 @@ class SRWeights:
     """Weights of the terms; all are means over frames and pixels."""
 
     pixel: float = 1.0
-    perceptual: float = 0.02
-    """Its values are about fifty times those of the pixels"""
+    perceptual: float = 0.12
+    """Its values are about ten times those of the pixels"""
     steady: float = 1.0
     """For the change from frame to frame, against the truth's"""
 
@@ -64,7 +64,7 @@ class SRConfig:
 
     model: CompactSRConfig = field(default_factory=CompactSRConfig)
     weights: SRWeights = field(default_factory=SRWeights)
-    steps: int = 5500
+    steps: int = 4500
     batch: int = 4
     patch: int = 48
     """Side of the windows in small pixels"""
@@ -229,7 +229,7 @@ def sr_terms(
         change = difference[:, 1:] - difference[:, :-1]
         terms["steady"] = weights.steady * _charbonnier(change)
     if perceptual is not None:
-        distance = perceptual.distance(result.flatten(0, 1), truth.flatten(0, 1))
+        distance = perceptual.unit_distance(result.flatten(0, 1), truth.flatten(0, 1))
         terms["perceptual"] = weights.perceptual * distance.mean()
     return terms
 
@@ -289,7 +289,7 @@ def judge(
                 "restless": image.diff(dim=0).abs().mean() / plain.diff(dim=0).abs().mean(),
             }
             if perceptual is not None:
-                scores["perceptual"] = perceptual.distance(image, sample.truth).mean()
+                scores["perceptual"] = perceptual.unit_distance(image, sample.truth).mean()
             into = totals.setdefault(name, {})
             for metric, value in scores.items():
                 into[metric] = into.get(metric, 0.0) + float(value)

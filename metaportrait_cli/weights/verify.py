@@ -30,8 +30,13 @@ def _verify(path: Path) -> Report:
     if path.name in known:
         return Report(str(check(path, known[path.name])), "sha256 as listed")
     from metaportrait_cli.convert.checkpoint import read_checkpoint  # noqa: PLC0415
+    from metaportrait_cli.pipeline import portrait_file  # noqa: PLC0415
     from metaportrait_cli.weights.store import read_header  # noqa: PLC0415
 
+    if path.suffix == portrait_file.SUFFIX or portrait_file.is_portrait(path):
+        portrait = portrait_file.load_portrait(path)
+        portrait.check_base()
+        return Report(str(path), portrait_file.described(portrait))
     if path.suffix == ".safetensors":
         header = read_header(path)
         parts = ", ".join(sorted(header.configs))

@@ -9,7 +9,7 @@ from metaportrait_cli.face import apertures
 from metaportrait_cli.face.alignment import from_frame, rotation_of, vector_of
 from metaportrait_cli.face.fitting import FaceParameters, fit_frames, fit_identity
 from metaportrait_cli.face.morphable import MorphableModel, interocular
-from metaportrait_cli.face.retarget import TURN_LIMITS, Retargeter, match_views, rebased
+from metaportrait_cli.face.retarget import TURN_LIMITS, Retargeter, rebased
 from metaportrait_cli.metrics.motion import identity_leakage
 
 
@@ -208,13 +208,3 @@ def test_rebased_reference_centres_a_shot(model: MorphableModel, performance, dr
     first = retargeter.retarget(driver, rebased(reference, driver)).landmarks
     second = retargeter.retarget(moved, rebased(reference, moved)).landmarks
     assert np.abs(first.mean((0, 1)) - second.mean((0, 1)))[:2].max() < 2
-
-
-def test_views_are_matched_by_pose() -> None:
-    views = rotation_of(np.radians([[-30.0, 0, 0], [0, 0, 0], [30, 0, 0]]))
-    driving = rotation_of(np.radians([[-25.0, 3, 0], [2, 0, 5], [15, 0, 0]]))
-    weights = match_views(views, driving)
-    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
-    assert weights[0].argmax() == 0
-    assert weights[1, 1] > 0.9
-    np.testing.assert_allclose(weights[2, 1:], 0.5, atol=0.01)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from metaportrait_cli.pipeline.drive import DriveOptions
 from metaportrait_cli.pipeline.landmarks import extract_landmarks
 from metaportrait_cli.pipeline.render import AnalyticRenderer
 from metaportrait_cli.pipeline.source import load_sources
+from metaportrait_cli.pipeline.views import open_views
 from metaportrait_cli.weights import bundled_path
 from tests.clips import H264, decoded, scene, write_clip
 
@@ -313,8 +313,8 @@ def test_further_views_lend_their_faces(
         both = load_sources(paths, choice=LARGEST_FACE, detector=detector)
     size = 256
     driven = both.crop.to_crop(both.others[0].face.points, size)
-    alone = AnalyticRenderer().open(replace(both, others=()), size=size).render(driven[None])[0]
-    blended = AnalyticRenderer().open(both, size=size).render(driven[None])[0]
+    alone = AnalyticRenderer().open(both, size=size).render(driven[None])[0]
+    blended = open_views(AnalyticRenderer(), both, size=size).render(driven[None])[0]
     truth = both.crop.cut(both.others[0].picture, size)
     low, high = driven[:, :2].min(0).astype(int) + 30, driven[:, :2].max(0).astype(int) - 30
     face = (slice(low[1], high[1]), slice(low[0], high[0]))

@@ -15,8 +15,10 @@ from metaportrait_cli.networks.compact import CompactConfig
 from metaportrait_cli.networks.discriminator import DiscriminatorConfig
 from metaportrait_cli.training.config import BaseConfig
 from metaportrait_cli.training.prepare import FaceFinder, PrepareOptions, looking_with, prepare
+from metaportrait_cli.training.prepare_runs import PrepareRunsOptions, prepare_runs
 from metaportrait_cli.weights import bundled_path
 
+RUNS = PrepareRunsOptions(size=128, runs=2)
 OPTIONS = PrepareOptions(size=64, step=4, frames_per_identity=6, files_per_shard=2)
 MODEL = CompactConfig(
     image_size=64,
@@ -88,3 +90,13 @@ def prepared(
 def base() -> BaseConfig:
     """A training of a few steps of a tiny network."""
     return replace(BASE)
+
+
+@pytest.fixture(scope="session")
+def runs(
+    tmp_path_factory: pytest.TempPathFactory, footage: Path, detector: MediaPipeDetector
+) -> Path:
+    """Two runs of the one real clip, at 128²."""
+    folder = tmp_path_factory.mktemp("runs")
+    prepare_runs(footage, folder, RUNS, detector=detector, on_progress=lambda *_: None)
+    return folder

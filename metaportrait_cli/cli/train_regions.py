@@ -1,0 +1,77 @@
+"""`metaportrait train regions`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metaportrait_cli.cli.console import print_result, reporting
+
+
+def command(
+    *,
+    data: Annotated[Path, typer.Argument(help="Folder made by: metaportrait prepare")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the run; an earlier one goes on.")
+    ],
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            help="MobileNetV2 weights (torchvision's layout) for the perceptual loss; without"
+            " them only pixels are compared."
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Length of the whole training.")] = 6000,
+    batch: Annotated[int, typer.Option(help="Mouths, and as many eyes, a step.")] = 24,
+    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 6e-4,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Weights of an earlier run of the same networks.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after this time; start again to go on.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+    bf16: Annotated[bool, typer.Option(help="Mixed precision.")] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the run card on stdout instead of the folder.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
+) -> None:
+    """Train the networks that repaint mouths and eyes on prepared data."""
+    with reporting(quiet=quiet) as reporter:
+        import math  # noqa: PLC0415
+
+        import torch  # noqa: PLC0415
+
+        from metaportrait_cli.networks.identity import IdentityNetwork  # noqa: PLC0415
+        from metaportrait_cli.training.perceptual import (  # noqa: PLC0415
+            MobileNetFeatures,
+            PerceptualLoss,
+        )
+        from metaportrait_cli.training.regions import (  # noqa: PLC0415
+            RegionTraining,
+            train_regions,
+        )
+        from metaportrait_cli.weights import bundled_path  # noqa: PLC0415
+        from metaportrait_cli.weights.store import load_network  # noqa: PLC0415
+
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        card = train_regions(
+            RegionTraining(steps=steps, batch=batch, lr=lr),
+            data,
+            output,
+            identity=load_network(
+                IdentityNetwork, bundled_path("identity"), part="identity"
+            ).float(),
+            perceptual=PerceptualLoss(MobileNetFeatures.load(features)) if features else None,
+            device=found if device == "auto" else device,
+            bf16=bf16,
+            start_from=start_from,
+            minutes=math.inf if minutes is None else minutes,
+            on_report=lambda record: reporter.say(json.dumps(record)),
+            on_progress=lambda done, total: reporter.progress("patches", done, total),
+        )
+        print_result(output, card, as_json=as_json)

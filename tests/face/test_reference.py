@@ -1,0 +1,82 @@
+"""A reference is moved to where the frame shows it, and is not trusted where it can't be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from metaportrait_cli.face import topology
+from metaportrait_cli.face.crop import Crop
+from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.reference import GRID, ReferenceWarp, displaced
+
+SIDE = 256
+
+
+@pytest.fixture(scope="module")
+def landmarks(portrait_face: Face) -> NDArray[np.float32]:
+    return Crop.around(portrait_face.points).to_crop(portrait_face.points, SIDE)
+
+
+@pytest.fixture(scope="module")
+def picture() -> NDArray[np.uint8]:
+    """Brighter to the right and, in green, downwards: a pixel tells where it comes from."""
+    ramp = np.broadcast_to(np.arange(SIDE, dtype=np.uint8), (SIDE, SIDE))
+    return np.stack([ramp, ramp.T, np.zeros_like(ramp)], axis=-1)
+
+
+def test_the_same_face_stays_and_is_valid(
+    picture: NDArray[np.uint8], landmarks: NDArray[np.float32]
+) -> None:
+    warp = ReferenceWarp.analytic(picture, landmarks)
+    image, valid = warp.moved(warp.place(landmarks))
+    assert np.abs(image.astype(int) - picture).max() <= 1
+    assert valid.min() > 0.9
+
+
+def test_the_face_is_found_where_it_is_driven(
+    picture: NDArray[np.uint8], landmarks: NDArray[np.float32]
+) -> None:
+    warp = ReferenceWarp.analytic(picture, landmarks)
+    moved = landmarks + np.array([6, -3, 0], np.float32)
+    image, valid = warp.moved(warp.place(moved))
+    x, y = moved[topology.ring("right_eye"), :2].mean(0).astype(int)
+    assert image[y, x, 0] == pytest.approx(x - 6, abs=1.5)
+    assert image[y, x, 1] == pytest.approx(y + 3, abs=1.5)
+    assert valid[y, x] > 0.9
+
+
+def test_what_the_picture_does_not_show_is_not_valid(
+    picture: NDArray[np.uint8], landmarks: NDArray[np.float32]
+) -> None:
+    warp = ReferenceWarp.analytic(picture, landmarks)
+    opened = landmarks.copy()
+    lower = [below for _, below in topology.INNER_LIPS]
+    opened[lower, 1] += 30
+    placement = warp.place(opened)
+    assert placement.valid.shape == (GRID, GRID)
+    middle = lower[len(lower) // 2]
+    x, y = (opened[middle, :2] - (0, 12)).astype(int)
+    _, valid = warp.moved(placement)
+    assert valid[y, x] < 0.1
+    assert valid[20, 20] > 0.9
+
+
+def test_a_window_is_that_part_of_the_whole(
+    picture: NDArray[np.uint8], landmarks: NDArray[np.float32]
+) -> None:
+    warp = ReferenceWarp.analytic(picture, landmarks)
+    placement = warp.place(landmarks * np.float32(1.04))
+    image, valid = warp.moved(placement)
+    part, part_valid = warp.moved(placement, (40, 90, 140, 210))
+    assert np.array_equal(part, image[90:210, 40:140])
+    assert np.array_equal(part_valid, valid[90:210, 40:140])
+
+
+def test_displacement_is_backward_in_pixels(picture: NDArray[np.uint8]) -> None:
+    shift = np.zeros((SIDE, SIDE, 2), np.float32)
+    shift[..., 0], shift[..., 1] = 5, -2
+    for bicubic in (True, False):
+        moved = displaced(picture, shift, bicubic=bicubic)
+        assert moved[100, 100].tolist() == [105, 98, 0]

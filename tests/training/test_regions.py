@@ -1,0 +1,87 @@
+"""Training of the region networks: patches are made once, they are learnt from, runs go on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from metaportrait_cli.face.regions import PATCH
+from metaportrait_cli.networks.identity import IdentityNetwork
+from metaportrait_cli.networks.regions import RegionConfig
+from metaportrait_cli.training.dataset import Faces
+from metaportrait_cli.training.patches import make_patches
+from metaportrait_cli.training.regions import RegionTraining, train_regions
+from metaportrait_cli.weights import bundled_path
+from metaportrait_cli.weights.store import load_network, read_header
+
+CONFIG = RegionTraining(
+    model=RegionConfig(widths=(8, 16, 16), code_dim=8), steps=4, batch=4, warm_up=1, held_out=0.0
+)
+
+
+@pytest.fixture(scope="module")
+def identity() -> IdentityNetwork:
+    return load_network(IdentityNetwork, bundled_path("identity"), part="identity").float()
+
+
+def test_patches_show_the_face_under_the_warp_and_as_it_was(
+    prepared: Path, identity: IdentityNetwork
+) -> None:
+    faces = Faces.load(prepared)
+    made = make_patches(faces, people=["a"], identity=identity, seed=0)
+    mouth, eyes = made["mouth"], made["eyes"]
+    assert mouth.inputs.shape[1:] == (PATCH, PATCH, 11)
+    assert len(eyes.inputs) == 2 * len(mouth.inputs) > 0
+    assert mouth.identity.shape == (1, 128)
+    warped, own = mouth.inputs[..., :3].astype(float), mouth.inputs[..., 3:6].astype(float)
+    # The warp brings the source nearer to the target than it was.
+    assert np.abs(warped - mouth.target).mean() < np.abs(own - mouth.target).mean()
+
+
+def test_it_learns_and_leaves_weights_and_a_card(
+    prepared: Path, tmp_path: Path, identity: IdentityNetwork
+) -> None:
+    reports: list[dict[str, Any]] = []
+    card = train_regions(
+        replace(CONFIG, steps=120, batch=8, lr=3e-3),
+        prepared,
+        tmp_path,
+        identity=identity,
+        perceptual=None,
+        log_every=30,
+        on_report=reports.append,
+    )
+    terms = [report["terms"] for report in reports if "terms" in report]
+    for name in ("mouth_inside", "eyes_inside"):
+        assert terms[-1][name] < 0.95 * terms[0][name], name
+    assert card["step"] == 120
+    header = read_header(tmp_path / "last.safetensors")
+    assert header.architecture == "compact"
+    assert sorted(header.configs) == ["eyes", "mouth"]
+
+
+def test_stopping_and_going_on_is_the_same_as_not_stopping(
+    prepared: Path, tmp_path: Path, identity: IdentityNetwork
+) -> None:
+    def train(folder: str, *, stop_at: int | None = None) -> None:
+        train_regions(
+            CONFIG,
+            prepared,
+            tmp_path / folder,
+            identity=identity,
+            perceptual=None,
+            stop_at=stop_at,
+        )
+
+    train("straight")
+    train("twice", stop_at=2)
+    train("twice")
+    straight, twice = (load_file(tmp_path / n / "last.safetensors") for n in ("straight", "twice"))
+    for key, value in straight.items():
+        assert torch.equal(value, twice[key]), key
