@@ -52,7 +52,7 @@ def command(
         str | None,
         typer.Option(
             help="'none' (the analytic warp), a path, a name of `metaportrait weights list`,"
-            " or hf://owner/repo/file@revision [default: the portrait's, or none]."
+            " or hf://owner/repo/file@revision [default: the portrait's, or compact]."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps; for networks.")] = "auto",
@@ -127,7 +127,7 @@ def command(
 
             done = animate_folder(
                 driver,
-                resolve(weights or pipeline.NONE),
+                resolve(weights or pipeline.DEFAULT),
                 target,
                 overwrite=overwrite,
                 on_progress=reporter.progress,

@@ -28,7 +28,9 @@ def command(
     ] = "self",
     weights: Annotated[
         list[str] | None,
-        typer.Option(help="A method to judge; repeat for several [default: none, or compact_sr]."),
+        typer.Option(
+            help="A method to judge; repeat for several [default: none and compact, or compact_sr]."
+        ),
     ] = None,
     frames: Annotated[int, typer.Option(help="Frames of each clip, evenly spread.")] = 24,
     sheet: Annotated[
@@ -47,7 +49,7 @@ def command(
         from metaportrait_cli.pipeline import evaluate as pipeline  # noqa: PLC0415
 
         options = pipeline.EvaluateOptions(
-            mode=cast("Mode", mode), weights=tuple(weights or ["none"]), frames=frames
+            mode=cast("Mode", mode), weights=tuple(weights or ()), frames=frames
         )
         done = pipeline.evaluate(
             clips, options, sheet=sheet, overwrite=overwrite, on_progress=reporter.progress

@@ -36,7 +36,7 @@ def command(
     ] = 30.0,
     weights: Annotated[
         str, typer.Option(help="'none' (the analytic warp), or weights of the compact model.")
-    ] = "none",
+    ] = "compact",
     face: Annotated[
         str, typer.Option(help="Whose: 'largest', or a number from the left, from 1.")
     ] = "largest",

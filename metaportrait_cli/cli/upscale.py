@@ -36,7 +36,7 @@ def command(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     window: Annotated[
-        int, typer.Option(help="Frames enhanced at a time; the result is the same.")
+        int, typer.Option(help="Frames enhanced at a time, at most; the result is the same.")
     ] = 16,
     audio: Annotated[bool, typer.Option(help="Keep the clip's audio.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the result.")] = False,

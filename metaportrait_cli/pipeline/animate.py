@@ -26,7 +26,7 @@ from metaportrait_cli.pipeline.encode import encode
 from metaportrait_cli.pipeline.motion import MAX_WORKERS, DriverMotion, load_motion
 from metaportrait_cli.pipeline.portrait_file import Portrait, load_portrait
 from metaportrait_cli.pipeline.render import Frames
-from metaportrait_cli.pipeline.renderers import NONE, Rendering, rendering_named
+from metaportrait_cli.pipeline.renderers import DEFAULT, Rendering, rendering_named
 from metaportrait_cli.pipeline.report import MARK, RunReport, describe_gaps, gap_note
 from metaportrait_cli.pipeline.source import Source, load_sources
 from metaportrait_cli.pipeline.stages import Progress, Stopwatch, silent
@@ -49,7 +49,7 @@ class AnimateOptions:
 
     weights: str | None = None
     """`none`, or a name, path or `hf://` spec of weights; see `renderers.rendering_named`. `None`
-    takes those that the portrait was made for, or the analytic warp."""
+    takes those that the portrait was made for, or the bundled ones."""
     device: str = "auto"
     precision: str = "auto"
     face: FaceChoice = LARGEST_FACE
@@ -142,7 +142,7 @@ def animate(
 
     with stopwatch("source"):
         rendering = rendering_named(
-            options.weights or (person.base.name if person else NONE),
+            options.weights or (person.base.name if person else DEFAULT),
             person=person,
             device=options.device,
             precision=options.precision,

@@ -27,7 +27,7 @@ from metaportrait_cli.pipeline.evaluate_clips import (
 from metaportrait_cli.pipeline.evaluate_upscale import METHODS, load_upscaler, upscaled_clips
 from metaportrait_cli.pipeline.evaluate_upscale import PART as UPSCALER
 from metaportrait_cli.pipeline.evaluate_upscale import SIZE as UPSCALED_SIZE
-from metaportrait_cli.pipeline.renderers import COPY, NONE, rendering_named
+from metaportrait_cli.pipeline.renderers import COPY, DEFAULT, NONE, rendering_named
 from metaportrait_cli.pipeline.sampling import RUN_FRAMES, find_clips
 from metaportrait_cli.pipeline.scoring import Judge
 from metaportrait_cli.pipeline.stages import Progress, silent
@@ -83,9 +83,9 @@ class EvaluateOptions:
     """Settings of one evaluation."""
 
     mode: Mode = "self"
-    weights: tuple[str, ...] = ("none",)
-    """Methods besides copying the source, which always takes part; of the modes that upscale, one
-    network, for which `none` stands for the bundled one."""
+    weights: tuple[str, ...] = ()
+    """Methods besides copying the source, which always takes part; by default the analytic warp
+    and the bundled networks. Of the modes that upscale, one network, by default the bundled one."""
     frames: int = 24
     """Frames judged of each clip, in evenly spaced runs of four."""
 
@@ -96,6 +96,11 @@ class EvaluateOptions:
             raise UsageError(f"--mode {self.mode} judges one network; give --weights once")
         if self.frames < RUN_FRAMES:
             raise UsageError(f"--frames {self.frames} is less than a run of {RUN_FRAMES}")
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What is judged."""
+        return self.weights or ((UPSCALER,) if self.upscales else (NONE, DEFAULT))
 
     @property
     def upscales(self) -> bool:
@@ -139,7 +144,7 @@ _Judging = tuple[Evaluation, ContactSheet | None, Iterator[ClipResult]]
 def _reenacting(
     clips: list[Path], options: EvaluateOptions, judge: Judge, *, with_sheet: bool
 ) -> _Judging:
-    names = list(dict.fromkeys((COPY, *options.weights)))
+    names = list(dict.fromkeys((COPY, *options.methods)))
     renderers = {name: rendering_named(name).renderer for name in names}
     shown = [name for name in names if name != COPY]  # that is the source, shown anyway
     guide = TRUTH if options.mode == "self" else "driver"
@@ -152,8 +157,8 @@ def _reenacting(
 def _upscaling(
     clips: list[Path], options: EvaluateOptions, judge: Judge, *, with_sheet: bool
 ) -> _Judging:
-    (name,) = options.weights
-    network = load_upscaler(UPSCALER if name == NONE else name)
+    (name,) = options.methods
+    network = load_upscaler(name)
     board = ContactSheet([TRUTH, *METHODS], groups=SHEET_MOMENTS) if with_sheet else None
     rendered = options.mode == "upscale-rendered"
     results = upscaled_clips(clips, options.frames, judge, network, board, rendered=rendered)

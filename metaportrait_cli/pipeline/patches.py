@@ -75,22 +75,21 @@ class PatchFeed:
         self, paths: Mapping[int, FacePath], tape: Tape, network: FaceNetwork, *, window: int
     ) -> None:
         """`paths` by their numbers. `window` crops go through the network at a time, at most."""
-        self._paths = paths
+        self._coming = deque(sorted(paths.items(), key=lambda item: item[1].start))
+        self._here: dict[int, tuple[FacePath, Iterator[Image]]] = {}
         self._tape = tape
         self._network = network
         self._window = window
-        self._streams: dict[int, Iterator[Image]] = {}
 
     def at(self, frame: int) -> dict[int, Image]:
         """The patches (2 side, 2 side, 3) by path; ask for every frame once, in order."""
-        here = {n: path for n, path in self._paths.items() if path.start <= frame < path.stop}
-        for number in self._streams.keys() - here.keys():
-            del self._streams[number]
-        for number in here.keys() - self._streams.keys():
-            self._streams[number] = enhanced_patches(
-                here[number], self._tape, self._network, window=self._window
-            )
-        return {number: next(self._streams[number]) for number in here}
+        while self._coming and self._coming[0][1].start == frame:
+            number, path = self._coming.popleft()
+            stream = enhanced_patches(path, self._tape, self._network, window=self._window)
+            self._here[number] = path, stream
+        patches = {number: next(stream) for number, (_, stream) in self._here.items()}
+        self._here = {n: item for n, item in self._here.items() if item[0].stop > frame + 1}
+        return patches
 
 
 def enhanced_patches(

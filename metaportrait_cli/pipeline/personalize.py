@@ -33,7 +33,7 @@ from metaportrait_cli.pipeline.held_out import Contest, Yardstick, photo_trials,
 from metaportrait_cli.pipeline.portrait_file import Base, Portrait, save_portrait
 from metaportrait_cli.pipeline.recording import Looker, Recording
 from metaportrait_cli.pipeline.render import AnalyticRenderer
-from metaportrait_cli.pipeline.renderers import NONE, Rendering, rendering_named
+from metaportrait_cli.pipeline.renderers import DEFAULT, Rendering, rendering_named
 from metaportrait_cli.pipeline.report import MARK
 from metaportrait_cli.pipeline.source import Lends
 from metaportrait_cli.pipeline.stages import Progress, Stopwatch, silent
@@ -52,7 +52,7 @@ SHEET_ROWS = 6
 class PersonalizeOptions:
     """Settings; see the command's help for what users are told."""
 
-    weights: str = NONE
+    weights: str = DEFAULT
     """`none`, or weights of the compact model, which are then adapted"""
     seconds: float = 30.0
     """Time the adaptation may take; all else is prepared before"""

@@ -19,6 +19,8 @@ from metaportrait_cli.pipeline.stages import Progress, silent
 
 COPY = "copy"
 NONE = "none"
+DEFAULT = "compact"
+"""The bundled networks"""
 
 
 @dataclass(frozen=True)
