@@ -33,6 +33,7 @@ from metaportrait_cli.weights.store import save_networks
 from tests.clips import decoded, scene, write_clip
 
 PICTURES = 36
+PLAIN = PersonalizeOptions(weights="none")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def recording(clip: Path, looker: Looker) -> Recording:
 def made(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PersonalizeReport]:
     folder = tmp_path_factory.mktemp("portrait")
     path = folder / "me.portrait"
-    return path, personalize(path, video=clip, sheet=folder / "sheet.png")
+    return path, personalize(path, PLAIN, video=clip, sheet=folder / "sheet.png")
 
 
 def test_the_atlas_covers_the_clip(recording: Recording) -> None:
@@ -113,7 +114,7 @@ def test_it_is_animated_without_a_source(
 def test_the_same_seed_makes_the_same_file(
     made: tuple[Path, PersonalizeReport], clip: Path, tmp_path: Path
 ) -> None:
-    personalize(tmp_path / "again.portrait", video=clip)
+    personalize(tmp_path / "again.portrait", PLAIN, video=clip)
     first, second = load_portrait(made[0]), load_portrait(tmp_path / "again.portrait")
     assert len(first.views) == len(second.views)
     for ours, theirs in zip(first.views, second.views, strict=True):
@@ -141,11 +142,11 @@ def test_photos_are_judged_in_turn(driver_path: Path, tmp_path: Path) -> None:
     paths = [tmp_path / f"{n}.png" for n in (0, 40, 80, 100)]
     for path in paths:
         Image.fromarray(frames[int(path.stem)]).save(path)
-    report = personalize(tmp_path / "me.portrait", photos=paths)
+    report = personalize(tmp_path / "me.portrait", PLAIN, photos=paths)
     assert report.looks == 4
     assert report.held_out == 3
     assert report.quality["after"]["lpips_like"] <= report.quality["before"]["lpips_like"]
-    two = personalize(tmp_path / "two.portrait", photos=paths[:2])
+    two = personalize(tmp_path / "two.portrait", PLAIN, photos=paths[:2])
     assert not two.quality
     assert any("fewer than three" in note for note in two.notes)
 

@@ -33,6 +33,8 @@ class Flat:
 class Flats:
     """A renderer of them: each picture's own first pixel."""
 
+    fixed_size = None
+
     def open(self, source: Source, *, size: int) -> Flat:
         assert size == SIZE
         return Flat(int(source.picture[0, 0, 0]))
