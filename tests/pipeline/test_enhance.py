@@ -183,9 +183,9 @@ def test_a_slow_processor_does_without_unless_asked(
 def test_moved_pixels_are_enlarged_only_when_asked(
     portrait_path: Path, driver: Path, tmp_path: Path
 ) -> None:
-    default = animate([portrait_path], driver, tmp_path / "a.mp4", AnimateOptions(full=False))
-    assert default.weights == {}
-    asked = AnimateOptions(full=False, size=1024)
+    unasked = AnimateOptions(weights="none", full=False)
+    assert animate([portrait_path], driver, tmp_path / "a.mp4", unasked).weights == {}
+    asked = AnimateOptions(weights="none", full=False, size=1024)
     report = animate([portrait_path], driver, tmp_path / "b.mp4", asked)
     assert any("super-resolution" in note for note in report.notes)
     assert [frame.shape for frame in decoded(tmp_path / "b.mp4")] == [(1024, 1024, 3)] * 5
@@ -198,6 +198,6 @@ def test_without_its_weights_the_picture_is_enlarged_plainly(
         raise WeightsError("compact_sr: not here")
 
     monkeypatch.setattr(enhance, "load_compact", missing)
-    options = AnimateOptions(full=False, size=1024)
+    options = AnimateOptions(weights="none", full=False, size=1024)
     report = animate([portrait_path], driver, tmp_path / "out.mp4", options)
     assert "enlarged without super-resolution: compact_sr: not here" in report.notes
