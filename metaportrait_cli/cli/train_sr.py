@@ -32,7 +32,7 @@ def command(
     patch: Annotated[int, typer.Option(help="Side of the windows learnt from, small pixels.")] = 48,
     lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 5e-4,
     perceptual: Annotated[float, typer.Option(help="Weight of the perceptual loss.")] = 0.2,
-    steady: Annotated[float, typer.Option(help="Weight of the loss on changes in time.")] = 1.0,
+    steady: Annotated[float, typer.Option(help="Weight of the loss on changes in time.")] = 4.0,
     start_from: Annotated[
         Path | None, typer.Option(help="Weights of an earlier run of the same network.")
     ] = None,

@@ -54,7 +54,7 @@ class SRWeights:
     pixel: float = 1.0
     perceptual: float = 0.2
     """Its values are about six times those of the pixels"""
-    steady: float = 1.0
+    steady: float = 4.0
     """For the change from frame to frame, against the truth's"""
 
 
