@@ -23,6 +23,9 @@ from metaportrait_cli.networks.network import Network
 
 # Warped and own picture; driven maps with what the source doesn't show; own maps.
 PATCH_CHANNELS = 3 + 3 + 3 + 2
+UNKNOWN = 8
+# Pixels of a patch by which painting may go beyond what is unknown, then fades out.
+REACH, FADE = 2, 2
 # At first the mask is half open: a closed one would keep the change from being learnt.
 MASK_BIAS = 0.0
 # A patch changes nothing at its border: share of the side over which it may more and more.
@@ -31,6 +34,8 @@ BORDER_SHARE = 0.12
 
 @dataclass(frozen=True)
 class RegionConfig:
+    unknown_only: bool = False
+    """Paint only where the source doesn't show what is needed: teeth that it shows are better."""
     widths: tuple[int, ...] = (40, 64, 96, 112)
     """From half the patch's size down."""
     code_dim: int = 64
@@ -84,7 +89,15 @@ class RegionNetwork(Network):
             x = up(torch.cat([enlarge(x, skip.shape[-1]), skip], dim=1), code)
         change, mask = F.pixel_shuffle(self.head(x), 2).float().split([3, 1], dim=1)
         mask = torch.sigmoid(mask + MASK_BIAS) * _window(patches.shape[-1], patches.device)
+        if self.config.unknown_only:
+            mask = mask * _around(patches[:, UNKNOWN : UNKNOWN + 1].float())
         return Repainted(image=patches[:, :3].float() + mask * change, mask=mask)
+
+
+def _around(unknown: Tensor) -> Tensor:
+    """The map (B, 1, P, P) in [0, 1], grown and with a soft rim."""
+    grown = F.max_pool2d(unknown, 2 * REACH + 1, stride=1, padding=REACH)
+    return F.avg_pool2d(grown, 2 * FADE + 1, stride=1, padding=FADE, count_include_pad=False)
 
 
 def _window(size: int, device: torch.device) -> Tensor:
