@@ -24,7 +24,7 @@ from metaportrait_cli.pipeline.held_out import Quality, Trial, Yardstick, video_
 from metaportrait_cli.pipeline.personalize import Kit, PersonalizeOptions, portrait_of
 from metaportrait_cli.pipeline.recording import Looker, Recording
 from metaportrait_cli.pipeline.render import Frames
-from metaportrait_cli.pipeline.renderers import rendering_named
+from metaportrait_cli.pipeline.renderers import DEFAULT, rendering_named
 from metaportrait_cli.weights import bundled_path
 
 LEARNT_SHARE = 2 / 3
@@ -36,7 +36,7 @@ def main() -> None:
     """Prints a row a clip and the means, in Markdown; `--json` adds all values at the end."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", nargs="+", type=Path)
-    parser.add_argument("--weights", default="none")
+    parser.add_argument("--weights", default=DEFAULT)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--json", action="store_true")

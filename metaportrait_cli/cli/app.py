@@ -18,6 +18,7 @@ from metaportrait_cli.cli import (
     prepare,
     train,
     train_base,
+    train_meta,
     train_regions,
     train_sr,
     upscale,
@@ -43,6 +44,7 @@ app.command("evaluate")(evaluate.command)
 app.command("prepare")(prepare.command)
 app.command("doctor")(doctor.command)
 train.app.command("base")(train_base.command)
+train.app.command("meta")(train_meta.command)
 train.app.command("regions")(train_regions.command)
 train.app.command("sr")(train_sr.command)
 app.add_typer(train.app, name="train")

@@ -35,7 +35,7 @@ def command(
         typer.Option(help="Time for adapting --weights, once all is prepared; longer is better."),
     ] = 30.0,
     weights: Annotated[
-        str, typer.Option(help="'none' (the analytic warp), or weights of the compact model.")
+        str, typer.Option(help="Weights to adapt, or 'none' for the analytic warp.")
     ] = "compact",
     face: Annotated[
         str, typer.Option(help="Whose: 'largest', or a number from the left, from 1.")

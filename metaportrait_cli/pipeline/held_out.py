@@ -149,7 +149,7 @@ def video_trial(source: Source, held: Recording, *, most: int) -> Trial:
 
 
 def photo_trials(photos: Recording, canvas: int) -> list[Trial]:
-    """Each photo but the canvas, rendered from all the others."""
+    """Each photo but the canvas, rendered from all the others; none of fewer than three photos."""
     crops = crops_of(photos, canvas)
     views = [as_source(look, crop) for look, crop in zip(photos.looks, crops, strict=True)]
     trials = []
@@ -157,6 +157,8 @@ def photo_trials(photos: Recording, canvas: int) -> list[Trial]:
         if k == canvas:
             continue
         others = tuple(v for n, v in enumerate(views) if n not in (k, canvas))
+        if not others:
+            continue
         trials.append(
             Trial(
                 source=replace(views[canvas], others=others),

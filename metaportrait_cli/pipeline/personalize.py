@@ -53,7 +53,7 @@ class PersonalizeOptions:
     """Settings; see the command's help for what users are told."""
 
     weights: str = DEFAULT
-    """`none`, or weights of the compact model, which are then adapted"""
+    """`none` (the analytic warp), or weights whose region networks are then adapted"""
     seconds: float = 30.0
     """Time the adaptation may take; all else is prepared before"""
     seed: int = 0

@@ -30,6 +30,8 @@ HEAD = Likeness(turn=0.1, place=0.2, mouth=0.25, lips=0.25, brows=0.12)
 MOUTH = Likeness(turn=0.17, mouth=0.05, lips=0.05)
 EYES = Likeness(turn=0.14, brows=0.06, eyes=0.07, gaze=0.07)
 MOST_HEADS = 2
+MOST_STEADIED = 3
+"""Heads of a clip, where one that was used a moment ago still fades out."""
 MOST_PARTS = 3
 """Of mouths or eyes that are mixed: the mesh is dense there, so they match to the pixel."""
 
@@ -118,7 +120,7 @@ class ViewsSession:
     def render(self, driven: NDArray[np.float32]) -> Frames:
         """Pictures (T, S, S, 3) for driven landmarks (T, 478, 3)."""
         looks = Looks.of(driven, self._reference)
-        head = _shares(self._steadied(self._likeness(looks, HEAD)), most=MOST_HEADS)
+        head = self._steadied(_shares(self._likeness(looks, HEAD), most=MOST_HEADS))
         mouth = _shares(self._likeness(looks, MOUTH), most=MOST_PARTS)
         eyes = _shares(self._likeness(looks, EYES), most=MOST_PARTS)
         used = (head + mouth + eyes) > 0  # (T, V)
@@ -143,14 +145,15 @@ class ViewsSession:
         apart = squared_distances(looks.scaled(wanted), self._looks.scaled(wanted))
         return np.exp(apart.min(1, keepdims=True) - apart)
 
-    def _steadied(self, likeness: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The likeness (T, V), following slowly from frame to frame of a clip."""
+    def _steadied(self, shares: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The shares (T, V), following slowly from frame to frame of a clip."""
         if self._follow == 1.0:
-            return likeness
-        for t, now in enumerate(likeness):
+            return shares
+        steady = np.empty_like(shares)
+        for t, now in enumerate(shares):
             last = self._last_head if self._last_head is not None else now
-            likeness[t] = self._last_head = last + self._follow * (now - last)
-        return likeness
+            steady[t] = self._last_head = last + self._follow * (now - last)
+        return _shares(steady, most=MOST_STEADIED)
 
     def _composed(
         self,
@@ -180,10 +183,11 @@ class ViewsSession:
         self, pictures: dict[int, NDArray[np.uint8]], parts: Parts, weights: NDArray[np.float32]
     ) -> NDArray[np.uint8]:
         """The frame (S, S, 3), a picture of its own, as far as views are lent; else the first's."""
-        nearest, second = np.argsort(-weights, kind="stable")[:MOST_HEADS].tolist()
-        frame = pictures[nearest].copy()
-        if weights[second] > 0:
-            frame = _between(frame, pictures[second], share=float(weights[second]))
+        nearest, *others = [int(v) for v in np.argsort(-weights, kind="stable") if weights[v] > 0]
+        frame, mixed = pictures[nearest].copy(), weights[nearest]
+        for other in others:
+            mixed += weights[other]
+            frame = _between(frame, pictures[other], share=float(weights[other] / mixed))
         if self._lends == "all":
             return frame
         part = parts.face if self._lends == "face" else parts.head

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from metaportrait_cli.errors import TrainingError
+from metaportrait_cli.errors import TrainingError, UsageError
 from metaportrait_cli.face.regions import KINDS, Kind
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.identity import IdentityNetwork
@@ -280,6 +280,14 @@ def _patches(
         {kind: Patches.load(folders[name], kind) for kind in KINDS} for name in folders
     )
     return learnt, judged
+
+
+def learnt_patches(run: Path) -> dict[Kind, Patches]:
+    """What a run in this folder learns from. Raises `UsageError` before it has made them."""
+    folder = run / "patches" / "learnt"
+    if not (folder / "complete").is_file():
+        raise UsageError(f"{run}: no patches here; start with: metaportrait train regions")
+    return {kind: Patches.load(folder, kind) for kind in KINDS}
 
 
 def drawn(

@@ -76,14 +76,14 @@ def test_result_is_plain_and_complete(evaluated: tuple[Evaluation, Path]) -> Non
     done = json.loads(json.dumps(evaluated[0].as_json()))
     assert done["mode"] == "self"
     assert done["clips"][0]["frames"] == 8
-    assert list(done["summary"]) == ["truth", "copy", "none"]
+    assert list(done["summary"]) == ["truth", "copy", "none", "compact"]
     mean = done["clips"][0]["values"]["none"]["psnr"]
     assert done["summary"]["none"]["psnr"] == {"mean": mean, "low": mean, "high": mean}
 
 
 def test_sheet_shows_the_clip(evaluated: tuple[Evaluation, Path]) -> None:
     image = np.asarray(Image.open(evaluated[1]))
-    assert image.shape == (160 + 2 * 18, 7 * 160, 3)
+    assert image.shape == (160 + 2 * 18, 10 * 160, 3)
     # Source, then truth and warp side by side: alike, not the same.
     source, truth, warp = (image[36:, k * 160 : (k + 1) * 160].astype(int) for k in range(3))
     assert 0 < np.abs(truth - warp).mean() < 20
@@ -142,9 +142,11 @@ def test_bad_options_and_paths(tmp_path: Path, driver_path: Path) -> None:
 
 
 @pytest.mark.data
-def test_warp_beats_the_copy_on_real_clips(data_folder: Path) -> None:
+def test_the_networks_beat_the_warp_and_the_warp_the_copy_on_real_clips(data_folder: Path) -> None:
     clips = find_clips([data_folder / "clips" / "test"])[::9]
     summary = evaluate(clips, EvaluateOptions(frames=8)).summary()
     assert summary["none"]["psnr"].mean > summary["copy"]["psnr"].mean
     assert summary["none"]["mouth_lpips_like"].mean < summary["copy"]["mouth_lpips_like"].mean
     assert summary["none"]["landmark_distance"].mean < 5
+    for metric in ("lpips_like", "mouth_lpips_like", "eyes_lpips_like", "warping_error"):
+        assert summary["compact"][metric].mean < summary["none"][metric].mean, metric

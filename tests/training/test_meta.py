@@ -1,0 +1,140 @@
+"""Adaptation to a person, and the start that makes it short."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from metaportrait_cli.errors import UsageError
+from metaportrait_cli.face.regions import KINDS, PATCH, Kind
+from metaportrait_cli.networks.regions import PATCH_CHANNELS, RegionConfig, RegionNetwork
+from metaportrait_cli.pipeline.compact import region_networks
+from metaportrait_cli.training.adapt import Adaptation, AdaptConfig
+from metaportrait_cli.training.meta import (
+    MetaConfig,
+    move,
+    patches_of,
+    people_with_patches,
+    train_meta,
+)
+from metaportrait_cli.training.patches import Patches
+from metaportrait_cli.training.regions import learnt_patches
+from metaportrait_cli.weights.store import save_networks
+
+CPU = torch.device("cpu")
+META = MetaConfig(adapt=AdaptConfig(batch=4), steps=4, people=2, inner=2)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    networks = {
+        kind: RegionNetwork(RegionConfig(widths=(8, 16), code_dim=8)) for kind in ("mouth", "eyes")
+    }
+    save_networks(tmp_path / "base.safetensors", networks, architecture="compact")
+    return tmp_path / "base.safetensors"
+
+
+@pytest.fixture
+def patches() -> dict[Kind, Patches]:
+    """Three people, whose mouths and eyes are all redder than the warp has them; one has few."""
+    draw = np.random.default_rng(0)
+    person = np.repeat([0, 1, 2], [10, 10, 3]).astype(np.int32)
+    inputs = draw.integers(60, 160, (len(person), PATCH, PATCH, PATCH_CHANNELS), np.uint8)
+    target = inputs[..., :3] + np.array([40, 0, 0], np.uint8)
+    identity = np.zeros((3, 128), np.float32)
+    return {kind: Patches(inputs, target, person, identity) for kind in KINDS}
+
+
+def adaptation(
+    networks: dict[Kind, RegionNetwork], patches: dict[Kind, Patches], config: AdaptConfig
+) -> Adaptation:
+    return Adaptation(networks, patches, config=config, perceptual=None, device=CPU, seed=1)
+
+
+def test_a_person_is_learnt_and_the_base_stays(base: Path, patches: dict[Kind, Patches]) -> None:
+    networks = region_networks(base)
+    kept = {k: v.clone() for k, v in networks["mouth"].state_dict().items()}
+    under_way = adaptation(networks, patches, AdaptConfig(batch=4, lr=3e-3))
+    losses = [under_way.advance() for _ in range(30)]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+    for name, value in networks["mouth"].state_dict().items():
+        assert torch.equal(value, kept[name])
+    deltas = under_way.deltas()
+    assert all(name.split(".")[1] in AdaptConfig().trained for name in deltas)
+    assert deltas["mouth.head.weight"].abs().max() > 0
+    adapted = under_way.adapted()["mouth"].state_dict()
+    torch.testing.assert_close(
+        adapted["head.weight"], kept["head.weight"] + deltas["mouth.head.weight"]
+    )
+    torch.testing.assert_close(adapted["enter.conv.weight"], kept["enter.conv.weight"])
+
+
+def test_the_same_seed_learns_the_same(base: Path, patches: dict[Kind, Patches]) -> None:
+    found = []
+    for _ in range(2):
+        under_way = adaptation(region_networks(base), patches, AdaptConfig(batch=2))
+        for _ in range(3):
+            under_way.advance()
+        found.append(under_way.deltas())
+    for name, delta in found[0].items():
+        assert torch.equal(delta, found[1][name]), name
+
+
+def test_the_start_moves_towards_the_adapted_weights(base: Path) -> None:
+    networks = region_networks(base)
+    before = networks["mouth"].head.weight.detach().clone()
+    ones = torch.ones_like(before)
+    move(networks, [{"mouth.head.weight": ones}, {"mouth.head.weight": 3 * ones}], rate=0.5)
+    torch.testing.assert_close(networks["mouth"].head.weight.detach(), before + 1.0)
+
+
+def test_people_with_too_little_are_left_out(patches: dict[Kind, Patches]) -> None:
+    assert people_with_patches(patches) == [0, 1]
+    one = patches_of(patches, 1, part=slice(0, 4))
+    assert len(one["mouth"].inputs) == 4
+    np.testing.assert_array_equal(one["eyes"].inputs, patches["eyes"].inputs[10:14])
+
+
+def test_a_start_is_found_from_which_people_are_learnt_sooner(
+    base: Path, patches: dict[Kind, Patches], tmp_path: Path
+) -> None:
+    config = replace(META, adapt=AdaptConfig(batch=4, lr=3e-3), steps=6, inner=6, rate=1.0)
+    train_meta(config, base, region_networks(base), patches, tmp_path / "run", perceptual=None)
+    first = [
+        adaptation(region_networks(start), patches, config.adapt).advance()
+        for start in (base, tmp_path / "run" / "last.safetensors")
+    ]
+    assert first[1] < 0.95 * first[0]
+
+
+def test_stopping_and_going_on_is_the_same_as_not_stopping(
+    base: Path, patches: dict[Kind, Patches], tmp_path: Path
+) -> None:
+    def train(folder: str, *, stop_at: int | None = None) -> None:
+        train_meta(
+            META,
+            base,
+            region_networks(base),
+            patches,
+            tmp_path / folder,
+            perceptual=None,
+            stop_at=stop_at,
+        )
+
+    train("straight")
+    train("twice", stop_at=2)
+    train("twice")
+    straight, twice = (load_file(tmp_path / n / "last.safetensors") for n in ("straight", "twice"))
+    for key, value in straight.items():
+        assert torch.equal(value, twice[key]), key
+
+
+def test_without_patches_it_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="train regions"):
+        learnt_patches(tmp_path)
