@@ -43,7 +43,12 @@ class Renderer(Protocol):
 
     @property
     def fixed_size(self) -> int | None:
-        """The side of its pictures if it has but one; super-resolution then follows it."""
+        """The side of the pictures that its network paints, if it paints whole ones."""
+        ...
+
+    @property
+    def keeps_detail(self) -> bool:
+        """Whether larger pictures show what detail the source has, rather than enlarged paint."""
         ...
 
     def open(self, source: Source, *, size: int) -> RenderSession:
@@ -76,6 +81,7 @@ class AnalyticRenderer:
     GRID = 256
     FADE_SHARE = 0.12
     fixed_size = None
+    keeps_detail = True
 
     def __init__(
         self, warp_of: WarpMaker = analytic_warp, refiner: RegionRefiner | None = None
