@@ -125,8 +125,8 @@ class AnalyticSession:
         return np.stack([self._render_one(points) for points in driven])
 
     def warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """The crop (S, S, 3) moved to driven landmarks (478, 3), with a dark mouth, before mouth and
-        eyes are repainted; and the mouth opening (N, 2) that it doesn't show."""
+        """The crop (S, S, 3) moved to driven landmarks (478, 3), its mouth dark where it shows
+        nothing, before the regions are repainted; and that part of the mouth (N, 2)."""
         flow = self.warp(points)
         frame = self._with_hidden_side(_sampled(self.crop, flow.shift), points)
         self.mouth.fill(frame, flow.mouth_gap)

@@ -78,7 +78,7 @@ class Regions(nn.Module):
 
     def __init__(self, config: RegionConfig) -> None:
         super().__init__()
-        self.mouth = RegionNetwork(replace(config, unknown_only=True))
+        self.mouth = RegionNetwork(replace(config, keep_shown=True))
         self.eyes = RegionNetwork(config)
 
     def of(self, kind: Kind) -> RegionNetwork:
