@@ -7,7 +7,7 @@
 `cost` prints multiply-adds a frame by stage, and frames a second at 512². `memory` streams a long
 clip and prints what the process holds as it goes. `time` halves a clip's crop at 512² and doubles
 it again; it writes `profile.png`, one column of pixels over time for bicubic, single frames, the
-network and the truth (top down), and `change.png`, how much each of them changes from frame to
+network and the truth (left to right), and `change.png`, how much each of them changes from frame to
 frame, and prints how much of that is a beat: the strongest period in its ratio to the truth's.
 """
 
@@ -126,7 +126,7 @@ def over_time(network: CompactSR, clip: Path, *, frames: int, output: Path) -> N
     profiles = [pictures[:, :, column].transpose(1, 0, 2) for pictures in shown.values()]
     rows = slice(SIZE // 4, SIZE // 2)
     enlarged_profiles = [np.repeat(np.repeat(p[rows], 3, 0), 3, 1) for p in profiles]
-    cv2.imwrite(str(output / "profile.png"), np.concatenate(enlarged_profiles)[..., ::-1])
+    cv2.imwrite(str(output / "profile.png"), np.concatenate(enlarged_profiles, 1)[..., ::-1])
     changes = {
         name: np.abs(np.diff(pictures.astype(np.float32), axis=0)).mean(axis=(1, 2, 3)) / 255
         for name, pictures in shown.items()
