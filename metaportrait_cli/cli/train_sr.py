@@ -27,12 +27,12 @@ def command(
             " them only pixels are compared."
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Length of the whole training.")] = 4500,
+    steps: Annotated[int, typer.Option(help="Length of the whole training.")] = 2400,
     batch: Annotated[int, typer.Option(help="Samples a step.")] = 4,
     patch: Annotated[int, typer.Option(help="Side of the windows learnt from, small pixels.")] = 48,
     lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 5e-4,
-    perceptual: Annotated[float, typer.Option(help="Weight of the perceptual loss.")] = 0.12,
-    steady: Annotated[float, typer.Option(help="Weight of the loss on changes in time.")] = 1.0,
+    perceptual: Annotated[float, typer.Option(help="Weight of the perceptual loss.")] = 0.2,
+    steady: Annotated[float, typer.Option(help="Weight of the loss on changes in time.")] = 4.0,
     start_from: Annotated[
         Path | None, typer.Option(help="Weights of an earlier run of the same network.")
     ] = None,

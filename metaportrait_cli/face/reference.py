@@ -25,6 +25,13 @@ FADE_SHARE = 0.12
 STRETCHED, STRETCHED_RAMP = 0.35, 0.3
 CRUSHED, CRUSHED_RAMP = 1.9, 0.8
 
+# Landmarks put the picture within a pixel or two. Optical flow on the frames' own size does the
+# rest, but nothing beyond these distances (in pixels of the frame), and what still differs by more
+# than these values (of RGB in [0, 1], over a few pixels) is something else.
+FLOW_LIMIT, FLOW_RAMP = 3.0, 3.0
+ERROR_LIMIT, ERROR_RAMP = 0.04, 0.08
+ERROR_BLUR = 5
+
 # Half-open pixel ranges of the crop: x from, y from, x to, y to.
 Window = tuple[int, int, int, int]
 
@@ -51,6 +58,7 @@ class ReferenceWarp:
     ) -> None:
         self._picture = picture
         self._warp = warp
+        self._small: NDArray[np.uint8] | None = None
 
     @classmethod
     def analytic(
@@ -74,6 +82,38 @@ class ReferenceWarp:
         """Where it has to go for a frame with the face at `driven` (478, 3), pixels of the crop."""
         found = self._warp(driven)
         return Placement(found.shift, trust(found))
+
+    def settled(self, placement: Placement, frame: NDArray[np.uint8]) -> Placement:
+        """Corrected by what the frame (s, s, 3) itself shows, at any size; less valid where the
+        picture still looks different there."""
+        size = frame.shape[0]
+        unit = self._picture.shape[0] / size
+        grid = placement.valid.shape
+        small = self._shrunk(size)
+        shift, valid = (
+            cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR)
+            for field in (placement.shift / np.float32(unit), placement.valid)
+        )
+        moved = displaced(small, shift, bicubic=False)
+        estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        flow = estimator.calc(_grey(frame), _grey(moved), None)
+        shift = flow + _at(shift, flow, cv2.INTER_LINEAR)
+        moved = displaced(small, shift, bicubic=False)
+        error = cv2.absdiff(moved, frame).max(-1).astype(np.float32) / 255
+        error = cv2.blur(error, (ERROR_BLUR, ERROR_BLUR))
+        length = np.linalg.norm(flow, axis=-1)
+        valid = valid * (1 - smoothstep((error - ERROR_LIMIT) / ERROR_RAMP))
+        valid *= 1 - smoothstep((length - FLOW_LIMIT) / FLOW_RAMP)
+        shift, valid = (
+            cv2.resize(field, grid, interpolation=cv2.INTER_AREA)
+            for field in (shift * np.float32(unit), valid)
+        )
+        return Placement(shift, valid)
+
+    def _shrunk(self, size: int) -> NDArray[np.uint8]:
+        if self._small is None or self._small.shape[0] != size:
+            self._small = cv2.resize(self._picture, (size, size), interpolation=cv2.INTER_AREA)
+        return self._small
 
     def moved(
         self, placement: Placement, window: Window | None = None
@@ -109,12 +149,8 @@ def displaced(
     bicubic: bool = True,
 ) -> NDArray[np.uint8]:
     """A picture (S, S, 3), or a window of it, under a backward flow (S, S, 2) in its pixels."""
-    x0, y0, x1, y1 = window or (0, 0, picture.shape[1], picture.shape[0])
-    places = cut_window(shift, (x0, y0, x1, y1)).copy()
-    places[..., 0] += np.arange(x0, x1, dtype=np.float32)[None, :]
-    places[..., 1] += np.arange(y0, y1, dtype=np.float32)[:, None]
     method = cv2.INTER_CUBIC if bicubic else cv2.INTER_LINEAR
-    return cv2.remap(picture, places, None, method, borderMode=cv2.BORDER_REPLICATE)
+    return _at(picture, shift, method, window)
 
 
 def cut_window(values: NDArray, window: Window | None) -> NDArray:
@@ -123,3 +159,18 @@ def cut_window(values: NDArray, window: Window | None) -> NDArray:
         return values
     x0, y0, x1, y1 = window
     return values[y0:y1, x0:x1]
+
+
+def _at(
+    values: NDArray, shift: NDArray[np.float32], method: int, window: Window | None = None
+) -> NDArray:
+    """`values` (H, W, …) at each place plus `shift` (H, W, 2); edges repeat."""
+    x0, y0, x1, y1 = window or (0, 0, values.shape[1], values.shape[0])
+    places = cut_window(shift, (x0, y0, x1, y1)).copy()
+    places[..., 0] += np.arange(x0, x1, dtype=np.float32)[None, :]
+    places[..., 1] += np.arange(y0, y1, dtype=np.float32)[:, None]
+    return cv2.remap(values, places, None, method, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

@@ -23,6 +23,9 @@ from metaportrait_cli.networks.network import Network
 
 # Warped and own picture; driven maps with what the source doesn't show; own maps.
 PATCH_CHANNELS = 3 + 3 + 3 + 2
+OPENING, UNKNOWN = 7, 8
+# Pixels of a patch by which painting may go beyond what is unknown, then fades out.
+REACH, FADE = 2, 2
 # At first the mask is half open: a closed one would keep the change from being learnt.
 MASK_BIAS = 0.0
 # A patch changes nothing at its border: share of the side over which it may more and more.
@@ -31,6 +34,8 @@ BORDER_SHARE = 0.12
 
 @dataclass(frozen=True)
 class RegionConfig:
+    keep_shown: bool = False
+    """Leave the part of the opening alone that the source shows: its own teeth are better."""
     widths: tuple[int, ...] = (40, 64, 96, 112)
     """From half the patch's size down."""
     code_dim: int = 64
@@ -84,7 +89,17 @@ class RegionNetwork(Network):
             x = up(torch.cat([enlarge(x, skip.shape[-1]), skip], dim=1), code)
         change, mask = F.pixel_shuffle(self.head(x), 2).float().split([3, 1], dim=1)
         mask = torch.sigmoid(mask + MASK_BIAS) * _window(patches.shape[-1], patches.device)
+        if self.config.keep_shown:
+            mask = mask * (1 - _shown(patches.float()))
         return Repainted(image=patches[:, :3].float() + mask * change, mask=mask)
+
+
+def _shown(patches: Tensor) -> Tensor:
+    """Where the source shows the inside of the opening, softly: (B, 1, P, P) in [0, 1]."""
+    unknown = patches[:, UNKNOWN : UNKNOWN + 1]
+    grown = F.max_pool2d(unknown, 2 * REACH + 1, stride=1, padding=REACH)
+    soft = F.avg_pool2d(grown, 2 * FADE + 1, stride=1, padding=FADE, count_include_pad=False)
+    return patches[:, OPENING : OPENING + 1] * (1 - soft)
 
 
 def _window(size: int, device: torch.device) -> Tensor:

@@ -1,8 +1,8 @@
 """When `animate` renders smaller than is wanted: our temporal super-resolution after the renderer.
 
 A renderer that moves the source's own pixels needs none where the source has enough of them. A
-network that paints at a fixed size does, and the source's pixels, moved along its flow, tell ours
-what the details are.
+network that paints at a fixed size does; where it also tells its flow, the source's pixels, moved
+along it, show ours what the details are.
 """
 
 from __future__ import annotations

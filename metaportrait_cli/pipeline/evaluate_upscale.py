@@ -163,8 +163,8 @@ class _Bench:
     @torch.inference_mode()
     def results(self, true: Frames, points: Points, judged: slice) -> dict[str, Frames]:
         """What the methods make of `judged` frames out of true ones (T, S, S, 3)."""
-        small = as_tensor(self._small(true, points))
-        reference = self._referred(points)
+        frames = self._small(true, points)
+        small, reference = as_tensor(frames), self._referred(points, frames)
         network = self._network
         made = {
             BICUBIC: enlarged(small[judged]),
@@ -180,10 +180,12 @@ class _Bench:
         half = (SIZE // SCALE, SIZE // SCALE)
         return np.stack([cv2.resize(f, half, interpolation=cv2.INTER_AREA) for f in true])
 
-    def _referred(self, points: Points) -> Reference:
-        moved = [self._reference.moved(self._reference.place(face)) for face in points]
-        valid = torch.from_numpy(np.stack([valid for _, valid in moved]))[:, None]
-        return Reference(as_tensor(np.stack([image for image, _ in moved])), valid)
+    def _referred(self, points: Points, frames: Frames) -> Reference:
+        warp = self._reference
+        placed = (warp.place(face) for face in points)
+        settled = (warp.settled(place, frame) for place, frame in zip(placed, frames, strict=True))
+        images, valid = zip(*map(warp.moved, settled), strict=True)
+        return Reference(as_tensor(np.stack(images)), torch.from_numpy(np.stack(valid))[:, None])
 
 
 def _apart(runs: list[range]) -> list[range]:

@@ -67,6 +67,9 @@ class LearnedRenderer:
             ).float()
         return cls(model, identity=identity, device=device, dtype=dtype)
 
+    keeps_detail = True
+    """See `at_full_size`."""
+
     @property
     def fixed_size(self) -> int:
         """Side of the pictures that the network itself makes."""

@@ -55,6 +55,8 @@ class ReleasedPortrait:
         self._on_notice = on_notice
         self._on_progress = on_progress
 
+    keeps_detail = False
+
     @property
     def fixed_size(self) -> int:
         """Side of the pictures that the networks make."""

@@ -15,14 +15,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.face import topology
-from metaportrait_cli.face.crop import border_fade, smoothstep
+from metaportrait_cli.face.crop import border_fade
 from metaportrait_cli.face.hidden_side import HiddenSide
+from metaportrait_cli.face.mouth_inside import MouthInside
 from metaportrait_cli.pipeline.source import Source
 from metaportrait_cli.pipeline.warps import Warp, WarpMaker, analytic_warp
 
 if TYPE_CHECKING:
-    from metaportrait_cli.pipeline.region_refiner import RegionRefiner
+    from metaportrait_cli.pipeline.region_refiner import OpenedRegions, RegionRefiner
 
 Frames = NDArray[np.uint8]  # (T, S, S, 3) RGB
 
@@ -43,7 +43,12 @@ class Renderer(Protocol):
 
     @property
     def fixed_size(self) -> int | None:
-        """The side of its pictures if it has but one; super-resolution then follows it."""
+        """The side of the pictures that its network paints, if it paints whole ones."""
+        ...
+
+    @property
+    def keeps_detail(self) -> bool:
+        """Whether larger pictures show what detail the source has, rather than enlarged paint."""
         ...
 
     def open(self, source: Source, *, size: int) -> RenderSession:
@@ -66,29 +71,17 @@ class Enhancer(Protocol):
         ...
 
 
-class Repaint(Protocol):
-    """Paints what a warp can't give."""
-
-    def repaint(
-        self, frame: NDArray[np.uint8], driven: NDArray[np.float32], gap: NDArray[np.float32], /
-    ) -> None:
-        """Changes the frame (S, S, 3) of driven landmarks (478, 3) in place.
-
-        `gap` (N, 2) is the mouth opening that the source doesn't show, see `Correspondence`.
-        """
-        ...
-
-
 class AnalyticRenderer:
     """Moves the source's own pixels along the dense correspondence; invents only a dark mouth.
 
     Networks may help: `warp_of` makes the flow of each picture, by default the analytic one;
-    `refiner` repaints mouth and eyes, its mouth replacing the dark one.
+    `refiner` repaints mouth and eyes, starting from that dark mouth.
     """
 
     GRID = 256
     FADE_SHARE = 0.12
     fixed_size = None
+    keeps_detail = True
 
     def __init__(
         self, warp_of: WarpMaker = analytic_warp, refiner: RegionRefiner | None = None
@@ -108,14 +101,12 @@ class AnalyticRenderer:
         )
         landmarks = source.landmarks(size)
         crop = source.crop.cut(source.picture, size)
-        regions: Repaint = MouthInside(crop, landmarks)
-        if self.refiner is not None:
-            regions = self.refiner.open(crop, landmarks)
         return AnalyticSession(
             crop,
             warp=self._warp_of(crop, landmarks, fade),
             hidden=HiddenSide(landmarks, crop=crop, grid=self.GRID),
-            regions=regions,
+            mouth=MouthInside(crop, landmarks),
+            regions=self.refiner.open(crop, landmarks) if self.refiner is not None else None,
         )
 
 
@@ -126,22 +117,25 @@ class AnalyticSession:
     crop: NDArray[np.uint8]
     warp: Warp
     hidden: HiddenSide
-    regions: Repaint
+    mouth: MouthInside
+    regions: OpenedRegions | None
 
     def render(self, driven: NDArray[np.float32]) -> Frames:
         """Pictures (T, S, S, 3) for driven landmarks (T, 478, 3)."""
         return np.stack([self._render_one(points) for points in driven])
 
     def warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """The crop (S, S, 3) moved to driven landmarks (478, 3), before mouth and eyes are
-        repainted; and the mouth opening (N, 2) that it doesn't show."""
+        """The crop (S, S, 3) moved to driven landmarks (478, 3), its mouth dark where it shows
+        nothing, before the regions are repainted; and that part of the mouth (N, 2)."""
         flow = self.warp(points)
         frame = self._with_hidden_side(_sampled(self.crop, flow.shift), points)
+        self.mouth.fill(frame, flow.mouth_gap)
         return frame, flow.mouth_gap
 
     def _render_one(self, points: NDArray[np.float32]) -> NDArray[np.uint8]:
         frame, gap = self.warped(points)
-        self.regions.repaint(frame, points, gap)
+        if self.regions is not None:
+            self.regions.repaint(frame, points, gap)
         return frame
 
     def _with_hidden_side(
@@ -155,51 +149,6 @@ class AnalyticSession:
         other = _sampled(self.crop, fill.shift) * self.hidden.light
         other = np.clip(np.rint(other), 0, 255).astype(np.uint8)
         return cv2.blendLinear(other, frame, weight, 1 - weight)
-
-
-class MouthInside:
-    """A plausible dark inside for the part of an opened mouth that the source doesn't show.
-
-    Its colour is the source's own lips in deep shade, a little lighter towards the lower lip
-    where a tongue would lie.
-    """
-
-    SHADE_TOP, SHADE_BOTTOM = 0.16, 0.34
-    SUBPIXEL_BITS = 4
-
-    def __init__(self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> None:
-        lips = np.concatenate([topology.ring("lips_outer"), topology.ring("lips_inner")])
-        places = np.clip(landmarks[lips, :2].astype(int), 0, crop.shape[0] - 1)
-        colour = np.median(crop[places[:, 1], places[:, 0]].astype(np.float32), axis=0)
-        self._lips = colour * np.array([1.0, 0.75, 0.75], np.float32)
-        eyes = landmarks[[topology.IRISES[0][0], topology.IRISES[1][0]], :2]
-        self._unit = float(np.linalg.norm(eyes[1] - eyes[0]))
-
-    def repaint(
-        self, frame: NDArray[np.uint8], _driven: NDArray[np.float32], gap: NDArray[np.float32]
-    ) -> None:
-        """Paints the gap polygon (N, 2) into the frame (S, S, 3), in place."""
-        height = float((gap[len(gap) // 2 + 1 :, 1][::-1] - gap[1 : len(gap) // 2, 1]).max())
-        # Below a few hundredths of the eye distance it is the landmarks' noise, not a mouth.
-        strength = float(smoothstep((height / self._unit - 0.02) / 0.05))
-        if strength <= 0:
-            return
-        pad = 3 + int(0.03 * self._unit)
-        x0, y0 = np.maximum(np.floor(gap.min(0)).astype(int) - pad, 0)
-        x1, y1 = np.minimum(np.ceil(gap.max(0)).astype(int) + pad, frame.shape[0])
-        if x1 <= x0 or y1 <= y0:
-            return
-        mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-        scale = 1 << self.SUBPIXEL_BITS
-        # Points have their origin at a pixel's corner, cv2 draws from its centre.
-        polygon = np.rint((gap - (x0 + 0.5, y0 + 0.5)) * scale).astype(np.int32)
-        cv2.fillPoly(mask, [polygon], 255, cv2.LINE_AA, self.SUBPIXEL_BITS)
-        soft = max(0.5, 0.012 * self._unit)
-        alpha = cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), soft)[..., None] * strength
-        depth = np.linspace(0, 1, y1 - y0, dtype=np.float32)[:, None, None]
-        shade = self.SHADE_TOP + (self.SHADE_BOTTOM - self.SHADE_TOP) * depth**2
-        region = frame[y0:y1, x0:x1]
-        region[:] = np.rint(region * (1 - alpha) + self._lips * shade * alpha).astype(np.uint8)
 
 
 def _sampled(crop: NDArray[np.uint8], shift: NDArray[np.float32]) -> NDArray[np.uint8]:

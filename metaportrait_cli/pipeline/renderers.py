@@ -90,6 +90,7 @@ class CopyRenderer:
     """Shows the source all the time: what a method must beat to be worth its while."""
 
     fixed_size = None
+    keeps_detail = True
 
     def open(self, source: Source, *, size: int) -> CopySession:
         """Cuts the crop."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face.correspondence import CorrespondenceWarp
 from metaportrait_cli.face.identity_chip import chip_to_picture, cut_chips
+from metaportrait_cli.face.mouth_inside import MouthInside
 from metaportrait_cli.face.regions import (
     KINDS,
     PATCH,
@@ -92,12 +93,14 @@ def make_patches(
         for source in frames[:SOURCES].tolist():
             image, points = faces.images[source], faces.points[source]
             warp = CorrespondenceWarp(points, side=faces.size, fade=everywhere)
-            own = OwnRegions(image, points)
+            own, mouth = OwnRegions(image, points), MouthInside(image, points)
             for n in draw.permutation(frames[frames != source])[:TARGETS].tolist():
                 found = warp(faces.points[n])
+                warped = moved_by(image, found.shift)
+                mouth.fill(warped, found.mouth_gap)
                 samples.add_pair(
                     own,
-                    warped=moved_by(image, found.shift),
+                    warped=warped,
                     gap=found.mouth_gap,
                     driven=faces.points[n],
                     truth=faces.images[n],

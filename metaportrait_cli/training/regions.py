@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class Regions(nn.Module):
 
     def __init__(self, config: RegionConfig) -> None:
         super().__init__()
-        self.mouth = RegionNetwork(config)
+        self.mouth = RegionNetwork(replace(config, keep_shown=True))
         self.eyes = RegionNetwork(config)
 
     def of(self, kind: Kind) -> RegionNetwork:

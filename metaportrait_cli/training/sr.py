@@ -52,9 +52,9 @@ class SRWeights:
     """Weights of the terms; all are means over frames and pixels."""
 
     pixel: float = 1.0
-    perceptual: float = 0.12
-    """Its values are about ten times those of the pixels"""
-    steady: float = 1.0
+    perceptual: float = 0.2
+    """Its values are about six times those of the pixels"""
+    steady: float = 4.0
     """For the change from frame to frame, against the truth's"""
 
 
@@ -64,7 +64,7 @@ class SRConfig:
 
     model: CompactSRConfig = field(default_factory=CompactSRConfig)
     weights: SRWeights = field(default_factory=SRWeights)
-    steps: int = 4500
+    steps: int = 2400
     batch: int = 4
     patch: int = 48
     """Side of the windows in small pixels"""
@@ -94,8 +94,8 @@ class SRRunOptions:
     stop_at: int | None = None
     """Stop, resumable, after this step."""
     log_every: int = 20
-    judge_every: int = 1000
-    judge_samples: int = 16
+    judge_every: int = 800
+    judge_samples: int = 8
     save_minutes: float = 4.0
 
 

@@ -138,41 +138,45 @@ class RunDataset(Dataset[SRSample]):
         rng = np.random.default_rng([self._seed, index])
         # Flat walls and clips without focus teach little: the more detailed of two draws.
         drawn = [self._drawn(rng) for _ in range(2)]
-        starts, start, window = max(drawn, key=lambda draw: self._detail(draw[1], draw[2]))
+        source, start, window = max(drawn, key=lambda draw: self._detail(draw[1], draw[2]))
         first = start + int(rng.integers(RUN_FRAMES - self._frames + 1))
         chosen = list(range(first, first + self._frames))
         if rng.random() < 0.5:
             chosen.reverse()
-        others = [other + RUN_FRAMES // 2 for other in starts if other != start]
-        source = others[rng.integers(len(others))] if others else None
         way = WAYS[rng.choice(len(WAYS), p=self._ways)]
         if way == "moved" and source is None:
             way = "halved"
 
+        referred = source is not None and rng.random() < self._with_reference
         moved = None
-        if source is not None:
-            moved = [self._moved(source, frame, window) for frame in chosen]
-        if way == "moved" and source is not None and moved is not None:
-            truth = np.stack([image for image, _ in moved])
-            frames = np.stack([self._moved_small(source, frame, window) for frame in chosen])
+        if way == "moved" and source is not None:
+            placed = [self._warp_of(source).place(self._runs.points[n]) for n in chosen]
+            moved = self._moved(source, placed, window)
+            truth = moved[0]
+            frames = np.stack([self._moved_small(source, place, window) for place in placed])
         else:
             truth = np.stack([cut_window(self._runs.images[n], window) for n in chosen])
             frames = self._degraded(rng, way, chosen, window)
+            if source is not None and referred:
+                placed = [self._settled(source, n) for n in chosen]
+                moved = self._moved(source, placed, window)
         reference = None
-        if moved is not None and rng.random() < self._with_reference:
-            images = _as_tensor(np.stack([image for image, _ in moved]))
-            valid = torch.from_numpy(np.stack([valid for _, valid in moved]))[:, None]
-            reference = Reference(images, valid)
+        if referred and moved is not None:
+            reference = Reference(_as_tensor(moved[0]), torch.from_numpy(moved[1])[:, None])
         sample = SRSample(_as_tensor(frames), _as_tensor(truth), reference)
         return _mirrored(sample) if rng.random() < 0.5 else sample
 
-    def _drawn(self, rng: np.random.Generator) -> tuple[list[int], int, Window]:
-        """A clip's runs, one of them, and where to look; people share the draws evenly."""
+    def _drawn(self, rng: np.random.Generator) -> tuple[int | None, int, Window]:
+        """The picture to refer to, the start of a run, and where to look; people share the draws
+        evenly. The picture is the middle one of the clip's next run, if there is another."""
         person = self._people[rng.integers(len(self._people))]
         clips = self._of_person[person]
         starts = clips[rng.integers(len(clips))]
-        start = starts[rng.integers(len(starts))]
-        return starts, start, self._window(rng, self._runs.points[start])
+        number = int(rng.integers(len(starts)))
+        start = starts[number]
+        following = starts[(number + 1) % len(starts)] + RUN_FRAMES // 2
+        source = following if len(starts) > 1 else None
+        return source, start, self._window(rng, self._runs.points[start])
 
     def _detail(self, start: int, window: Window) -> float:
         """What a window of a run's first picture loses at half of its size."""
@@ -221,21 +225,26 @@ class RunDataset(Dataset[SRSample]):
         return np.stack(frames)
 
     def _moved(
-        self, source: int, frame: int, window: Window
+        self, source: int, placed: list[Placement], window: Window
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        return self._warp_of(source).moved(self._placement(source, frame), window)
+        """A picture in each of its places, (T, h, w, 3), and how far it is valid, (T, h, w)."""
+        warp = self._warp_of(source)
+        images, valid = zip(*(warp.moved(place, window) for place in placed), strict=True)
+        return np.stack(images), np.stack(valid)
 
-    def _moved_small(self, source: int, frame: int, window: Window) -> NDArray[np.uint8]:
+    def _moved_small(self, source: int, place: Placement, window: Window) -> NDArray[np.uint8]:
         small = _halved(self._runs.images[source])
         side = self._side // SCALE
-        shift = cv2.resize(self._placement(source, frame).shift, (side, side)) / SCALE
+        shift = cv2.resize(place.shift, (side, side)) / SCALE
         x0, y0, x1, y1 = (value // SCALE for value in window)
         return displaced(small, shift, (x0, y0, x1, y1), bicubic=False)
 
-    def _placement(self, source: int, frame: int) -> Placement:
+    def _settled(self, source: int, frame: int) -> Placement:
         key = source, frame
         if key not in self._placed:
-            self._placed[key] = self._warp_of(source).place(self._runs.points[frame])
+            warp = self._warp_of(source)
+            place = warp.place(self._runs.points[frame])
+            self._placed[key] = warp.settled(place, _halved(self._runs.images[frame]))
         return self._placed[key]
 
     def _warp_of(self, source: int) -> ReferenceWarp:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -80,3 +81,39 @@ def test_displacement_is_backward_in_pixels(picture: NDArray[np.uint8]) -> None:
     for bicubic in (True, False):
         moved = displaced(picture, shift, bicubic=bicubic)
         assert moved[100, 100].tolist() == [105, 98, 0]
+
+
+def textured() -> NDArray[np.uint8]:
+    noise = np.random.default_rng(0).uniform(0, 255, (SIDE, SIDE, 3)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 4)
+    return cv2.normalize(smooth, None, 20, 235, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+def test_a_frame_corrects_what_landmarks_miss(landmarks: NDArray[np.float32]) -> None:
+    picture = textured()
+    missed = np.zeros((SIDE, SIDE, 2), np.float32)
+    missed[..., 0], missed[..., 1] = 3, -2
+    truth = displaced(picture, missed)
+    frame = cv2.resize(truth, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA)
+    warp = ReferenceWarp.analytic(picture, landmarks)
+    placement = warp.place(landmarks)
+    settled = warp.settled(placement, frame)
+    inner = (slice(20, -20), slice(20, -20))
+    errors = [
+        np.abs(warp.moved(place)[0].astype(float) - truth)[inner].mean()
+        for place in (placement, settled)
+    ]
+    assert errors[1] < errors[0] / 4
+    assert np.median(settled.shift[..., 0]) == pytest.approx(3, abs=0.3)
+    assert np.median(settled.shift[..., 1]) == pytest.approx(-2, abs=0.3)
+    assert np.median(settled.valid) > 0.9
+
+
+def test_what_looks_different_in_the_frame_is_not_valid(landmarks: NDArray[np.float32]) -> None:
+    picture = textured()
+    frame = cv2.resize(picture, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA)
+    frame[40:80, 50:90] = 255 - frame[40:80, 50:90] // 4
+    warp = ReferenceWarp.analytic(picture, landmarks)
+    settled = warp.settled(warp.place(landmarks), frame)
+    assert settled.valid[60, 70] < 0.1
+    assert settled.valid[60, 20] > 0.8

@@ -22,6 +22,7 @@ from metaportrait_cli.pipeline.animate import AnimateOptions, animate, doublings
 from metaportrait_cli.pipeline.enhance import PortraitEnhancer
 from metaportrait_cli.pipeline.learned import LearnedRenderer, Moved
 from metaportrait_cli.pipeline.render import AnalyticRenderer, RenderSession
+from metaportrait_cli.pipeline.renderers import Rendering
 from metaportrait_cli.pipeline.source import Source
 from metaportrait_cli.pipeline.super_resolution import CompactFaces
 from metaportrait_cli.weights.store import save_networks
@@ -151,7 +152,7 @@ def weights(tmp_path: Path) -> str:
 
 
 @pytest.mark.usefixtures("here")
-def test_a_network_of_fixed_size_is_followed_by_it(
+def test_a_network_of_fixed_size_is_followed_by_it_when_asked(
     portrait_path: Path, driver: Path, weights: str, tmp_path: Path
 ) -> None:
     output = tmp_path / "out.mp4"
@@ -164,28 +165,35 @@ def test_a_network_of_fixed_size_is_followed_by_it(
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("seconds", "asked", "used"), [(9, 0, 0), (9, 1, 1), (0.1, 0, 1)])
 def test_a_slow_processor_does_without_unless_asked(
-    portrait_path: Path,
-    driver: Path,
-    weights: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    seconds: float, asked: int, used: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PortraitEnhancer, "seconds_per_frame", lambda _: 9.0)
-    slow = AnimateOptions(weights=weights, full=False, device="cpu")
-    report = animate([portrait_path], driver, tmp_path / "out.mp4", slow)
-    assert "9.0 s a frame" in " ".join(report.notes)
-    assert set(report.weights) == {"w.safetensors"}
-    assert len(decoded(tmp_path / "out.mp4")) == 5
+    monkeypatch.setattr(PortraitEnhancer, "seconds_per_frame", lambda _: seconds)
+    notes: list[str] = []
+    found = enhance.super_resolved(
+        Rendering(AnalyticRenderer()),
+        own=256,
+        doublings=1,
+        asked=bool(asked),
+        device="cpu",
+        precision="auto",
+        on_notice=notes.append,
+    )
+    assert (found is not None) == bool(used)
+    assert ("super-resolution: 256" in notes[0]) == bool(used)
+    assert used or "9.0 s a frame" in notes[0]
 
 
 @pytest.mark.usefixtures("here")
 def test_moved_pixels_are_enlarged_only_when_asked(
-    portrait_path: Path, driver: Path, tmp_path: Path
+    portrait_path: Path, driver: Path, weights: str, tmp_path: Path
 ) -> None:
-    default = animate([portrait_path], driver, tmp_path / "a.mp4", AnimateOptions(full=False))
-    assert default.weights == {}
-    asked = AnimateOptions(full=False, size=1024)
+    for number, name in enumerate((weights, "none")):
+        unasked = AnimateOptions(weights=name, full=False)
+        report = animate([portrait_path], driver, tmp_path / f"{number}.mp4", unasked)
+        assert "compact_sr.safetensors" not in report.weights
+    asked = AnimateOptions(weights="none", full=False, size=1024)
     report = animate([portrait_path], driver, tmp_path / "b.mp4", asked)
     assert any("super-resolution" in note for note in report.notes)
     assert [frame.shape for frame in decoded(tmp_path / "b.mp4")] == [(1024, 1024, 3)] * 5
@@ -198,6 +206,6 @@ def test_without_its_weights_the_picture_is_enlarged_plainly(
         raise WeightsError("compact_sr: not here")
 
     monkeypatch.setattr(enhance, "load_compact", missing)
-    options = AnimateOptions(full=False, size=1024)
+    options = AnimateOptions(weights="none", full=False, size=1024)
     report = animate([portrait_path], driver, tmp_path / "out.mp4", options)
     assert "enlarged without super-resolution: compact_sr: not here" in report.notes

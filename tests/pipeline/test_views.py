@@ -34,6 +34,9 @@ class Flats:
     """A renderer of them: each picture's own first pixel."""
 
     fixed_size = None
+    keeps_detail = True
+
+    fixed_size = None
 
     def open(self, source: Source, *, size: int) -> Flat:
         assert size == SIZE
