@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from metaportrait_cli.pipeline.held_out import Quality, Trial, Yardstick, video_
 from metaportrait_cli.pipeline.personalize import Kit, PersonalizeOptions, portrait_of
 from metaportrait_cli.pipeline.recording import Looker, Recording
 from metaportrait_cli.pipeline.render import Frames
-from metaportrait_cli.pipeline.renderers import DEFAULT, rendering_named
+from metaportrait_cli.pipeline.renderers import DEFAULT, NONE, rendering_named
 from metaportrait_cli.weights import bundled_path
 
 LEARNT_SHARE = 2 / 3
@@ -48,14 +48,13 @@ def main() -> None:
     for clip in chosen.clips:
         with MediaPipeDetector(bundled_path("face_landmarker.task")) as detector:
             recording = Looker(detector, kit.identity, kit.model).video(clip)
-        qualities, pictures = judged(recording, options, kit)
+        qualities, pictures, adaptation = judged(recording, options, kit)
         if not found:
             print("| clip |", " | ".join(qualities), "|")
             print("|---" * (1 + len(qualities)) + "|")
         found[clip.stem] = qualities
         rows += pictures
-        print(row(clip.stem, list(qualities.values())))
-        sys.stdout.flush()
+        print(row(clip.stem, list(qualities.values())), adaptation or "", flush=True)
     ways = list(next(iter(found.values())))
     means = [mean([qualities[way] for qualities in found.values()]) for way in ways]
     print(row("mean", means))
@@ -70,10 +69,11 @@ def main() -> None:
 
 def judged(
     recording: Recording, options: PersonalizeOptions, kit: Kit
-) -> tuple[dict[str, Quality], list[np.ndarray]]:
-    """Quality on the last third by what was used; and three rows of pictures."""
+) -> tuple[dict[str, Quality], list[np.ndarray], dict[str, Any]]:
+    """Quality on the last third by what was used; three rows of pictures; how it adapted."""
     count = round(LEARNT_SHARE * len(recording.looks))
-    person = portrait_of(recording.part(0, count), options, kit=kit).portrait
+    result = portrait_of(recording.part(0, count), options, kit=kit)
+    person = result.portrait
     trial = video_trial(
         person.source, recording.part(count, len(recording.looks)), most=JUDGED_FRAMES
     )
@@ -86,13 +86,12 @@ def judged(
         "canvas": trial.render(base, lends=None),
         "atlas": trial.render(base, lends=lends),
     }
-    if person.deltas:
+    if options.weights != NONE:  # without adapted weights the same again
         results["weights"] = trial.render(own, lends=None)
         results["both"] = trial.render(own, lends=lends)
     yardstick = Yardstick([trial], features=kit.features, identity=kit.identity)
-    return {way: yardstick.measure([frames]) for way, frames in results.items()}, shown(
-        trial, results
-    )
+    qualities = {way: yardstick.measure([frames]) for way, frames in results.items()}
+    return qualities, shown(trial, results), result.adaptation
 
 
 def shown(trial: Trial, results: dict[str, Frames]) -> list[np.ndarray]:

@@ -62,6 +62,7 @@ def person_patches(
         truth = crops[n].cut(looks[n].picture(), SIDE)
         points = crops[n].to_crop(looks[n].points, SIDE)
         seen = Looks.of(points[None], faces[0])
+        warped: dict[int, tuple[NDArray[np.uint8], NDArray[np.float32]]] = {}
         for kind, likeness in LIKENESS.items():
             apart = squared_distances(seen.scaled(likeness), atlas.scaled(likeness))[0]
             # A view that is just this picture would teach to copy.
@@ -70,7 +71,9 @@ def person_patches(
             for v in {*nearest, 0}:
                 if np.isinf(apart[v]):
                     continue
-                frame, gap = sessions[v].warped(points)
+                if v not in warped:
+                    warped[v] = sessions[v].warped(points)
+                frame, gap = warped[v]
                 samples.add_pair(
                     own[v],
                     warped=frame,

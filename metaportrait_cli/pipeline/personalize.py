@@ -241,7 +241,12 @@ def portrait_of(
         base=_base(options.weights, rendering),
     )
     adaptation: dict[str, Any] = {}
-    if trials and options.seconds > 0 and isinstance(rendering.renderer, AnalyticRenderer):
+    # Photos that took turns in judging would judge what was learnt from them.
+    if (
+        held is not None
+        and options.seconds > 0
+        and isinstance(rendering.renderer, AnalyticRenderer)
+    ):
         portrait, adaptation = _adapted(
             portrait,
             rendering.renderer,

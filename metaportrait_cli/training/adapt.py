@@ -33,7 +33,7 @@ class AdaptConfig:
     weights: RegionWeights = field(default_factory=RegionWeights)
     batch: int = 8
     """Patches of each kind a step"""
-    lr: float = 3e-4
+    lr: float = 1e-3
     clip_norm: float = 1.0
     average: float = 0.98
     trained: tuple[str, ...] = ("up", "head", "identity", "look")

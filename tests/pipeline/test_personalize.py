@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
-from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.face.alignment import rotation_of
+from metaportrait_cli.face.detector import Face, MediaPipeDetector
 from metaportrait_cli.face.track import FaceChoice
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.pipeline.animate import AnimateOptions, animate
@@ -52,6 +53,12 @@ def clip(driver_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every third picture of the sample clip."""
     frames = decoded(driver_path)[::3][:PICTURES]
     return write_clip(tmp_path_factory.mktemp("me") / "me.mp4", frames, rate="8")
+
+
+@pytest.fixture(scope="module")
+def short_clip(driver_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every ninth picture of the sample clip."""
+    return write_clip(tmp_path_factory.mktemp("me") / "s.mp4", decoded(driver_path)[::9], rate="3")
 
 
 @pytest.fixture(scope="module")
@@ -111,23 +118,23 @@ def test_it_is_animated_without_a_source(
         animate([clip], clip, tmp_path / "both.mp4", options, portrait=made[0])
 
 
-def test_the_same_seed_makes_the_same_file(
-    made: tuple[Path, PersonalizeReport], clip: Path, tmp_path: Path
-) -> None:
-    personalize(tmp_path / "again.portrait", PLAIN, video=clip)
-    first, second = load_portrait(made[0]), load_portrait(tmp_path / "again.portrait")
+def test_the_same_recording_makes_the_same_file(short_clip: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / "once.portrait", tmp_path / "again.portrait"]
+    for path in paths:
+        personalize(path, PLAIN, video=short_clip)
+    first, second = map(load_portrait, paths)
     assert len(first.views) == len(second.views)
     for ours, theirs in zip(first.views, second.views, strict=True):
         np.testing.assert_array_equal(ours.picture, theirs.picture)
 
 
-def test_weights_are_adapted_and_kept_only_if_they_help(clip: Path, tmp_path: Path) -> None:
+def test_weights_are_adapted_and_kept_only_if_they_help(short_clip: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     networks = {kind: RegionNetwork(RegionConfig(widths=(8, 16))) for kind in ("mouth", "eyes")}
     weights = tmp_path / "base.safetensors"
     save_networks(weights, networks, architecture="compact")
-    options = PersonalizeOptions(weights=str(weights), seconds=4, device="cpu")
-    report = personalize(tmp_path / "me.portrait", options, video=clip)
+    options = PersonalizeOptions(weights=str(weights), seconds=2, device="cpu")
+    report = personalize(tmp_path / "me.portrait", options, video=short_clip)
     person = load_portrait(tmp_path / "me.portrait")
     assert person.base.name == str(weights)
     assert report.adaptation["steps"] > 0
@@ -177,3 +184,31 @@ def test_what_is_no_use_is_refused(
     with pytest.raises(UsageError, match="either"):
         personalize(tmp_path / "x.portrait")
     assert not list(tmp_path.glob("*.portrait"))
+
+
+class Turned(MediaPipeDetector):
+    """Sees every face turned a further 50 degrees to the side."""
+
+    def search(self, image: NDArray[np.uint8]) -> list[Face]:
+        return [self._turned(face) for face in super().search(image)]
+
+    def detect(
+        self, image: NDArray[np.uint8], *, hint: NDArray[np.float32] | None = None
+    ) -> list[Face]:
+        return [self._turned(face) for face in super().detect(image, hint=hint)]
+
+    def _turned(self, face: Face) -> Face:
+        middle = face.points.mean(0)
+        turned = (face.points - middle) @ rotation_of(np.radians([50.0, 0, 0])).T + middle
+        return replace(face, points=turned.astype(np.float32))
+
+
+def test_a_profile_all_the_time_is_refused(
+    portrait: NDArray[np.uint8], kit: Kit, tmp_path: Path
+) -> None:
+    clip = write_clip(tmp_path / "profile.mp4", [portrait] * 10)
+    with (
+        Turned(bundled_path("face_landmarker.task")) as detector,
+        pytest.raises(NoFaceError, match="turned away"),
+    ):
+        Looker(detector, kit.identity, kit.model).video(clip)
