@@ -18,12 +18,11 @@ from metaportrait_cli.training.sr import (
     SRRunOptions,
     SRWeights,
     judge,
-    judged_samples,
     learning_rate,
     sr_terms,
     train_sr,
 )
-from metaportrait_cli.training.sr_dataset import Runs, run_people
+from metaportrait_cli.training.sr_dataset import RunDataset, Runs, run_people
 from metaportrait_cli.weights.store import load_network
 
 EVERY_STEP = SRRunOptions(log_every=1)
@@ -40,11 +39,20 @@ SMALL = SRConfig(
 
 def test_one_clip_can_be_learnt(runs: Path) -> None:
     loaded = Runs.load(runs)
-    (sample,) = judged_samples(loaded, people=run_people(loaded), config=SMALL, count=1)
+    sample = RunDataset(
+        loaded,
+        people=run_people(loaded),
+        length=1,
+        seed=0,
+        patch=24,
+        frames=3,
+        with_reference=1.0,
+        ways=(1.0, 0.0, 0.0, 0.0),
+    )[0]
     torch.manual_seed(0)
     model = CompactSR(SMALL.model)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(80):
+    for _ in range(120):
         results = torch.stack([model(sample.frames), model(sample.frames, sample.reference)])
         truth = sample.truth.expand_as(results)
         terms = sr_terms(results, truth, perceptual=None, weights=SRWeights())
@@ -52,7 +60,7 @@ def test_one_clip_can_be_learnt(runs: Path) -> None:
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
     scores = judge(model, [sample], perceptual=None, device=torch.device("cpu"))
-    assert scores["alone"]["l1"] < 0.96 * scores["bicubic"]["l1"]
+    assert scores["alone"]["l1"] < 0.9 * scores["bicubic"]["l1"]
     assert scores["referred"]["l1"] < scores["alone"]["l1"]
 
 
