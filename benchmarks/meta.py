@@ -1,0 +1,79 @@
+"""How fast a person is learnt, from two starts (paper, Figure 7): distance against steps.
+
+    python benchmarks/meta.py RUN compact.safetensors meta.safetensors [--people 8]
+
+RUN is the folder of a `train regions` run. People that it kept aside are learnt from two thirds of
+their patches, by the steps that `personalize` takes, and judged on the last third: LPIPS-like
+distance by SqueezeNet, mean over people, mouths and eyes apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from metaportrait_cli.face.regions import KINDS, Kind
+from metaportrait_cli.metrics.perceptual import lpips_like
+from metaportrait_cli.networks.regions import RegionNetwork
+from metaportrait_cli.networks.squeezenet import SqueezeNet
+from metaportrait_cli.training.adapt import AdaptConfig
+from metaportrait_cli.training.meta import CURVE_STEPS, curve, patches_of, people_with_patches
+from metaportrait_cli.training.patches import Patches, as_tensors
+from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLoss
+from metaportrait_cli.weights import bundled_path
+from metaportrait_cli.weights.store import load_network
+
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    """Prints the two curves as a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("starts", nargs="+", type=Path)
+    parser.add_argument("--people", type=int, default=8)
+    chosen = parser.parse_args()
+    patches = {kind: Patches.load(chosen.run / "patches" / "judged", kind) for kind in KINDS}
+    people = people_with_patches(patches)[: chosen.people]
+    network = load_network(SqueezeNet, bundled_path("squeezenet"), part="squeezenet").float()
+    perceptual = PerceptualLoss(MobileNetFeatures.load(bundled_path("mobilenet")))
+
+    @torch.no_grad()
+    def judge(adapted: RegionNetwork, held: Patches) -> float:
+        inputs, target, identity = as_tensors(held, np.arange(len(held.inputs)), device=CPU)
+        image = adapted.eval()(inputs, identity).image.clamp(0, 1)
+        return float(lpips_like(network, image, target).mean())
+
+    print("| start | region |", " | ".join(map(str, CURVE_STEPS)), "|")
+    print("|---" * (2 + len(CURVE_STEPS)) + "|")
+    for start in chosen.starts:
+        networks: dict[Kind, RegionNetwork] = {
+            kind: load_network(RegionNetwork, start, part=kind).float() for kind in KINDS
+        }
+        curves = []
+        for person in people:
+            counts = [int((each.person == person).sum()) for each in patches.values()]
+            third = min(counts) // 3
+            curves.append(
+                curve(
+                    networks,
+                    patches_of(patches, person, part=slice(None, -third)),
+                    patches_of(patches, person, part=slice(-third, None)),
+                    config=AdaptConfig(),
+                    perceptual=perceptual,
+                    judge=judge,
+                    device=CPU,
+                    seed=0,
+                )
+            )
+        for kind in KINDS:
+            means = [np.mean([found[step][kind] for found in curves]) for step in CURVE_STEPS]
+            cells = " | ".join(f"{value:.4f}" for value in means)
+            print(f"| {start.stem} | {kind} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
