@@ -3,8 +3,8 @@
     python benchmarks/meta.py RUN compact.safetensors meta.safetensors [--people 8]
 
 RUN is the folder of a `train regions` run. People that it kept aside are learnt from two thirds of
-their patches, by the steps that `personalize` takes, and judged on the last third: LPIPS-like
-distance by SqueezeNet, mean over people, mouths and eyes apart.
+their patches, by the steps that `personalize` takes, and judged on the last third, which starts
+from another picture but may share targets: LPIPS-like distance by SqueezeNet, mean over people.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -232,6 +233,16 @@ def _rigid_weight(
     near = RIGID_RANGE_UP[0] + down * (RIGID_RANGE_DOWN[0] - RIGID_RANGE_UP[0])
     far = RIGID_RANGE_UP[1] + down * (RIGID_RANGE_DOWN[1] - RIGID_RANGE_UP[1])
     return 1 - smoothstep((radius - near) / (far - near))
+
+
+def moved_by(image: NDArray[np.uint8], shift: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The image (S, S, 3) sampled at each pixel's place plus a shift (G, G, 2) in its pixels."""
+    size = image.shape[0]
+    places = cv2.resize(shift, (size, size), interpolation=cv2.INTER_LINEAR)
+    centre = np.arange(size, dtype=np.float32)
+    places[..., 0] += centre[None, :]
+    places[..., 1] += centre[:, None]
+    return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def add_interpolated(

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from metaportrait_cli.face.correspondence import moved_by
 from metaportrait_cli.face.crop import border_fade
 from metaportrait_cli.face.hidden_side import HiddenSide
 from metaportrait_cli.face.mouth_inside import MouthInside
@@ -128,7 +129,7 @@ class AnalyticSession:
         """The crop (S, S, 3) moved to driven landmarks (478, 3), its mouth dark where it shows
         nothing, before the regions are repainted; and that part of the mouth (N, 2)."""
         flow = self.warp(points)
-        frame = self._with_hidden_side(_sampled(self.crop, flow.shift), points)
+        frame = self._with_hidden_side(moved_by(self.crop, flow.shift), points)
         self.mouth.fill(frame, flow.mouth_gap)
         return frame, flow.mouth_gap
 
@@ -146,15 +147,6 @@ class AnalyticSession:
         if fill is None:
             return frame
         weight = cv2.resize(fill.weight, frame.shape[:2], interpolation=cv2.INTER_LINEAR)
-        other = _sampled(self.crop, fill.shift) * self.hidden.light
+        other = moved_by(self.crop, fill.shift) * self.hidden.light
         other = np.clip(np.rint(other), 0, 255).astype(np.uint8)
         return cv2.blendLinear(other, frame, weight, 1 - weight)
-
-
-def _sampled(crop: NDArray[np.uint8], shift: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The crop (S, S, 3) moved by a backward flow (G, G, 2) in its pixels."""
-    size = crop.shape[0]
-    places = cv2.resize(shift, (size, size), interpolation=cv2.INTER_LINEAR)
-    places[..., 0] += np.arange(size, dtype=np.float32)[None, :]
-    places[..., 1] += np.arange(size, dtype=np.float32)[:, None]
-    return cv2.remap(crop, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

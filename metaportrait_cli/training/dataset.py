@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from metaportrait_cli.errors import MediaError
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.conditions import GRID, Conditioner
+from metaportrait_cli.face.correspondence import moved_by
 from metaportrait_cli.face.crop import Crop, border_fade
 from metaportrait_cli.face.fitting import FaceParameters, fit_frames, fit_identity
 from metaportrait_cli.face.identity_chip import chip_to_picture
@@ -328,16 +329,6 @@ def _mirrored(points: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 
 def _warped(image: NDArray[np.uint8], flow: NDArray[np.float32]) -> NDArray[np.uint8]:
     return moved_by(image, flow * (image.shape[0] / 2))
-
-
-def moved_by(image: NDArray[np.uint8], shift: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The image (S, S, 3) sampled at each pixel's place plus a shift (G, G, 2) in its pixels."""
-    size = image.shape[0]
-    places = cv2.resize(shift, (size, size), interpolation=cv2.INTER_LINEAR)
-    centre = np.arange(size, dtype=np.float32)
-    places[..., 0] += centre[None, :]
-    places[..., 1] += centre[:, None]
-    return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _planes(image: NDArray[np.generic]) -> Tensor:

@@ -69,7 +69,7 @@ def reconstruction_terms(
     `eyes` (B, 1, S, S) in [0, 1]; `points` (B, 478, 3) in pixels.
     """
 
-    terms = _flow_terms(
+    terms = warping_terms(
         picture,
         motion,
         prior=prior,
@@ -77,6 +77,7 @@ def reconstruction_terms(
         trust=trust,
         target=target,
         paired=paired,
+        perceptual=None,
         weights=weights,
     )
     terms |= {
@@ -86,6 +87,7 @@ def reconstruction_terms(
         "mask": weights.mask * picture.mask.mean(),
     }
     if perceptual is not None:
+        # Both in one pass: the target's features are found once.
         warped, image = perceptual([picture.warped, picture.image], target)
         terms["warp_perceptual"] = weights.warp * _over_pairs(warped, paired)
         terms["perceptual"] = weights.perceptual * _over_pairs(image, paired)
@@ -107,38 +109,15 @@ def warping_terms(
     weights: LossWeights,
 ) -> dict[str, Tensor]:
     """Those of `reconstruction_terms` that judge the flow, for training it alone."""
-    terms = _flow_terms(
-        picture,
-        motion,
-        prior=prior,
-        teacher=teacher,
-        trust=trust,
-        target=target,
-        paired=paired,
-        weights=weights,
-    )
-    if perceptual is not None:
-        (warped,) = perceptual([picture.warped], target)
-        terms["warp_perceptual"] = weights.warp * _over_pairs(warped, paired)
-    return terms
-
-
-def _flow_terms(
-    picture: Picture,
-    motion: Motion,
-    *,
-    prior: Tensor,
-    teacher: Tensor,
-    trust: Tensor,
-    target: Tensor,
-    paired: Tensor,
-    weights: LossWeights,
-) -> dict[str, Tensor]:
-    return {
+    terms = {
         "warp_pixel": weights.warp * _over_pairs(pyramid_l1(picture.warped, target), paired),
         "flow": weights.flow * _over_pairs(masked_l1(motion.flow, teacher, trust), paired),
         "smooth": weights.smooth * roughness(motion.flow - prior),
     }
+    if perceptual is not None:
+        (warped,) = perceptual([picture.warped], target)
+        terms["warp_perceptual"] = weights.warp * _over_pairs(warped, paired)
+    return terms
 
 
 def _over_pairs(values: Tensor, paired: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metaportrait_cli.face.correspondence import CorrespondenceWarp
+from metaportrait_cli.face.correspondence import CorrespondenceWarp, moved_by
 from metaportrait_cli.face.identity_chip import chip_to_picture, cut_chips
 from metaportrait_cli.face.mouth_inside import MouthInside
 from metaportrait_cli.face.regions import (
@@ -30,7 +30,7 @@ from metaportrait_cli.face.regions import (
 )
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import PATCH_CHANNELS
-from metaportrait_cli.training.dataset import Faces, moved_by
+from metaportrait_cli.training.dataset import Faces
 
 SOURCES, TARGETS = 4, 3
 FLOW_GRID = 256  # as the renderer's
