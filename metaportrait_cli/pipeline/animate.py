@@ -193,9 +193,9 @@ def _sized(
 ) -> tuple[Rendering, int]:
     """With super-resolution where the wanted size needs it, and the size to open the renderer at.
 
-    Where the renderer takes detail from the source, that is nearer to the truth than what
-    super-resolution makes of a smaller picture (on four people of the training split,
-    before either network was trained to its end): it must be asked for. After mere paint it is the rule.
+    Where the renderer takes detail from the source, that was nearer to the truth than what
+    super-resolution makes of a smaller picture: it must be asked for. After mere paint it is the
+    rule.
     """
     renderer = rendering.renderer
     side = source.crop.side + source.crop.side % 2

@@ -28,7 +28,6 @@ def test_one_clip_can_be_learnt(prepared: Path, tmp_path: Path, base: BaseConfig
     first, last = reports[0].terms, reports[-1].terms
     assert last["pixel"] < 0.94 * first["pixel"]
     assert last["mouth"] < 0.9 * first["mouth"]
-    assert last["flow"] < 0.93 * first["flow"]
 
 
 def test_the_flow_alone_can_be_learnt_first(
