@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork, Repainted
+from metaportrait_cli.training.adversary import HEAD_START, Adversaries, Example
 from metaportrait_cli.training.dataset import Faces, is_held_out
 from metaportrait_cli.training.losses import masked_l1, pyramid_l1
 from metaportrait_cli.training.patches import Patches, as_tensors, make_patches
@@ -49,12 +50,17 @@ class RegionWeights:
     """Within lips or lids"""
     perceptual: float = 1.0
     mask: float = 0.01
+    adversarial: float = 0.0
+    """0 leaves the adversary out"""
+    matching: float = 1.0
+    """For the distance of the adversary's features"""
 
 
 @dataclass(frozen=True)
 class RegionTraining:
     """What is trained and how; a run can only be continued with the same."""
 
+    kinds: tuple[Kind, ...] = KINDS
     model: RegionConfig = field(default_factory=RegionConfig)
     weights: RegionWeights = field(default_factory=RegionWeights)
     steps: int = 6000
@@ -74,12 +80,14 @@ class RegionTraining:
 
 
 class Regions(nn.Module):
-    """The two networks."""
+    """The networks that are trained."""
 
-    def __init__(self, config: RegionConfig) -> None:
+    def __init__(self, config: RegionTraining) -> None:
         super().__init__()
-        self.mouth = RegionNetwork(replace(config, keep_shown=True))
-        self.eyes = RegionNetwork(config)
+        if "mouth" in config.kinds:
+            self.mouth = RegionNetwork(replace(config.model, keep_shown=True))
+        if "eyes" in config.kinds:
+            self.eyes = RegionNetwork(config.model)
 
     def of(self, kind: Kind) -> RegionNetwork:
         """The one for a kind of region."""
@@ -129,27 +137,13 @@ def train_regions(
     minutes or at step `stop_at`. Raises `TrainingError` with the step's number once a loss is not
     finite.
     """
-    torch.manual_seed(config.seed)
-    place = torch.device(device)
-    model = Regions(config.model)
-    if start_from is not None:
-        for kind in KINDS:
-            earlier = load_network(RegionNetwork, start_from, part=kind)
-            model.of(kind).load_state_dict(earlier.state_dict())
-    model = channels_last(model.to(place))
-    averages = {kind: Average(model.of(kind), decay=config.average) for kind in KINDS}
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, betas=(0.9, 0.99))
-    parts: dict[str, Any] = {"model": model, "optimizer": optimizer}
-    parts |= {f"average_{kind}": average.network for kind, average in averages.items()}
-    trained = Trained(parts)
+    run = _set_up(config, torch.device(device), bf16, start_from=start_from, perceptual=perceptual)
     settings = asdict(config)
     step, seconds = 0, 0.0
     output.mkdir(parents=True, exist_ok=True)
     if (output / CHECKPOINT).is_file():
-        step, _ = trained.restore(output / CHECKPOINT, config=settings)
+        step, _ = run.trained.restore(output / CHECKPOINT, config=settings)
         seconds = float(json.loads((output / CARD).read_text())["seconds"])
-    if perceptual is not None:
-        perceptual = perceptual.to(place)
     learnt, judged = _patches(config, data, output, identity=identity, on_progress=on_progress)
 
     def say(record: dict[str, Any]) -> None:
@@ -162,10 +156,10 @@ def train_regions(
     scores: dict[str, dict[str, float]] = {}
     last = min(config.steps, stop_at or config.steps)
     while step < last and time.monotonic() - started < 60 * minutes:
-        terms = _step(model, optimizer, learnt, perceptual, config=config, step=step, bf16=bf16)
+        terms = _step(run, learnt, step=step)
         step += 1
-        for kind in KINDS:
-            averages[kind].update(model.of(kind), step)
+        for kind, average in run.averages.items():
+            average.update(run.model.of(kind), step)
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach())
         if step % log_every == 0:
@@ -180,49 +174,114 @@ def train_regions(
             say({"step": step, "seconds": spent, "terms": means})
         if step % judge_every == 0 or step == config.steps:
             scores = {
-                kind: judge_patches(averages[kind].network, judged[kind], perceptual=perceptual)
-                for kind in KINDS
+                kind: judge_patches(average.network, judged[kind], perceptual=run.perceptual)
+                for kind, average in run.averages.items()
             }
             say({"step": step, "held_out": scores})
             card = _card(config, step, seconds + time.monotonic() - started, device, scores)
-            _save(output, trained, averages, step=step, settings=settings, card=card)
+            _save(output, run, step=step, settings=settings, card=card)
     card = _card(config, step, seconds + time.monotonic() - started, device, scores)
-    _save(output, trained, averages, step=step, settings=settings, card=card)
+    _save(output, run, step=step, settings=settings, card=card)
     return card
 
 
-def _step(
-    model: Regions,
-    optimizer: torch.optim.Optimizer,
-    learnt: Mapping[Kind, Patches],
-    perceptual: PerceptualLoss | None,
-    *,
+@dataclass
+class _Run:
+    """What the loop works on."""
+
+    config: RegionTraining
+    bf16: bool
+    device: torch.device
+    model: Regions
+    averages: dict[Kind, Average[RegionNetwork]]
+    optimizer: torch.optim.Optimizer
+    perceptual: PerceptualLoss | None
+    adversaries: Adversaries | None
+
+    @property
+    def trained(self) -> Trained:
+        parts: dict[str, nn.Module | torch.optim.Optimizer] = {
+            "model": self.model,
+            "optimizer": self.optimizer,
+        }
+        parts |= {f"average_{kind}": average.network for kind, average in self.averages.items()}
+        if self.adversaries is not None:
+            parts |= {
+                "adversaries": self.adversaries,
+                "their_optimizer": self.adversaries.optimizer,
+            }
+        return Trained(parts)
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Of the steps."""
+        if self.bf16:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+
+def _set_up(
     config: RegionTraining,
-    step: int,
+    device: torch.device,
     bf16: bool,
-) -> dict[str, Tensor]:
-    """One step of both networks; returns the weighted terms."""
-    for group in optimizer.param_groups:
+    *,
+    start_from: Path | None,
+    perceptual: PerceptualLoss | None,
+) -> _Run:
+    torch.manual_seed(config.seed)
+    model = Regions(config)
+    if start_from is not None:
+        for kind in config.kinds:
+            earlier = load_network(RegionNetwork, start_from, part=kind)
+            model.of(kind).load_state_dict(earlier.state_dict())
+    model = channels_last(model.to(device))
+    adversarial = config.weights.adversarial > 0
+    return _Run(
+        config=config,
+        bf16=bf16,
+        device=device,
+        model=model,
+        averages={kind: Average(model.of(kind), decay=config.average) for kind in config.kinds},
+        optimizer=torch.optim.Adam(model.parameters(), lr=config.lr, betas=(0.9, 0.99)),
+        perceptual=perceptual.to(device) if perceptual is not None else None,
+        adversaries=Adversaries(config.kinds, device=device) if adversarial else None,
+    )
+
+
+def _step(run: _Run, learnt: Mapping[Kind, Patches], *, step: int) -> dict[str, Tensor]:
+    """One step of all networks; returns the weighted terms."""
+    config = run.config
+    for group in run.optimizer.param_groups:
         group["lr"] = config.lr * _schedule(step, config)
-    device = next(model.parameters()).device
     terms: dict[str, Tensor] = {}
-    with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
-        for kind in KINDS:
+    made: dict[Kind, Example] = {}
+    with run.precision():
+        for kind in config.kinds:
             draw = np.random.default_rng((config.seed, step, KINDS.index(kind)))
             inputs, target, known = drawn(
-                learnt[kind], draw, config.batch, kind, device, hard=config.hard
+                learnt[kind], draw, config.batch, kind, run.device, hard=config.hard
             )
-            found = model.of(kind)(inputs, known)
+            found = run.model.of(kind)(inputs, known)
             part = region_terms(
-                found, inputs, target, perceptual=perceptual, weights=config.weights
+                found, inputs, target, perceptual=run.perceptual, weights=config.weights
             )
             if step < config.mask_from * config.steps:
                 del part["mask"]
+            made[kind] = Example(found.image, target, inputs)
+            if run.adversaries is not None and step >= HEAD_START:
+                part |= run.adversaries.terms(
+                    kind,
+                    made[kind],
+                    adversarial=config.weights.adversarial,
+                    matching=config.weights.matching,
+                )
             terms |= {f"{kind}_{name}": value for name, value in part.items()}
-    optimizer.zero_grad(set_to_none=True)
+    run.optimizer.zero_grad(set_to_none=True)
     torch.stack(list(terms.values())).sum().backward()
-    nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-    optimizer.step()
+    nn.utils.clip_grad_norm_(run.model.parameters(), config.clip_norm)
+    run.optimizer.step()
+    if run.adversaries is not None:
+        with run.precision():
+            terms |= run.adversaries.learn(made)
     return terms
 
 
@@ -347,15 +406,14 @@ def _card(
 
 def _save(
     output: Path,
-    trained: Trained,
-    averages: dict[Kind, Average[RegionNetwork]],
+    run: _Run,
     *,
     step: int,
     settings: dict[str, Any],
     card: dict[str, Any],
 ) -> None:
-    trained.save(output / CHECKPOINT, step=step, best=0.0, config=settings)
-    networks: dict[str, Network] = {kind: average.network for kind, average in averages.items()}
+    run.trained.save(output / CHECKPOINT, step=step, best=0.0, config=settings)
+    networks: dict[str, Network] = {kind: average.network for kind, average in run.averages.items()}
     notes = {"training": json.dumps({"step": step})}
     save_networks(output / WEIGHTS, networks, architecture=ARCHITECTURE, notes=notes)
     write_card(output / CARD, card)
