@@ -49,7 +49,8 @@ class Adversaries(nn.Module):
     ) -> dict[str, Tensor]:
         """Weighted scalars by name, to train the region network by: hinge loss (Miyato et al.,
         2018), and the distance of the critic's features."""
-        critic = self.of[kind].requires_grad_(False)
+        # Out of training its spectral norms stay as they are, the same for both pictures.
+        critic = self.of[kind].requires_grad_(False).eval()
         with torch.no_grad():
             real = critic(_seen(made.target, made.inputs))
         fake = critic(_seen(made.image, made.inputs))
@@ -66,7 +67,7 @@ class Adversaries(nn.Module):
         """One step towards telling the images from their targets; returns the losses by name."""
         losses: dict[str, Tensor] = {}
         for kind, example in made.items():
-            critic = self.of[kind].requires_grad_(True)
+            critic = self.of[kind].requires_grad_(True).train()
             pictures = (example.image.detach(), example.target)
             both = torch.cat([_seen(picture, example.inputs) for picture in pictures])
             fake, real = critic(both).realness.float().chunk(2)
