@@ -2,14 +2,15 @@
 
     python benchmarks/meta.py RUN compact.safetensors meta.safetensors [--people 8]
 
-RUN is the folder of a `train regions` run. People that it kept aside are learnt from two thirds of
-their patches, by the steps that `personalize` takes, and judged on the last third, which starts
-from another picture but may share targets: LPIPS-like distance by SqueezeNet, mean over people.
+RUN is the folder of a `train regions` run. People that it kept aside are learnt by the steps that
+`personalize` takes and judged on patches whose targets, a third of them, were not learnt from:
+LPIPS-like distance by SqueezeNet, mean over people.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,13 +56,12 @@ def main() -> None:
         }
         curves = []
         for person in people:
-            counts = [int((each.person == person).sum()) for each in patches.values()]
-            third = min(counts) // 3
+            own = {kind: apart(each) for kind, each in patches_of(patches, person).items()}
             curves.append(
                 curve(
                     networks,
-                    patches_of(patches, person, part=slice(None, -third)),
-                    patches_of(patches, person, part=slice(-third, None)),
+                    {kind: learnt for kind, (learnt, _) in own.items()},
+                    {kind: held for kind, (_, held) in own.items()},
                     config=AdaptConfig(),
                     perceptual=perceptual,
                     judge=judge,
@@ -73,6 +73,23 @@ def main() -> None:
             means = [np.mean([found[step][kind] for found in curves]) for step in CURVE_STEPS]
             cells = " | ".join(f"{value:.4f}" for value in means)
             print(f"| {start.stem} | {kind} | {cells} |", flush=True)
+
+
+def apart(patches: Patches) -> tuple[Patches, Patches]:
+    """A person's patches to learn from and to judge by; no target is in both."""
+    flat = np.asarray(patches.target).reshape(len(patches.target), -1)
+    found, which = np.unique(flat, axis=0, return_inverse=True)
+    held = which >= len(found) - max(1, len(found) // 3)
+    learnt, judged = (
+        replace(
+            patches,
+            inputs=patches.inputs[chosen],
+            target=patches.target[chosen],
+            person=patches.person[chosen],
+        )
+        for chosen in (~held, held)
+    )
+    return learnt, judged
 
 
 if __name__ == "__main__":

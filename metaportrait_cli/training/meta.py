@@ -158,13 +158,11 @@ def people_with_patches(patches: Mapping[Kind, Patches]) -> list[int]:
     return np.flatnonzero(np.min(counts, axis=0) >= LEAST_PATCHES).tolist()
 
 
-def patches_of(
-    patches: Mapping[Kind, Patches], person: int, *, part: slice = slice(None)
-) -> dict[Kind, Patches]:
-    """One person's patches, or a part of them, in memory."""
+def patches_of(patches: Mapping[Kind, Patches], person: int) -> dict[Kind, Patches]:
+    """One person's patches, in memory."""
     found = {}
     for kind, each in patches.items():
-        chosen = np.flatnonzero(each.person == person)[part]
+        chosen = np.flatnonzero(each.person == person)
         found[kind] = Patches(
             inputs=np.asarray(each.inputs[chosen]),
             target=np.asarray(each.target[chosen]),
