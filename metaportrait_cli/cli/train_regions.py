@@ -28,13 +28,6 @@ def command(
     batch: Annotated[int, typer.Option(help="Mouths, and as many eyes, a step.")] = 24,
     lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 6e-4,
     only: Annotated[str | None, typer.Option(help="mouth or eyes; both by default.")] = None,
-    adversarial: Annotated[
-        float,
-        typer.Option(
-            help="Weight of an adversary, which makes teeth and lashes crisp; about 0.3, best with"
-            " --start-from weights that were trained without."
-        ),
-    ] = 0.0,
     start_from: Annotated[
         Path | None, typer.Option(help="Weights of an earlier run of the same networks.")
     ] = None,
@@ -63,7 +56,6 @@ def command(
         )
         from metaportrait_cli.training.regions import (  # noqa: PLC0415
             RegionTraining,
-            RegionWeights,
             train_regions,
         )
         from metaportrait_cli.weights import bundled_path  # noqa: PLC0415
@@ -79,7 +71,6 @@ def command(
                 steps=steps,
                 batch=batch,
                 lr=lr,
-                weights=RegionWeights(adversarial=adversarial),
             ),
             data,
             output,

@@ -23,8 +23,6 @@ from metaportrait_cli.networks.network import Network
 
 # Warped and own picture; driven maps with what the source doesn't show; own maps.
 PATCH_CHANNELS = 3 + 3 + 3 + 2
-MAPS = slice(6, 9)
-"""Of the driven face: lips or lids, opening or iris, what the source doesn't show."""
 OPENING, UNKNOWN = 7, 8
 # Pixels of a patch by which painting may go beyond what is unknown, then fades out.
 REACH, FADE = 2, 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork, Repainted
-from metaportrait_cli.training.adversary import HEAD_START, Adversaries, Example
 from metaportrait_cli.training.dataset import Faces, is_held_out
 from metaportrait_cli.training.losses import masked_l1, pyramid_l1
 from metaportrait_cli.training.patches import Patches, as_tensors, make_patches
@@ -50,10 +49,6 @@ class RegionWeights:
     """Within lips or lids"""
     perceptual: float = 1.0
     mask: float = 0.01
-    adversarial: float = 0.0
-    """0 leaves the adversary out"""
-    matching: float = 1.0
-    """For the distance of the adversary's features"""
 
 
 @dataclass(frozen=True)
@@ -196,27 +191,11 @@ class _Run:
     averages: dict[Kind, Average[RegionNetwork]]
     optimizer: torch.optim.Optimizer
     perceptual: PerceptualLoss | None
-    adversaries: Adversaries | None
 
     @property
     def trained(self) -> Trained:
-        parts: dict[str, nn.Module | torch.optim.Optimizer] = {
-            "model": self.model,
-            "optimizer": self.optimizer,
-        }
-        parts |= {f"average_{kind}": average.network for kind, average in self.averages.items()}
-        if self.adversaries is not None:
-            parts |= {
-                "adversaries": self.adversaries,
-                "their_optimizer": self.adversaries.optimizer,
-            }
-        return Trained(parts)
-
-    def precision(self) -> AbstractContextManager[Any]:
-        """Of the steps."""
-        if self.bf16:
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
+        averages = {f"average_{kind}": average.network for kind, average in self.averages.items()}
+        return Trained({"model": self.model, "optimizer": self.optimizer, **averages})
 
 
 def _set_up(
@@ -234,7 +213,6 @@ def _set_up(
             earlier = load_network(RegionNetwork, start_from, part=kind)
             model.of(kind).load_state_dict(earlier.state_dict())
     model = channels_last(model.to(device))
-    adversarial = config.weights.adversarial > 0
     return _Run(
         config=config,
         bf16=bf16,
@@ -243,7 +221,6 @@ def _set_up(
         averages={kind: Average(model.of(kind), decay=config.average) for kind in config.kinds},
         optimizer=torch.optim.Adam(model.parameters(), lr=config.lr, betas=(0.9, 0.99)),
         perceptual=perceptual.to(device) if perceptual is not None else None,
-        adversaries=Adversaries(config.kinds, device=device) if adversarial else None,
     )
 
 
@@ -253,8 +230,8 @@ def _step(run: _Run, learnt: Mapping[Kind, Patches], *, step: int) -> dict[str, 
     for group in run.optimizer.param_groups:
         group["lr"] = config.lr * _schedule(step, config)
     terms: dict[str, Tensor] = {}
-    made: dict[Kind, Example] = {}
-    with run.precision():
+    autocast = torch.autocast(run.device.type, torch.bfloat16)
+    with autocast if run.bf16 else nullcontext():
         for kind in config.kinds:
             draw = np.random.default_rng((config.seed, step, KINDS.index(kind)))
             inputs, target, known = drawn(
@@ -266,22 +243,11 @@ def _step(run: _Run, learnt: Mapping[Kind, Patches], *, step: int) -> dict[str, 
             )
             if step < config.mask_from * config.steps:
                 del part["mask"]
-            made[kind] = Example(found.image, target, inputs)
-            if run.adversaries is not None and step >= HEAD_START:
-                part |= run.adversaries.terms(
-                    kind,
-                    made[kind],
-                    adversarial=config.weights.adversarial,
-                    matching=config.weights.matching,
-                )
             terms |= {f"{kind}_{name}": value for name, value in part.items()}
     run.optimizer.zero_grad(set_to_none=True)
     torch.stack(list(terms.values())).sum().backward()
     nn.utils.clip_grad_norm_(run.model.parameters(), config.clip_norm)
     run.optimizer.step()
-    if run.adversaries is not None:
-        with run.precision():
-            terms |= run.adversaries.learn(made)
     return terms
 
 

@@ -16,7 +16,7 @@ from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import RegionConfig
 from metaportrait_cli.training.dataset import Faces
 from metaportrait_cli.training.patches import make_patches
-from metaportrait_cli.training.regions import RegionTraining, RegionWeights, train_regions
+from metaportrait_cli.training.regions import RegionTraining, train_regions
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network, read_header
 
@@ -66,11 +66,10 @@ def test_it_learns_and_leaves_weights_and_a_card(
     assert sorted(header.configs) == ["eyes", "mouth"]
 
 
-@pytest.mark.parametrize("adversarial", [0.0, 0.3])
 def test_stopping_and_going_on_is_the_same_as_not_stopping(
-    prepared: Path, tmp_path: Path, identity: IdentityNetwork, adversarial: float
+    prepared: Path, tmp_path: Path, identity: IdentityNetwork
 ) -> None:
-    config = replace(CONFIG, kinds=("mouth",), weights=RegionWeights(adversarial=adversarial))
+    config = replace(CONFIG, kinds=("mouth",))
 
     def train(folder: str, *, stop_at: int | None = None) -> None:
         train_regions(
