@@ -28,9 +28,10 @@ class LossWeights:
     """Weights of the terms; the paper's are for sums of VGG19 features, these for means."""
 
     warp: float = 1.0
-    """Perceptual and pixel terms of the warped source"""
-    perceptual: float = 1.0
-    face: float = 1.0
+    """Pixel term of the warped source"""
+    warp_perceptual: float = 3.0
+    perceptual: float = 3.0
+    face: float = 3.0
     """Perceptual term of the face at full size"""
     pixel: float = 6.0
     mouth: float = 4.0
@@ -89,7 +90,7 @@ def reconstruction_terms(
     if perceptual is not None:
         # Both in one pass: the target's features are found once.
         warped, image = perceptual([picture.warped, picture.image], target)
-        terms["warp_perceptual"] = weights.warp * _over_pairs(warped, paired)
+        terms["warp_perceptual"] = weights.warp_perceptual * _over_pairs(warped, paired)
         terms["perceptual"] = weights.perceptual * _over_pairs(image, paired)
         face = perceptual.in_face(picture.image, target, points)
         terms["face"] = weights.face * _over_pairs(face, paired)
@@ -116,7 +117,7 @@ def warping_terms(
     }
     if perceptual is not None:
         (warped,) = perceptual([picture.warped], target)
-        terms["warp_perceptual"] = weights.warp * _over_pairs(warped, paired)
+        terms["warp_perceptual"] = weights.warp_perceptual * _over_pairs(warped, paired)
     return terms
 
 

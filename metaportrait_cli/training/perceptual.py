@@ -1,4 +1,4 @@
-"""Perceptual distance by MobileNetV2 features, on several scales (paper, Section 3.1).
+"""Perceptual distance by MobileNetV2 features (paper, Section 3.1).
 
 The paper takes VGG19. MobileNetV2's ImageNet features are small enough to go where the training
 goes: layout of torchvision (BSD-3-Clause), file `mobilenet_v2-b0353104.pth`, also in the wheel
@@ -28,7 +28,6 @@ _STEM_WIDTH = 32
 # Outputs at 1/2, 1/4, 1/8 and 1/16 of the size.
 _TAPS = (1, 3, 6, 13)
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SCALES = 2
 
 
 class MobileNetFeatures(nn.Module):
@@ -90,10 +89,10 @@ def trimmed(path: Path) -> dict[str, Tensor]:
 
 
 class PerceptualLoss(nn.Module):
-    """Mean absolute difference of features, relative to the target's, over layers and scales.
+    """One less the cosine of features, place by place, averaged over layers: in [0, 2].
 
-    The whole picture is looked at in 1/2 and 1/4 of its size. Full size, where the features cost
-    most, is kept for the face.
+    As in LPIPS (Zhang et al., CVPR 2018), by other features than those that results are judged by:
+    what is faint counts as much as what is strong, grain and pores as much as edges.
     """
 
     def __init__(self, features: MobileNetFeatures) -> None:
@@ -101,13 +100,11 @@ class PerceptualLoss(nn.Module):
         self.features = features
 
     def forward(self, images: list[Tensor], target: Tensor) -> list[Tensor]:
-        """One distance (B,) for each of `images` (B, 3, S, S), at 1/2 and 1/4 of the size."""
-        together, scaled_target = torch.cat(images), target
-        total = together.new_zeros(len(together))
-        for _ in range(SCALES):
-            together, scaled_target = F.avg_pool2d(together, 2), F.avg_pool2d(scaled_target, 2)
-            total = total + self.distance(together, scaled_target) / SCALES
-        return list(total.chunk(len(images)))
+        """One distance (B,) for each of `images` (B, 3, S, S), at full and at half size."""
+        together = torch.cat(images)
+        whole = self.distance(together, target)
+        half = self.distance(F.avg_pool2d(together, 2), F.avg_pool2d(target, 2))
+        return list(((whole + half) / 2).chunk(len(images)))
 
     def in_face(self, image: Tensor, target: Tensor, points: Tensor) -> Tensor:
         """The distance (B,) at full size, in a window of half the side around the landmarks.
@@ -134,24 +131,10 @@ class PerceptualLoss(nn.Module):
         with torch.no_grad():
             wanted = self.features(target)
         repeats = len(images) // len(target)
-        total = images.new_zeros(len(images))
+        total = images.new_zeros(len(images), dtype=torch.float32)
         for layer, want in zip(self.features(images), wanted, strict=True):
-            unit = (want.float().abs().mean(dim=(1, 2, 3)) + 1e-6).repeat(repeats)
-            apart = (layer - want.repeat(repeats, 1, 1, 1)).abs().float().mean(dim=(1, 2, 3))
-            total = total + apart / unit / len(_TAPS)
-        return total
-
-    def unit_distance(self, image: Tensor, target: Tensor) -> Tensor:
-        """Of images (B, 3, H, W) from their targets, (B,) in [0, 2], at full size.
-
-        One less the cosine of features, place by place, as in LPIPS (Zhang et al., CVPR 2018):
-        what is faint counts as much as what is strong, grain and pores as much as edges.
-        """
-        with torch.no_grad():
-            wanted = self.features(target)
-        total = image.new_zeros(len(image), dtype=torch.float32)
-        for layer, want in zip(self.features(image), wanted, strict=True):
-            cosine = F.cosine_similarity(layer.float(), want.float(), dim=1, eps=1e-6)
+            wanted_here = want.float().repeat(repeats, 1, 1, 1)
+            cosine = F.cosine_similarity(layer.float(), wanted_here, dim=1, eps=1e-6)
             total = total + (1 - cosine).mean(dim=(1, 2)) / len(_TAPS)
         return total
 

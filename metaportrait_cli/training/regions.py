@@ -44,10 +44,10 @@ PICTURES, DRIVEN_OUTLINE, UNKNOWN = slice(0, 6), 6, 8
 class RegionWeights:
     """Weights of the terms."""
 
-    pixel: float = 6.0
-    inside: float = 4.0
+    pixel: float = 3.0
+    inside: float = 2.0
     """Within lips or lids"""
-    perceptual: float = 1.0
+    perceptual: float = 4.0
     mask: float = 0.01
 
 

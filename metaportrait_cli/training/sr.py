@@ -229,7 +229,7 @@ def sr_terms(
         change = difference[:, 1:] - difference[:, :-1]
         terms["steady"] = weights.steady * _charbonnier(change)
     if perceptual is not None:
-        distance = perceptual.unit_distance(result.flatten(0, 1), truth.flatten(0, 1))
+        distance = perceptual.distance(result.flatten(0, 1), truth.flatten(0, 1))
         terms["perceptual"] = weights.perceptual * distance.mean()
     return terms
 
@@ -289,7 +289,7 @@ def judge(
                 "restless": image.diff(dim=0).abs().mean() / plain.diff(dim=0).abs().mean(),
             }
             if perceptual is not None:
-                scores["perceptual"] = perceptual.unit_distance(image, sample.truth).mean()
+                scores["perceptual"] = perceptual.distance(image, sample.truth).mean()
             into = totals.setdefault(name, {})
             for metric, value in scores.items():
                 into[metric] = into.get(metric, 0.0) + float(value)
