@@ -27,7 +27,7 @@ def command(
             " them only pixels are compared."
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Length of the whole training.")] = 2400,
+    steps: Annotated[int, typer.Option(help="Length of the whole training.")] = 5000,
     batch: Annotated[int, typer.Option(help="Samples a step.")] = 4,
     patch: Annotated[int, typer.Option(help="Side of the windows learnt from, small pixels.")] = 48,
     lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 5e-4,

@@ -31,6 +31,8 @@ CRUSHED, CRUSHED_RAMP = 1.9, 0.8
 FLOW_LIMIT, FLOW_RAMP = 3.0, 3.0
 ERROR_LIMIT, ERROR_RAMP = 0.04, 0.08
 ERROR_BLUR = 5
+# Share of the way from the last frame's validity to this one's.
+FOLLOW = 0.35
 
 # Half-open pixel ranges of the crop: x from, y from, x to, y to.
 Window = tuple[int, int, int, int]
@@ -125,6 +127,25 @@ class ReferenceWarp:
             for field in (placement.shift, placement.valid)
         )
         return displaced(self._picture, shift, window), cut_window(valid, window)
+
+
+class SteadyReference:
+    """A reference along a clip, in the order of its frames.
+
+    How far it can be trusted is measured on each frame anew; detail that comes and goes shimmers,
+    so validity follows slowly. Its place doesn't: what lags behind the face shimmers more.
+    """
+
+    def __init__(self, warp: ReferenceWarp) -> None:
+        self._warp = warp
+        self._valid: NDArray[np.float32] | None = None
+
+    def place(self, driven: NDArray[np.float32], frame: NDArray[np.uint8]) -> Placement:
+        """Where it has to go for the next frame (s, s, 3), with its face at `driven` (478, 3)."""
+        settled = self._warp.settled(self._warp.place(driven), frame)
+        last = settled.valid if self._valid is None else self._valid
+        self._valid = cv2.addWeighted(settled.valid, FOLLOW, last, 1 - FOLLOW, 0)
+        return Placement(settled.shift, self._valid)
 
 
 def trust(found: Correspondence) -> NDArray[np.float32]:

@@ -95,14 +95,23 @@ def adapt(
     device: torch.device,
     seed: int,
     on_progress: Progress,
+    start: Mapping[Kind, RegionNetwork] | None = None,
 ) -> list[Snapshot]:
     """Adapts for so many seconds; gives the networks at the end, and at some steps on the way.
+
+    `start` is a meta-learnt one of the base, if there is one.
 
     Those are `FIRST_SNAPSHOT` and its doubles, so that the choice among them doesn't depend on how
     fast the machine is. At most `CANDIDATES`, the last ones.
     """
     under_way = Adaptation(
-        base, patches, config=AdaptConfig(), perceptual=perceptual, device=device, seed=seed
+        base,
+        patches,
+        config=AdaptConfig(),
+        perceptual=perceptual,
+        device=device,
+        seed=seed,
+        start=start,
     )
     found: list[Snapshot] = []
     due = FIRST_SNAPSHOT

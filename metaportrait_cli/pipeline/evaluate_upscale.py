@@ -21,7 +21,7 @@ from metaportrait_cli.errors import MediaError, NoFaceError
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.correspondence import CorrespondenceWarp
 from metaportrait_cli.face.crop import border_fade
-from metaportrait_cli.face.reference import ReferenceWarp
+from metaportrait_cli.face.reference import ReferenceWarp, SteadyReference
 from metaportrait_cli.metrics.pictures import as_tensor
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.compact_sr import SCALE, CompactSR, Reference, enlarged
@@ -182,9 +182,9 @@ class _Bench:
 
     def _referred(self, points: Points, frames: Frames) -> Reference:
         warp = self._reference
-        placed = (warp.place(face) for face in points)
-        settled = (warp.settled(place, frame) for place, frame in zip(placed, frames, strict=True))
-        images, valid = zip(*map(warp.moved, settled), strict=True)
+        steady = SteadyReference(warp)
+        placed = (steady.place(face, frame) for face, frame in zip(points, frames, strict=True))
+        images, valid = zip(*map(warp.moved, placed), strict=True)
         return Reference(as_tensor(np.stack(images)), torch.from_numpy(np.stack(valid))[:, None])
 
 

@@ -21,14 +21,17 @@ from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.face.morphable import MorphableModel
+from metaportrait_cli.face.regions import Kind
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
 from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.media.stills import write_still
 from metaportrait_cli.networks.identity import IdentityNetwork
+from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.networks.squeezenet import SqueezeNet
 from metaportrait_cli.pipeline.adaptation import adapt, person_patches
 from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, MORPHABLE_MODEL
 from metaportrait_cli.pipeline.atlas import as_source, choose_canvas, choose_views, crops_of
+from metaportrait_cli.pipeline.compact import region_networks
 from metaportrait_cli.pipeline.held_out import Contest, Yardstick, photo_trials, video_trial
 from metaportrait_cli.pipeline.portrait_file import Base, Portrait, save_portrait
 from metaportrait_cli.pipeline.recording import Looker, Recording
@@ -37,6 +40,7 @@ from metaportrait_cli.pipeline.renderers import DEFAULT, Rendering, rendering_na
 from metaportrait_cli.pipeline.report import MARK
 from metaportrait_cli.pipeline.source import Lends
 from metaportrait_cli.pipeline.stages import Progress, Stopwatch, silent
+from metaportrait_cli.training.meta import base_of_start
 from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLoss
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network
@@ -44,6 +48,7 @@ from metaportrait_cli.weights.store import load_network
 HELD_SHARE = 1 / 6
 """Of a video's length, at its end, that is kept aside."""
 HELD_FRAMES = 24
+START = "compact_start"
 WAYS_TO_LEND: tuple[Lends, ...] = ("face", "head", "all")
 SHEET_ROWS = 6
 
@@ -305,6 +310,7 @@ def _adapted(
             device=refiner.device,
             seed=options.seed,
             on_progress=on_progress,
+            start=meta_learnt_start(portrait.base),
         )
     kept = 0
     lends = portrait.source.lends if portrait.source.others else None
@@ -318,6 +324,13 @@ def _adapted(
         "kept": kept,
         "patches": {kind: len(each.inputs) for kind, each in patches.items()},
     }
+
+
+def meta_learnt_start(base: Base) -> dict[Kind, RegionNetwork] | None:
+    """The region networks from which a person is learnt soonest, if the bundled ones are of these
+    weights."""
+    path = bundled_path(START)
+    return region_networks(path) if base_of_start(path) == base.sha256 else None
 
 
 def split(recording: Recording) -> tuple[Recording, Recording | None]:

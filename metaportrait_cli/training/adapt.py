@@ -52,8 +52,13 @@ class Adaptation:
         perceptual: PerceptualLoss | None,
         device: torch.device,
         seed: int,
+        start: Mapping[Kind, RegionNetwork] | None = None,
     ) -> None:
-        """Copies the networks; only kinds that have patches are adapted."""
+        """Copies the networks; only kinds that have patches are adapted.
+
+        `start` is where to start from if not at the base, from which it differs in the trained
+        parts alone (see `training.meta`).
+        """
         self.kinds = tuple(kind for kind in KINDS if kind in base and len(patches[kind].inputs))
         self.step = 0
         self._config = config
@@ -62,7 +67,8 @@ class Adaptation:
         self._device = device
         self._seed = seed
         self._base = {kind: base[kind] for kind in self.kinds}
-        self._learning = {kind: _learner(base[kind], config, device) for kind in self.kinds}
+        first = start or base
+        self._learning = {kind: _learner(first[kind], config, device) for kind in self.kinds}
         self._averages = {
             kind: Average(network, decay=config.average) for kind, network in self._learning.items()
         }

@@ -15,7 +15,6 @@ and the second line again until the steps are done; on several GPUs of one machi
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -52,10 +51,11 @@ from metaportrait_cli.training.run import (
     set_up,
     time_is_up,
 )
+from metaportrait_cli.training.schedule import rate_share
 from metaportrait_cli.training.state import CARD, CHECKPOINT, write_card
 
-FINAL_LR = 0.05
-COOL_DOWN_FROM = 0.6
+PLATEAU = 0.6
+"""Share of the steps at full learning rate."""
 
 
 def train_base(
@@ -127,23 +127,13 @@ def train_base(
     return card
 
 
-def learning_rate(step: int, config: BaseConfig) -> float:
-    """Linear warm-up, a plateau, and half a cosine down to a twentieth over the last part."""
-    warm = min(1.0, (step + 1) / config.warm_up) if config.warm_up else 1.0
-    done = step / config.steps
-    if done <= COOL_DOWN_FROM:
-        return config.lr * warm
-    phase = (done - COOL_DOWN_FROM) / (1 - COOL_DOWN_FROM)
-    cosine = (1 + math.cos(math.pi * min(phase, 1.0))) / 2
-    return config.lr * warm * (FINAL_LR + (1 - FINAL_LR) * cosine)
-
-
 def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     """One step of model and, in its time, discriminator; returns the weighted terms."""
     config = run.config
+    share = rate_share(run.step, steps=config.steps, warm_up=config.warm_up, plateau=PLATEAU)
     for optimizer in (run.optimizer, run.discriminator_optimizer):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(run.step, config)
+            group["lr"] = config.lr * share
     known = embedding(batch, run.identity, config.model.identity_dim)
     with precision(run):
         picture, motion = run.render(batch, known)

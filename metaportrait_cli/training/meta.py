@@ -3,12 +3,13 @@
 Reptile over people (Algorithm 1): adapt to one as `personalize` does, then move the start towards
 where that led. (Equation 9 is printed with the opposite sign, which would move it away.)
 
-A run lives in one folder: `state.pt` to go on from, `last.safetensors` (the base's file with the
-start in place of its region networks), `log.jsonl` and `card.json`.
+A run lives in one folder: `state.pt` to go on from, `last.safetensors` (the start alone),
+`log.jsonl` and `card.json`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,23 +19,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from metaportrait_cli.errors import TrainingError, UsageError
 from metaportrait_cli.face.regions import Kind
-from metaportrait_cli.media.outputs import atomic_output
+from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.training.adapt import Adaptation, AdaptConfig
 from metaportrait_cli.training.patches import Patches
 from metaportrait_cli.training.perceptual import PerceptualLoss
-from metaportrait_cli.training.regions import WEIGHTS
+from metaportrait_cli.training.regions import ARCHITECTURE, WEIGHTS
 from metaportrait_cli.training.state import CARD, CHECKPOINT, LOG, Trained, write_card
+from metaportrait_cli.weights.join import NOTES as JOINED
+from metaportrait_cli.weights.store import read_header, save_networks
 
 CURVE_STEPS = (0, 5, 10, 20, 33, 50, 75, 100)
 LEAST_PATCHES = 8
 """Of a kind, for a person to learn from."""
+NOTE = "meta"
+"""In the file's metadata: how long it was learnt, and from which base."""
 
 
 @dataclass(frozen=True)
@@ -200,14 +203,17 @@ def curve(
 def write_start(
     path: Path, base: Path, networks: Mapping[Kind, RegionNetwork], *, step: int
 ) -> None:
-    """The file `base` with these networks in place of its own; at its precision."""
-    with safe_open(base, framework="pt") as file:
-        notes = dict(file.metadata() or {})
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    for kind, network in networks.items():
-        for name, value in network.state_dict().items():
-            key = f"{kind}.{name}"
-            tensors[key] = value.detach().cpu().to(tensors[key].dtype).contiguous()
-    notes["meta"] = json.dumps({"step": step, "base": base.name})
-    with atomic_output(path) as partial:
-        save_file(tensors, partial, notes)
+    """The networks, at full precision, and which file they are a start for."""
+    with base.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    notes = {NOTE: json.dumps({"step": step, "base": base.name, "sha256": digest})}
+    parts: dict[str, Network] = {**networks}
+    save_networks(path, parts, architecture=ARCHITECTURE, notes=notes)
+
+
+def base_of_start(path: Path) -> str:
+    """The sha256 of the weights that a file made by `train meta` is a start for; "" if of none."""
+    notes = read_header(path).notes
+    # Joining keeps the notes of each file under its name.
+    kept = [notes, *json.loads(notes.get(JOINED, "{}")).values()]
+    return next((json.loads(each[NOTE])["sha256"] for each in kept if NOTE in each), "")

@@ -29,13 +29,13 @@ from metaportrait_cli.training.dataset import Faces, is_held_out
 from metaportrait_cli.training.losses import masked_l1, pyramid_l1
 from metaportrait_cli.training.patches import Patches, as_tensors, make_patches
 from metaportrait_cli.training.perceptual import PerceptualLoss
+from metaportrait_cli.training.schedule import rate_share
 from metaportrait_cli.training.state import CARD, CHECKPOINT, LOG, Average, Trained, write_card
 from metaportrait_cli.weights.store import load_network, save_networks
 
 ARCHITECTURE = "compact"
 WEIGHTS = "last.safetensors"
 GAIN_RANGE, CHANNEL_GAIN_RANGE = 0.15, 0.04
-FINAL_LR = 0.05
 # Channels of the inputs: pictures; the driven and the source's maps (see `OwnRegions.beside`).
 PICTURES, DRIVEN_OUTLINE, UNKNOWN = slice(0, 6), 6, 8
 
@@ -227,8 +227,9 @@ def _set_up(
 def _step(run: _Run, learnt: Mapping[Kind, Patches], *, step: int) -> dict[str, Tensor]:
     """One step of all networks; returns the weighted terms."""
     config = run.config
+    share = rate_share(step, steps=config.steps, warm_up=config.warm_up)
     for group in run.optimizer.param_groups:
-        group["lr"] = config.lr * _schedule(step, config)
+        group["lr"] = config.lr * share
     terms: dict[str, Tensor] = {}
     autocast = torch.autocast(run.device.type, torch.bfloat16)
     with autocast if run.bf16 else nullcontext():
@@ -343,13 +344,6 @@ def drawn(
     if kind == "mouth" and draw.random() < 0.5:
         inputs, target = inputs.flip(-1), target.flip(-1)
     return inputs, target, identity
-
-
-def _schedule(step: int, config: RegionTraining) -> float:
-    """Linear warm-up, then half a cosine down to a twentieth."""
-    warm = min(1.0, (step + 1) / max(config.warm_up, 1))
-    cosine = (1 + np.cos(np.pi * step / config.steps)) / 2
-    return float(warm * (FINAL_LR + (1 - FINAL_LR) * cosine))
 
 
 def _card(

@@ -29,6 +29,7 @@ from metaportrait_cli.training.config import StepReport
 from metaportrait_cli.training.dataset import is_held_out
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.run import Sums, seconds_so_far
+from metaportrait_cli.training.schedule import rate_share
 from metaportrait_cli.training.sr_dataset import (
     SHARES,
     WAYS,
@@ -42,7 +43,6 @@ from metaportrait_cli.weights.store import load_network, save_networks
 
 ARCHITECTURE = "compact_sr"
 BETAS = (0.9, 0.99)
-FINAL_LR = 0.03
 CHARBONNIER = 1e-3
 JUDGED_FRAMES = 5
 
@@ -52,9 +52,9 @@ class SRWeights:
     """Weights of the terms; all are means over frames and pixels."""
 
     pixel: float = 1.0
-    perceptual: float = 0.2
+    perceptual: float = 0.8
     """Its values are about six times those of the pixels"""
-    steady: float = 4.0
+    steady: float = 2.0
     """For the change from frame to frame, against the truth's"""
 
 
@@ -64,7 +64,7 @@ class SRConfig:
 
     model: CompactSRConfig = field(default_factory=CompactSRConfig)
     weights: SRWeights = field(default_factory=SRWeights)
-    steps: int = 2400
+    steps: int = 5000
     batch: int = 4
     patch: int = 48
     """Side of the windows in small pixels"""
@@ -185,17 +185,12 @@ def train_sr(
     return card
 
 
-def learning_rate(step: int, config: SRConfig) -> float:
-    """Linear warm-up, then half a cosine down to `FINAL_LR` of it."""
-    warm = min(1.0, (step + 1) / config.warm_up) if config.warm_up else 1.0
-    cosine = (1 + math.cos(math.pi * min(step / config.steps, 1.0))) / 2
-    return config.lr * warm * (FINAL_LR + (1 - FINAL_LR) * cosine)
-
-
 def train_step(run: _Run, batch: Sequence[SRSample]) -> dict[str, Tensor]:
     """One step; returns the weighted terms."""
+    config = run.config
+    share = rate_share(run.step, steps=config.steps, warm_up=config.warm_up)
     for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate(run.step, run.config)
+        group["lr"] = config.lr * share
     batch = [_on(sample, run.device) for sample in batch]
     autocast = torch.autocast(run.device.type, torch.bfloat16)
     with autocast if run.options.bf16 else nullcontext():

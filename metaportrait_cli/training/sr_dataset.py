@@ -30,7 +30,7 @@ from metaportrait_cli.training.shards import ClipRecord, decode_pictures, read_i
 
 # Shares of the ways to degrade, in the order of `WAYS`.
 WAYS = ("halved", "jpeg", "video", "moved")
-SHARES = (0.4, 0.2, 0.25, 0.15)
+SHARES = (0.6, 0.1, 0.15, 0.15)
 # Blur in pixels of the large picture before it is halved, and JPEG quality; drawn evenly.
 HALVED_BLUR = (0.0, 0.9)
 JPEG_BLUR = (0.0, 1.6)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face
-from metaportrait_cli.face.reference import GRID, ReferenceWarp, displaced
+from metaportrait_cli.face.reference import GRID, ReferenceWarp, SteadyReference, displaced
 
 SIDE = 256
 
@@ -117,3 +117,16 @@ def test_what_looks_different_in_the_frame_is_not_valid(landmarks: NDArray[np.fl
     settled = warp.settled(warp.place(landmarks), frame)
     assert settled.valid[60, 70] < 0.1
     assert settled.valid[60, 20] > 0.8
+
+
+def test_along_a_clip_validity_comes_and_goes_slowly(landmarks: NDArray[np.float32]) -> None:
+    picture = textured()
+    frame = cv2.resize(picture, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA)
+    hidden = frame.copy()
+    hidden[40:80, 50:90] = 255 - frame[40:80, 50:90] // 4
+    steady = SteadyReference(ReferenceWarp.analytic(picture, landmarks))
+    valid = [steady.place(landmarks, each).valid[60, 70] for each in (frame, hidden, hidden, frame)]
+    assert valid[0] > 0.9
+    assert 0.5 < valid[1] < valid[0]
+    assert valid[2] < valid[1] - 0.1
+    assert valid[2] < valid[3] < valid[0]

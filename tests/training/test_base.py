@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from metaportrait_cli.errors import TrainingError, WeightsError
 from metaportrait_cli.networks.compact import CompactModel
-from metaportrait_cli.training.base import learning_rate, train_base
+from metaportrait_cli.training.base import train_base
 from metaportrait_cli.training.config import BaseConfig, RunOptions, StepReport
 from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLoss
 from metaportrait_cli.weights.store import load_network
@@ -134,15 +134,6 @@ def test_judging_keeps_the_best_weights(prepared: Path, tmp_path: Path, base: Ba
     assert len(judged) == 2
     assert judged[0]["analytic"] == judged[1]["analytic"]
     assert (tmp_path / "best.safetensors").is_file()
-
-
-def test_the_learning_rate_warms_up_and_cools_down() -> None:
-    config = BaseConfig(steps=1000, warm_up=10, lr=1.0)
-    rates = [learning_rate(step, config) for step in range(1000)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[10] == rates[600] == 1.0
-    assert rates[-1] == pytest.approx(0.05, abs=0.01)
-    assert rates[10:] == sorted(rates[10:], reverse=True)
 
 
 def test_the_perceptual_loss_is_zero_for_the_target_and_grows_with_blur() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from metaportrait_cli.pipeline.compact import region_networks
 from metaportrait_cli.training.adapt import Adaptation, AdaptConfig
 from metaportrait_cli.training.meta import (
     MetaConfig,
+    base_of_start,
     move,
     patches_of,
     people_with_patches,
@@ -24,6 +26,7 @@ from metaportrait_cli.training.meta import (
 )
 from metaportrait_cli.training.patches import Patches
 from metaportrait_cli.training.regions import learnt_patches
+from metaportrait_cli.weights.join import join_files
 from metaportrait_cli.weights.store import save_networks
 
 CPU = torch.device("cpu")
@@ -106,11 +109,30 @@ def test_a_start_is_found_from_which_people_are_learnt_sooner(
 ) -> None:
     config = replace(META, adapt=AdaptConfig(batch=4, lr=3e-3), steps=6, inner=6, rate=1.0)
     train_meta(config, base, region_networks(base), patches, tmp_path / "run", perceptual=None)
+    start = tmp_path / "run" / "last.safetensors"
     first = [
-        adaptation(region_networks(start), patches, config.adapt).advance()
-        for start in (base, tmp_path / "run" / "last.safetensors")
+        adaptation(region_networks(each), patches, config.adapt).advance() for each in (base, start)
     ]
     assert first[1] < 0.95 * first[0]
+    digest = hashlib.sha256(base.read_bytes()).hexdigest()
+    half = join_files([start], tmp_path / "half.safetensors", half=True)
+    assert base_of_start(start) == base_of_start(half) == digest
+    assert base_of_start(base) == ""
+
+
+def test_from_a_start_the_deltas_are_still_those_of_the_base(
+    base: Path, patches: dict[Kind, Patches]
+) -> None:
+    networks, start = region_networks(base), region_networks(base)
+    with torch.no_grad():
+        start["mouth"].head.weight.add_(1.0)
+    under_way = Adaptation(
+        networks, patches, config=AdaptConfig(), perceptual=None, device=CPU, seed=1, start=start
+    )
+    torch.testing.assert_close(
+        under_way.deltas()["mouth.head.weight"],
+        torch.ones_like(networks["mouth"].head.weight),
+    )
 
 
 def test_stopping_and_going_on_is_the_same_as_not_stopping(

@@ -18,7 +18,6 @@ from metaportrait_cli.training.sr import (
     SRRunOptions,
     SRWeights,
     judge,
-    learning_rate,
     sr_terms,
     train_sr,
 )
@@ -138,10 +137,3 @@ def test_perceptual_distance_in_unit_form() -> None:
     picture = torch.rand(2, 3, 32, 32)
     assert perceptual.distance(picture, picture).abs().max() < 1e-5
     assert (perceptual.distance(picture.roll(3, dims=-1), picture) > 1e-4).all()
-
-
-def test_the_learning_rate_warms_up_and_cools_down() -> None:
-    config = SRConfig(steps=1000, warm_up=10, lr=1.0)
-    assert learning_rate(0, config) == pytest.approx(0.1)
-    assert learning_rate(500, config) == pytest.approx(0.515)
-    assert learning_rate(1000, config) == pytest.approx(0.03)
