@@ -23,7 +23,7 @@ def command(
         typer.Option(
             help="'self': each clip re-enacts itself from its first frame. 'cross': each clip"
             " drives another clip's person. 'upscale': super-resolution of each clip's own frames"
-            " at 256². 'upscale-rendered': of its rendered ones."
+            " at 256². 'upscale-rendered': of frames that our weights rendered."
         ),
     ] = "self",
     weights: Annotated[

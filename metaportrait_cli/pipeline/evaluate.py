@@ -160,6 +160,8 @@ def _upscaling(
     (name,) = options.methods
     network = load_upscaler(name)
     board = ContactSheet([TRUTH, *METHODS], groups=SHEET_MOMENTS) if with_sheet else None
-    rendered = options.mode == "upscale-rendered"
-    results = upscaled_clips(clips, options.frames, judge, network, board, rendered=rendered)
+    renderer = None
+    if options.mode == "upscale-rendered":
+        renderer = rendering_named(DEFAULT, device="cpu").renderer
+    results = upscaled_clips(clips, options.frames, judge, network, board, renderer=renderer)
     return Evaluation(options.mode, UPSCALED_SIZE, options.frames), board, results

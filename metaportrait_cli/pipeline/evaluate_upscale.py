@@ -1,7 +1,7 @@
 """Super-resolution judged on clips: 256² → 512², against the clips' own crops at 512².
 
-Two kinds of input: the true frames at half of their size, and the analytic renderer's pictures, a
-clip driving its own first face. The reference is that first face's crop, moved into place.
+Two kinds of input: the true frames at half of their size, and a renderer's pictures, a clip driving
+its own first face. The reference is that first face's crop, moved into place.
 
 Runs of frames are judged with as much before and after them as the network can see: results are
 those of the whole clip, at a part of the cost.
@@ -19,15 +19,13 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError, NoFaceError
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.correspondence import CorrespondenceWarp
-from metaportrait_cli.face.crop import border_fade
 from metaportrait_cli.face.reference import ReferenceWarp, SteadyReference
 from metaportrait_cli.metrics.pictures import as_tensor
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.compact_sr import SCALE, CompactSR, Reference, enlarged
 from metaportrait_cli.pipeline.contact_sheet import CELL, ContactSheet
 from metaportrait_cli.pipeline.evaluate_clips import TRUTH, ClipResult, first_face, spread
-from metaportrait_cli.pipeline.render import AnalyticRenderer, Frames
+from metaportrait_cli.pipeline.render import AnalyticRenderer, Frames, Renderer
 from metaportrait_cli.pipeline.sampling import RUN_FRAMES, count_frames, read_runs, sample_runs
 from metaportrait_cli.pipeline.scoring import ClipScores, Judge, Points, steadiness
 from metaportrait_cli.pipeline.source import MAX_SIDE, Source
@@ -57,9 +55,9 @@ def upscaled_clips(
     network: CompactSR,
     board: ContactSheet | None,
     *,
-    rendered: bool,
+    renderer: Renderer | None,
 ) -> Iterator[ClipResult]:
-    """Each clip whose face is large enough; `rendered` tells which input, see above.
+    """Each clip whose face is large enough; `renderer` makes the input, see above, if any.
 
     Raises `MediaError` if no clip has a face large enough.
     """
@@ -76,7 +74,7 @@ def upscaled_clips(
                 judge=judge,
                 network=network,
                 board=board,
-                rendered=rendered,
+                renderer=renderer,
             )
     if not some:
         raise MediaError(
@@ -94,14 +92,14 @@ def _upscaled_clip(
     judge: Judge,
     network: CompactSR,
     board: ContactSheet | None,
-    rendered: bool,
+    renderer: Renderer | None,
 ) -> ClipResult:
     around = network.config.stages
     inner = sample_runs(first=first + 1 + around, stop=count_frames(clip) - around, frames=frames)
     runs = _apart([range(run.start - around, run.stop + around) for run in inner])
     if not runs:
         raise MediaError(f"{clip}: too short; give clips of {RUN_FRAMES + 2 * around + 1} frames")
-    bench = _Bench(source, network, rendered=rendered)
+    bench = _Bench(source, network, renderer=renderer)
     scores = {name: ClipScores() for name in (TRUTH, *METHODS)}
     moments: list[list] = []
     near = source.face.box
@@ -145,20 +143,14 @@ def _upscaled_clip(
 class _Bench:
     """One clip's source, and what makes inputs and results from its frames."""
 
-    def __init__(self, source: Source, network: CompactSR, *, rendered: bool) -> None:
+    def __init__(self, source: Source, network: CompactSR, *, renderer: Renderer | None) -> None:
         self._network = network
-        height, width = source.picture.shape[:2]
-        fade = border_fade(
-            source.crop,
-            width=width,
-            height=height,
-            size=AnalyticRenderer.GRID,
-            share=AnalyticRenderer.FADE_SHARE,
-        )
-        warp = CorrespondenceWarp(source.landmarks(SIZE), side=SIZE, fade=fade)
-        self._reference = ReferenceWarp(source.crop.cut(source.picture, SIZE), warp)
+        # The reference moves as the frames do, where it is known how that was.
+        known = renderer if isinstance(renderer, AnalyticRenderer) else AnalyticRenderer()
+        full = known.open(source, size=SIZE)
+        self._reference = ReferenceWarp(full.crop, full.warp)
         half = SIZE // SCALE
-        self._session = AnalyticRenderer().open(source, size=half) if rendered else None
+        self._session = renderer.open(source, size=half) if renderer is not None else None
 
     @torch.inference_mode()
     def results(self, true: Frames, points: Points, judged: slice) -> dict[str, Frames]:
