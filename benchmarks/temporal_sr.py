@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("cost", "memory", "time"))
     parser.add_argument("clip", nargs="?", type=Path)
-    parser.add_argument("--weights", help="default: untrained, which costs the same")
+    parser.add_argument("--weights", help="default: untrained (costs the same, and is bicubic)")
     parser.add_argument("--frames", type=int)
     parser.add_argument("-o", "--output", type=Path, default=Path())
     args = parser.parse_args()
