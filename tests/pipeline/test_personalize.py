@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,15 +21,18 @@ from metaportrait_cli.face.track import FaceChoice
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.pipeline.animate import AnimateOptions, animate
 from metaportrait_cli.pipeline.atlas import choose_canvas, choose_views
+from metaportrait_cli.pipeline.compact import region_networks
 from metaportrait_cli.pipeline.personalize import (
     Kit,
     PersonalizeOptions,
     PersonalizeReport,
+    meta_learnt_start,
     personalize,
     split,
 )
-from metaportrait_cli.pipeline.portrait_file import load_portrait
+from metaportrait_cli.pipeline.portrait_file import Base, load_portrait
 from metaportrait_cli.pipeline.recording import Looker, Recording
+from metaportrait_cli.training.adapt import AdaptConfig
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import save_networks
 from tests.clips import decoded, scene, write_clip
@@ -212,3 +216,17 @@ def test_a_profile_all_the_time_is_refused(
         pytest.raises(NoFaceError, match="turned away"),
     ):
         Looker(detector, kit.identity, kit.model).video(clip)
+
+
+def test_the_bundled_start_is_one_for_the_bundled_weights() -> None:
+    compact = bundled_path("compact")
+    base = Base(name="compact", sha256=hashlib.sha256(compact.read_bytes()).hexdigest())
+    start, own = meta_learnt_start(base), region_networks(compact)
+    assert start is not None
+    assert start.keys() == own.keys()
+    for kind, network in start.items():
+        learnt = dict(network.named_parameters())
+        for name, parameter in own[kind].named_parameters():
+            same = torch.equal(parameter, learnt[name])
+            assert same or name.partition(".")[0] in AdaptConfig().trained, name
+    assert meta_learnt_start(Base()) is None
