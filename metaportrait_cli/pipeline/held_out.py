@@ -24,8 +24,6 @@ from metaportrait_cli.pipeline.source import Lends, Source
 from metaportrait_cli.pipeline.views import open_views
 
 SIZE = 256
-LEAST_GAIN = 0.03
-"""Less than this share, on a few frames, may be chance, and turn out a loss on others."""
 FACE_SHARE = 1.1
 """Side of the face's square relative to the points' box."""
 
@@ -112,7 +110,7 @@ class Yardstick:
 
 class Contest:
     """Ways to render the trials, of which the best is kept: the canvas alone, unless another is
-    clearly better on the whole and loses nothing. Without trials nothing is judged."""
+    better on the whole and loses nothing. Without trials nothing is judged."""
 
     def __init__(self, yardstick: Yardstick, renderer: Renderer) -> None:
         """Starts with the canvas alone, under `renderer`."""
@@ -123,20 +121,16 @@ class Contest:
         self.after = self.before
         """The same of the best way"""
         self.quality: dict[str, Quality] = {}
-        self._best_title = "before"
         if self.trials:
             self.quality["before"] = self.quality["after"] = yardstick.measure(self.before)
 
     def enter(self, renderer: Renderer, *, lends: Lends | None, title: str) -> bool:
-        """Tries a way; its quality is kept as `title`'s if it is the best one so far: by
-        `LEAST_GAIN` where another title was, which is the simpler one."""
+        """Tries a way; its quality is kept as `title`'s if it is the best one so far."""
         frames = [trial.render(renderer, lends=lends) for trial in self.trials]
         found = self._yardstick.measure(frames)
-        gain = 0.0 if title == self._best_title else LEAST_GAIN
-        enough = found.overall < (1 - gain) * self.quality["after"].overall
-        if not enough or not found.is_no_worse_than(self.quality["before"]):
+        best = self.quality["after"]
+        if found.overall >= best.overall or not found.is_no_worse_than(self.quality["before"]):
             return False
-        self._best_title = title
         self.after, self.quality["after"], self.quality[title] = frames, found, found
         return True
 
