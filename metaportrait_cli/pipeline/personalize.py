@@ -1,6 +1,6 @@
 """`personalize`: from a person's own video or photos to a portrait that knows more of them.
 
-Look at the recording; keep its end aside; choose a canvas and the views that cover the rest; let
+Look at the recording; keep some of it aside; choose a canvas and the views that cover the rest; let
 the frames kept aside decide how far the views are used, and whether adapted weights are. What
 doesn't come nearer to them than one picture alone doesn't go into the portrait.
 """
@@ -45,8 +45,11 @@ from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLo
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network
 
-HELD_SHARE = 1 / 6
-"""Of a video's length, at its end, that is kept aside."""
+HELD_SHARE, HELD_RUNS = 1 / 6, 3
+"""Of a video's looks, in runs over its length, that are kept aside: one alone may show a mood."""
+HELD_GUARD, LOOKS_FOR_GUARD = 2, 24
+"""Looks beside a run that are neither learnt from nor judged by, for they are nearly the same; one
+for so many looks, at most two."""
 HELD_FRAMES = 24
 START = "compact_start"
 WAYS_TO_LEND: tuple[Lends, ...] = ("face", "head", "all")
@@ -334,9 +337,14 @@ def meta_learnt_start(base: Base) -> dict[Kind, RegionNetwork] | None:
 
 
 def split(recording: Recording) -> tuple[Recording, Recording | None]:
-    """What may be learnt from, and what is kept aside: a video's end; photos take turns."""
+    """What may be learnt from, and what is kept aside: runs of a video; photos take turns."""
     if recording.kind == "photos":
         return recording, None
     count = len(recording.looks)
-    held = max(1, round(HELD_SHARE * count))
-    return recording.part(0, count - held), recording.part(count - held, count)
+    length = max(1, round(HELD_SHARE * count / HELD_RUNS))
+    guard = min(HELD_GUARD, count // LOOKS_FOR_GUARD)
+    held, near = np.zeros((2, count), bool)
+    for end in (round((run + 1) * count / HELD_RUNS) for run in range(HELD_RUNS)):
+        held[end - length : end] = True
+        near[max(end - length - guard, 0) : end + guard] = True
+    return recording.of(np.flatnonzero(~near)), recording.of(np.flatnonzero(held))

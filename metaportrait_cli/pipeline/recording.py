@@ -98,8 +98,12 @@ class Recording:
 
     def part(self, start: int, stop: int) -> Recording:
         """The looks start ≤ n < stop."""
-        kept = slice(start, stop)
-        return replace(self, looks=self.looks[kept], fitted=self.fitted.frames(kept))
+        return self.of(np.arange(start, min(stop, len(self.looks))))
+
+    def of(self, numbers: NDArray[np.intp]) -> Recording:
+        """The looks of these numbers."""
+        looks = tuple(self.looks[n] for n in numbers.tolist())
+        return replace(self, looks=looks, fitted=self.fitted.frames(numbers))
 
 
 @dataclass(frozen=True)
