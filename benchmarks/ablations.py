@@ -13,6 +13,7 @@ in the folder RUNS go on, finished ones are only shown.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from metaportrait_cli.training.config import BaseConfig, RunOptions
 from metaportrait_cli.training.patches import Patches
 from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLoss
 from metaportrait_cli.training.regions import RegionTraining, train_regions
+from metaportrait_cli.training.state import CARD
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network
 
@@ -111,10 +113,11 @@ def ablate_warp(data: Path, runs: Path, *, steps: int, perceptual: PerceptualLos
     for name, ablation in ABLATIONS.items():
         # Samples are made in one place, in training and in judging.
         dataset.as_sample = whole if ablation is None else _ablated(whole, ablation)  # type: ignore[assignment]
-        card = train_base(
+        folder = runs / name.replace(" ", "-")
+        card = _finished(folder, steps) or train_base(
             config,
             data,
-            runs / name.replace(" ", "-"),
+            folder,
             options=RunOptions(bf16=True, judge_every=steps, save_minutes=2),
             perceptual=perceptual,
         )
@@ -133,7 +136,7 @@ def ablate_regions(run: Path, runs: Path, *, steps: int, perceptual: PerceptualL
         for part in ("learnt", "judged"):
             if not (folder / "patches" / part / "complete").is_file():
                 _copy_patches(run, folder, part, known=name == "all")
-        card = train_regions(
+        card = _finished(folder, steps) or train_regions(
             RegionTraining(steps=steps, average=0.99, warm_up=50),
             run,
             folder,
@@ -146,6 +149,14 @@ def ablate_regions(run: Path, runs: Path, *, steps: int, perceptual: PerceptualL
         if name == "all":
             print(_region_row("warp", scores, prefix="warped_"))
         print(_region_row(name, scores), flush=True)
+
+
+def _finished(folder: Path, steps: int) -> dict[str, Any] | None:
+    """The card of a run that has made its steps."""
+    if not (folder / CARD).is_file():
+        return None
+    card: dict[str, Any] = json.loads((folder / CARD).read_text())
+    return card if card["step"] == steps else None
 
 
 def _copy_patches(run: Path, folder: Path, part: str, *, known: bool) -> None:
