@@ -1,7 +1,7 @@
 """What the ingredients are worth, after one short training each with the same budget.
 
-    python -m benchmarks.ablations warp DATA RUNS [--steps 900]
-    python -m benchmarks.ablations regions RUN RUNS [--steps 300]
+    python -m benchmarks.ablations warp DATA RUNS [--steps 500]
+    python -m benchmarks.ablations regions RUN RUNS [--steps 500]
 
 `warp` trains the warping network on prepared data: with all it is told, with 68 of the 478
 landmarks (the others follow by a thin-plate spline), and without the prior flow. `regions` trains
@@ -30,6 +30,7 @@ from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.training import dataset
 from metaportrait_cli.training.base import train_base
 from metaportrait_cli.training.config import BaseConfig, RunOptions
+from metaportrait_cli.training.dataset import Sample
 from metaportrait_cli.training.patches import Patches
 from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLoss
 from metaportrait_cli.training.regions import RegionTraining, train_regions
@@ -47,7 +48,6 @@ SPARSE = (
 )  # fmt: skip
 BATCH = 16
 
-Sample = dict[str, torch.Tensor]
 Ablation = Callable[[Sample, Conditioner, NDArray[np.float32], NDArray[np.float32]], None]
 
 
@@ -201,15 +201,13 @@ def main() -> None:
     parser.add_argument("what", choices=["warp", "regions"])
     parser.add_argument("data", type=Path)
     parser.add_argument("runs", type=Path)
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--steps", type=int, default=500)
     chosen = parser.parse_args()
     perceptual = PerceptualLoss(MobileNetFeatures.load(bundled_path("mobilenet")))
     if chosen.what == "warp":
-        steps = chosen.steps or 900
-        ablate_warp(chosen.data, chosen.runs, steps=steps, perceptual=perceptual)
+        ablate_warp(chosen.data, chosen.runs, steps=chosen.steps, perceptual=perceptual)
     else:
-        steps = chosen.steps or 300
-        ablate_regions(chosen.data, chosen.runs, steps=steps, perceptual=perceptual)
+        ablate_regions(chosen.data, chosen.runs, steps=chosen.steps, perceptual=perceptual)
 
 
 if __name__ == "__main__":

@@ -66,12 +66,7 @@ def command(
             raise UsageError(f"--only {only} is neither mouth nor eyes")
         found = "cuda" if torch.cuda.is_available() else "cpu"
         card = train_regions(
-            RegionTraining(
-                kinds=kinds,
-                steps=steps,
-                batch=batch,
-                lr=lr,
-            ),
+            RegionTraining(kinds=kinds, steps=steps, batch=batch, lr=lr),
             data,
             output,
             identity=load_network(

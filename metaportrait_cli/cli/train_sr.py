@@ -31,8 +31,8 @@ def command(
     batch: Annotated[int, typer.Option(help="Samples a step.")] = 4,
     patch: Annotated[int, typer.Option(help="Side of the windows learnt from, small pixels.")] = 48,
     lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 5e-4,
-    perceptual: Annotated[float, typer.Option(help="Weight of the perceptual loss.")] = 0.2,
-    steady: Annotated[float, typer.Option(help="Weight of the loss on changes in time.")] = 4.0,
+    perceptual: Annotated[float, typer.Option(help="Weight of the perceptual loss.")] = 0.8,
+    steady: Annotated[float, typer.Option(help="Weight of the loss on changes in time.")] = 2.0,
     start_from: Annotated[
         Path | None, typer.Option(help="Weights of an earlier run of the same network.")
     ] = None,

@@ -200,7 +200,7 @@ def train_step(run: _Run, batch: Sequence[SRSample]) -> dict[str, Tensor]:
             torch.stack(results),
             torch.stack([sample.truth for sample in batch]),
             perceptual=run.perceptual,
-            weights=run.config.weights,
+            weights=config.weights,
         )
     total = torch.stack(list(terms.values())).sum()
     run.optimizer.zero_grad(set_to_none=True)
