@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import smoothstep
 
+# Inside, green and blue are weaker by this share; less so from lips whose channels differ by fewer
+# grey levels: an old photo stays grey.
+REDNESS, COLOURFUL = 0.25, 16
+
 
 class MouthInside:
     """A plausible dark inside for the part of an opened mouth that the source doesn't show.
@@ -24,7 +28,8 @@ class MouthInside:
         lips = np.concatenate([topology.ring("lips_outer"), topology.ring("lips_inner")])
         places = np.clip(landmarks[lips, :2].astype(int), 0, crop.shape[0] - 1)
         colour = np.median(crop[places[:, 1], places[:, 0]].astype(np.float32), axis=0)
-        self._lips = colour * np.array([1.0, 0.75, 0.75], np.float32)
+        red = 1 - REDNESS * float(smoothstep(float(np.ptp(colour)) / COLOURFUL))
+        self._lips = colour * np.array([1.0, red, red], np.float32)
         eyes = landmarks[[topology.IRISES[0][0], topology.IRISES[1][0]], :2]
         self._unit = float(np.linalg.norm(eyes[1] - eyes[0]))
 

@@ -1,6 +1,6 @@
 """Mouth and eyes as aligned patches: the same size and the same way up, whatever the head does.
 
-A patch is `PATCH` × `PATCH` pixels. The left eye's is mirrored, so that one network serves both.
+A patch has P × P pixels, see `PATCHES`. The left eye's is mirrored: one network serves both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ REGIONS: tuple[Region, ...] = ("mouth", "right_eye", "left_eye")
 Kind = Literal["mouth", "eyes"]
 """A region's network: one for the mouth, one for both eyes"""
 KINDS: tuple[Kind, ...] = ("mouth", "eyes")
-PATCH = 64
+PATCHES: dict[Kind, int] = {"mouth": 128, "eyes": 64}
+"""Side of a patch in pixels. Eyes are mostly moved and only corrected; teeth are painted, and
+would be blurred in large pictures by coarser patches."""
 # Side of a patch in distances between the eyes: lips of an open mouth with some chin, lids.
 SIDES: dict[Region, float] = {"mouth": 1.5, "right_eye": 0.95, "left_eye": 0.95}
 
@@ -35,24 +37,35 @@ def kind_of(region: Region) -> Kind:
     return "mouth" if region == "mouth" else "eyes"
 
 
+def patch_side(region: Region) -> int:
+    """The side of a region's patch, in pixels of the patch."""
+    return PATCHES[kind_of(region)]
+
+
 def patch_to_picture(points: NDArray[np.float32], region: Region) -> NDArray[np.float32]:
     """Matrix (2, 3) from pixels of the patch to those of the picture of face points (478, 3)."""
     right, left = (points[list(corners)].mean(0) for corners in topology.EYE_CORNERS)
     # In three dimensions, so that a turned head keeps its size.
     side = SIDES[region] * float(np.linalg.norm(left - right))
     across = (left - right)[:2] / max(float(np.linalg.norm((left - right)[:2])), 1e-6)
-    axes = np.array([[across[0], -across[1]], [across[1], across[0]]]) * (side / PATCH)
+    pixels = patch_side(region)
+    axes = np.array([[across[0], -across[1]], [across[1], across[0]]]) * (side / pixels)
     if region == "left_eye":
         axes[:, 0] *= -1
     outline, _ = _RINGS[region]
     middle = points[topology.ring(outline), :2].mean(0)
-    return np.column_stack([axes, middle - axes @ (PATCH / 2, PATCH / 2)]).astype(np.float32)
+    return np.column_stack([axes, middle - axes @ (pixels / 2, pixels / 2)]).astype(np.float32)
 
 
-def cut_patch(picture: NDArray[np.uint8], matrix: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The patch (P, P, 3) of a picture (H, W, 3), averaged down where the picture is finer."""
+def cut_patch(
+    picture: NDArray[np.uint8], matrix: NDArray[np.float32], side: int
+) -> NDArray[np.uint8]:
+    """The patch (P, P, 3) of a picture (H, W, 3), averaged down where the picture is finer.
+
+    `matrix` as of `patch_to_picture`, `side` is P.
+    """
     factor = max(1, int(np.hypot(*matrix[:, 0]) + 0.25))
-    corners = matrix[:, :2] @ np.array([[0, PATCH, 0, PATCH], [0, 0, PATCH, PATCH]])
+    corners = matrix[:, :2] @ np.array([[0, side, 0, side], [0, 0, side, side]])
     low = np.floor((corners + matrix[:, 2:]).min(1)).astype(int) - 2 * factor
     high = np.ceil((corners + matrix[:, 2:]).max(1)).astype(int) + 2 * factor
     height, width = picture.shape[:2]
@@ -69,7 +82,7 @@ def cut_patch(picture: NDArray[np.uint8], matrix: NDArray[np.float32]) -> NDArra
     return cv2.warpAffine(
         small,
         _from_centres(local * scale[:, None]),
-        (PATCH, PATCH),
+        (side, side),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
@@ -86,7 +99,9 @@ class OwnRegions:
         for region in REGIONS:
             matrix = patch_to_picture(points, region)
             maps = region_maps(points, matrix, region)
-            self._own[region] = np.concatenate([cut_patch(crop, matrix), maps], axis=-1)
+            self._own[region] = np.concatenate(
+                [cut_patch(crop, matrix, patch_side(region)), maps], axis=-1
+            )
 
     def beside(
         self,
@@ -100,14 +115,14 @@ class OwnRegions:
 
         `warped` (S, S, 3) under the driven points (478, 3); `gap` (N, 2), see `Correspondence`.
         """
-        matrix = patch_to_picture(driven, region)
+        matrix, side = patch_to_picture(driven, region), patch_side(region)
         own = self._own[region]
-        unknown = filled_polygon(to_patch(gap, matrix), side=PATCH, size=PATCH)
+        unknown = filled_polygon(to_patch(gap, matrix), side=side, size=side)
         if region != "mouth":
             unknown = np.zeros_like(unknown)
         return np.concatenate(
             [
-                cut_patch(warped, matrix),
+                cut_patch(warped, matrix, side),
                 own[..., :3],
                 region_maps(driven, matrix, region),
                 unknown[..., None],
@@ -121,7 +136,8 @@ def add_patch(
     picture: NDArray[np.uint8], change: NDArray[np.float32], matrix: NDArray[np.float32]
 ) -> None:
     """Adds a change (P, P, 3) in grey levels, 0 at its border, to the picture in place."""
-    corners = matrix[:, :2] @ np.array([[0, PATCH, 0, PATCH], [0, 0, PATCH, PATCH]])
+    side = len(change)
+    corners = matrix[:, :2] @ np.array([[0, side, 0, side], [0, 0, side, side]])
     places = corners + matrix[:, 2:]
     height, width = picture.shape[:2]
     x0, y0 = np.maximum(np.floor(places.min(1)).astype(int), 0).tolist()
@@ -139,9 +155,9 @@ def region_maps(
     points: NDArray[np.float32], matrix: NDArray[np.float32], region: Region
 ) -> NDArray[np.uint8]:
     """Where in the patch lips and opening are, or lids and iris: coverages (P, P, 2)."""
-    in_patch = to_patch(points, matrix)
+    in_patch, side = to_patch(points, matrix), patch_side(region)
     maps = [
-        filled_polygon(in_patch[topology.ring(name)], side=PATCH, size=PATCH)
+        filled_polygon(in_patch[topology.ring(name)], side=side, size=side)
         for name in _RINGS[region]
     ]
     return np.stack(maps, axis=-1)

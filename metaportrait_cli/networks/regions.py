@@ -23,11 +23,16 @@ from metaportrait_cli.networks.network import Network
 
 # Warped and own picture; driven maps with what the source doesn't show; own maps.
 PATCH_CHANNELS = 3 + 3 + 3 + 2
-OPENING, UNKNOWN = 7, 8
-# Pixels of a patch by which painting may go beyond what is unknown, then fades out.
-REACH, FADE = 2, 2
+OWN, OUTLINE, OPENING, UNKNOWN = slice(3, 6), 6, 7, 8
+# Shares of a patch's side: by which painting may go beyond what is unknown, and fine painting
+# beyond the inside, then fades out; by which it may go into what is known from the lips on; and
+# what is too coarse to be the grain of skin.
+REACH, FADE, EDGE, COARSE = 1 / 32, 1 / 32, 1 / 64, 1 / 32
 # At first the mask is half open: a closed one would keep the change from being learnt.
 MASK_BIAS = 0.0
+# Below this mean difference between the channels of the source's own patch, painting loses colour
+# with it: an old photo stays grey.
+COLOURFUL = 0.03
 # A patch changes nothing at its border: share of the side over which it may more and more.
 BORDER_SHARE = 0.12
 
@@ -35,7 +40,10 @@ BORDER_SHARE = 0.12
 @dataclass(frozen=True)
 class RegionConfig:
     keep_shown: bool = False
-    """Leave the part of the opening alone that the source shows: its own teeth are better."""
+    """Leave the part of the opening alone that the source shows: its own teeth are better. Then the
+    opening counts as the inside, else lids or lips as a whole."""
+    patch: int = 64
+    """P, that it was trained for"""
     widths: tuple[int, ...] = (40, 64, 96, 112)
     """From half the patch's size down."""
     code_dim: int = 64
@@ -88,18 +96,56 @@ class RegionNetwork(Network):
             skip = skips.pop()
             x = up(torch.cat([enlarge(x, skip.shape[-1]), skip], dim=1), code)
         change, mask = F.pixel_shuffle(self.head(x), 2).float().split([3, 1], dim=1)
+        patches = patches.float()
         mask = torch.sigmoid(mask + MASK_BIAS) * _window(patches.shape[-1], patches.device)
+        inside = patches[:, OUTLINE : OUTLINE + 1]
         if self.config.keep_shown:
-            mask = mask * (1 - _shown(patches.float()))
-        return Repainted(image=patches[:, :3].float() + mask * change, mask=mask)
+            inside = patches[:, OPENING : OPENING + 1]
+            mask = mask * (1 - _shown(inside, patches[:, UNKNOWN : UNKNOWN + 1]))
+        painted = mask * _as_colourful(change, patches[:, OWN])
+        # Skin keeps its grain, which lies a pixel beside its place: left to itself, the network
+        # would blur it.
+        coarse = _coarse(painted)
+        painted = coarse + _beyond(inside) * (painted - coarse)
+        return Repainted(image=patches[:, :3] + painted, mask=mask)
 
 
-def _shown(patches: Tensor) -> Tensor:
-    """Where the source shows the inside of the opening, softly: (B, 1, P, P) in [0, 1]."""
-    unknown = patches[:, UNKNOWN : UNKNOWN + 1]
-    grown = F.max_pool2d(unknown, 2 * REACH + 1, stride=1, padding=REACH)
-    soft = F.avg_pool2d(grown, 2 * FADE + 1, stride=1, padding=FADE, count_include_pad=False)
-    return patches[:, OPENING : OPENING + 1] * (1 - soft)
+def _as_colourful(change: Tensor, own: Tensor) -> Tensor:
+    """A change (B, 3, P, P) without colour where the source's own patch (B, 3, P, P) has none."""
+    chroma = (own.amax(dim=1) - own.amin(dim=1)).mean(dim=(1, 2))  # (B,)
+    share = (chroma / COLOURFUL).clamp(max=1)[:, None, None, None]
+    grey = change.mean(dim=1, keepdim=True)
+    return grey + share * (change - grey)
+
+
+def _shown(opening: Tensor, unknown: Tensor) -> Tensor:
+    """Where the source shows the inside of an opening, softly; all (B, 1, P, P) in [0, 1]."""
+    # Less by its edge: of lips that are closed, what is left between them is a slit.
+    known = 1 - _grown(1 - opening, _pixels(opening, EDGE))
+    return known * (1 - _beyond(unknown))
+
+
+def _beyond(mask: Tensor) -> Tensor:
+    """A mask (B, 1, P, P) in [0, 1] that reaches farther by `REACH`, then fades out."""
+    fade = _pixels(mask, FADE)
+    grown = _grown(mask, _pixels(mask, REACH))
+    return F.avg_pool2d(grown, 2 * fade + 1, stride=1, padding=fade, count_include_pad=False)
+
+
+def _coarse(change: Tensor) -> Tensor:
+    """A change (B, 3, P, P) without what is finer than `COARSE`."""
+    return enlarge(F.avg_pool2d(change, _pixels(change, COARSE)), change.shape[-1])
+
+
+def _pixels(patches: Tensor, share: float) -> int:
+    return round(share * patches.shape[-1])
+
+
+def _grown(mask: Tensor, by: int) -> Tensor:
+    """A mask (B, 1, P, P) in [0, 1] that reaches so many pixels farther."""
+    # The maximum of a square is that of its rows' maxima, at a fraction of the work.
+    rows = F.max_pool2d(mask, (1, 2 * by + 1), stride=1, padding=(0, by))
+    return F.max_pool2d(rows, (2 * by + 1, 1), stride=1, padding=(by, 0))
 
 
 def _window(size: int, device: torch.device) -> Tensor:

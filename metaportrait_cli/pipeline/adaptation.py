@@ -24,7 +24,8 @@ from metaportrait_cli.training.adapt import Adaptation, AdaptConfig
 from metaportrait_cli.training.patches import Patches, PatchList
 from metaportrait_cli.training.perceptual import PerceptualLoss
 
-SIDE = 256
+SIDE = 384
+"""Of the pictures that patches are cut from: a mouth there is as large as its patch."""
 MOST_TARGETS = 120
 NEAREST_VIEWS = 2
 """Views that each picture is learnt from, beside the canvas: those that the atlas would use."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metaportrait_cli.errors import WeightsError
-from metaportrait_cli.face.regions import KINDS, Kind
+from metaportrait_cli.face.regions import KINDS, PATCHES, Kind
 from metaportrait_cli.networks.compact import WarpingNetwork
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import RegionNetwork
@@ -64,10 +64,17 @@ def open_compact(
 
 
 def region_networks(path: Path) -> dict[Kind, RegionNetwork]:
-    """Those that a file of weights holds, at full precision."""
+    """Those that a file of weights holds, at full precision. Raises `WeightsError`."""
     parts = read_header(path).configs
-    return {
+    networks = {
         kind: load_network(RegionNetwork, path, part=kind).float()
         for kind in KINDS
         if kind in parts
     }
+    for kind, network in networks.items():
+        if network.config.patch != PATCHES[kind]:
+            raise WeightsError(
+                f"{path}: its {kind} network paints {network.config.patch} pixels where this"
+                f" version paints {PATCHES[kind]}; use the bundled weights, or train it again"
+            )
+    return networks

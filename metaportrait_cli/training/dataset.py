@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from metaportrait_cli.face.identity_chip import chip_to_picture
 from metaportrait_cli.face.landmark_image import filled_polygon
 from metaportrait_cli.face.morphable import MorphableModel
 from metaportrait_cli.face.retarget import Retargeter
-from metaportrait_cli.training.shards import ClipRecord, read_index, read_shard
+from metaportrait_cli.training.shards import ClipRecord, Shard, read_index, read_shard
 from metaportrait_cli.training.teacher import teacher_flow
 
 FADE_SHARE = 0.12  # as in the analytic renderer
@@ -64,7 +64,17 @@ class Faces:
     def load(cls, folder: Path) -> Faces:
         """Decodes all shards into memory."""
         size, stems = read_index(folder)
-        shards = [read_shard(stem, size=size) for stem in stems]
+        return cls._of([read_shard(stem, size=size) for stem in stems])
+
+    @classmethod
+    def shards(cls, folder: Path) -> Iterator[Faces]:
+        """One shard after the other, for what needn't have all in memory."""
+        size, stems = read_index(folder)
+        for stem in stems:
+            yield cls._of([read_shard(stem, size=size)])
+
+    @classmethod
+    def _of(cls, shards: Sequence[Shard]) -> Faces:
         clips = tuple(clip for shard in shards for clip in shard.clips)
         ends = np.cumsum([clip.count for clip in clips])
         return cls(

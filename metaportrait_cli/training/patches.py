@@ -6,7 +6,7 @@ patches once, before training, for a patch is learnt from faster than it is made
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,19 +20,20 @@ from metaportrait_cli.face.identity_chip import chip_to_picture, cut_chips
 from metaportrait_cli.face.mouth_inside import MouthInside
 from metaportrait_cli.face.regions import (
     KINDS,
-    PATCH,
+    PATCHES,
     REGIONS,
     Kind,
     OwnRegions,
     cut_patch,
     kind_of,
+    patch_side,
     patch_to_picture,
 )
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import PATCH_CHANNELS
 from metaportrait_cli.training.dataset import Faces
 
-SOURCES, TARGETS = 4, 3
+SOURCES, TARGETS = 5, 4
 FLOW_GRID = 256  # as the renderer's
 
 
@@ -69,44 +70,44 @@ class Patches:
 
 
 def make_patches(
-    faces: Faces,
+    shards: Iterable[Faces],
     *,
     people: Sequence[str],
     identity: IdentityNetwork,
     seed: int,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[Kind, Patches]:
-    """Patches of up to `SOURCES` × `TARGETS` pairs of each clip of these people."""
+    """Patches of up to `SOURCES` × `TARGETS` pairs of each clip of these people.
+
+    Prepare at 512: the mouth's patches are finer than pictures of 256.
+    """
     allowed = set(people)
-    spans = [
-        span
-        for clip, span in zip(faces.clips, faces.ranges, strict=True)
-        if clip.identity in allowed and clip.count > 1
-    ]
     samples = PatchList()
-    embeddings = []
+    embeddings: list[NDArray[np.float32]] = []
     everywhere = np.ones((FLOW_GRID, FLOW_GRID), np.float32)
-    for number, (start, end) in enumerate(spans):
-        draw = np.random.default_rng((seed, start))
-        frames = start + draw.permutation(end - start)
-        embeddings.append(_embedding(identity, faces, start))
-        for source in frames[:SOURCES].tolist():
-            image, points = faces.images[source], faces.points[source]
-            warp = CorrespondenceWarp(points, side=faces.size, fade=everywhere)
-            own, mouth = OwnRegions(image, points), MouthInside(image, points)
-            for n in draw.permutation(frames[frames != source])[:TARGETS].tolist():
-                found = warp(faces.points[n])
-                warped = moved_by(image, found.shift)
-                mouth.fill(warped, found.mouth_gap)
-                samples.add_pair(
-                    own,
-                    warped=warped,
-                    gap=found.mouth_gap,
-                    driven=faces.points[n],
-                    truth=faces.images[n],
-                    person=number,
-                )
-        on_progress(number + 1, len(spans))
+    for faces in shards:
+        for clip, (start, end) in zip(faces.clips, faces.ranges, strict=True):
+            if clip.identity not in allowed or clip.count < 2:
+                continue
+            person = len(embeddings)
+            draw = np.random.default_rng((seed, person))
+            frames = start + draw.permutation(end - start)
+            embeddings.append(_embedding(identity, faces, start))
+            for source in frames[:SOURCES].tolist():
+                image, points = faces.images[source], faces.points[source]
+                warp = CorrespondenceWarp(points, side=faces.size, fade=everywhere)
+                own, mouth = OwnRegions(image, points), MouthInside(image, points)
+                for n in draw.permutation(frames[frames != source])[:TARGETS].tolist():
+                    found = warp(faces.points[n])
+                    warped = moved_by(image, found.shift)
+                    mouth.fill(warped, found.mouth_gap)
+                    samples.add_pair(
+                        own,
+                        warped=warped,
+                        gap=found.mouth_gap,
+                        driven=faces.points[n],
+                        truth=faces.images[n],
+                        person=person,
+                    )
     return samples.stacked(np.stack(embeddings) if embeddings else np.zeros((0, 128), np.float32))
 
 
@@ -134,16 +135,20 @@ class PatchList:
             kind = kind_of(region)
             if kind in kinds:
                 self._inputs[kind].append(own.beside(warped, driven, gap, region))
-                self._target[kind].append(cut_patch(truth, patch_to_picture(driven, region)))
+                matrix = patch_to_picture(driven, region)
+                self._target[kind].append(cut_patch(truth, matrix, patch_side(region)))
                 self._person[kind].append(person)
 
     def stacked(self, identity: NDArray[np.float32]) -> dict[Kind, Patches]:
         """All samples; `identity` (M, 128) has a row for each person."""
-        nothing = np.zeros((0, PATCH, PATCH, PATCH_CHANNELS), np.uint8)
+
+        def stacked(pictures: list[NDArray[np.uint8]], side: int, channels: int) -> NDArray:
+            return np.stack(pictures) if pictures else np.zeros((0, side, side, channels), np.uint8)
+
         return {
             kind: Patches(
-                inputs=np.stack(self._inputs[kind]) if self._inputs[kind] else nothing,
-                target=np.stack(self._target[kind]) if self._target[kind] else nothing[..., :3],
+                inputs=stacked(self._inputs[kind], PATCHES[kind], PATCH_CHANNELS),
+                target=stacked(self._target[kind], PATCHES[kind], 3),
                 person=np.array(self._person[kind], np.int32),
                 identity=identity,
             )

@@ -27,6 +27,8 @@ _BOTTLENECKS = (
 _STEM_WIDTH = 32
 # Outputs at 1/2, 1/4, 1/8 and 1/16 of the size.
 _TAPS = (1, 3, 6, 13)
+# Fine ones: at 1/2 and 1/4 of the size.
+TEXTURE_LAYERS = 2
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -131,12 +133,40 @@ class PerceptualLoss(nn.Module):
         with torch.no_grad():
             wanted = self.features(target)
         repeats = len(images) // len(target)
-        total = images.new_zeros(len(images), dtype=torch.float32)
-        for layer, want in zip(self.features(images), wanted, strict=True):
-            wanted_here = want.float().repeat(repeats, 1, 1, 1)
-            cosine = F.cosine_similarity(layer.float(), wanted_here, dim=1, eps=1e-6)
-            total = total + (1 - cosine).mean(dim=(1, 2)) / len(_TAPS)
-        return total
+        return _apart(self.features(images), [x.repeat(repeats, 1, 1, 1) for x in wanted])
+
+    def with_texture(self, image: Tensor, target: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+        """The distance (B,), and how textures differ within `where` (B, 1, H, W): (B,).
+
+        Texture is the second moments of the finer features (Gatys et al., CVPR 2016): which occur
+        together, wherever they do. The distance, place by place, is least for the mean of all
+        teeth that there might be, which has no gaps. Relative to the target's moments.
+        """
+        with torch.no_grad():
+            wanted = self.features(target)
+        found = self.features(image)
+        texture = image.new_zeros(len(image), dtype=torch.float32)
+        for ours, theirs in zip(found[:TEXTURE_LAYERS], wanted, strict=False):
+            inside = F.adaptive_avg_pool2d(where, ours.shape[-2:]).float()  # (B, 1, h, w)
+            moments = _moments(theirs.float(), inside)
+            apart = (_moments(ours.float(), inside) - moments).flatten(1).norm(dim=1)
+            texture = texture + apart / (moments.flatten(1).norm(dim=1) + 1e-3) / TEXTURE_LAYERS
+        return _apart(found, wanted), texture
+
+
+def _apart(found: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    """One less the cosine of features (B, C, h, w), averaged over places and layers: (B,)."""
+    layers = [
+        1 - F.cosine_similarity(ours.float(), theirs.float(), dim=1, eps=1e-6).mean(dim=(1, 2))
+        for ours, theirs in zip(found, wanted, strict=True)
+    ]
+    return torch.stack(layers).mean(dim=0)
+
+
+def _moments(features: Tensor, inside: Tensor) -> Tensor:
+    """Second moments (B, C, C) of features (B, C, h, w), weighted by `inside` (B, 1, h, w)."""
+    flat, weights = features.flatten(2), inside.flatten(2)  # (B, C, h w), (B, 1, h w)
+    return (flat * weights) @ flat.transpose(1, 2) / (weights.sum(dim=2, keepdim=True) + 1)
 
 
 def _fold_norms(network: nn.Module) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,24 +20,34 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from metaportrait_cli.errors import TrainingError, UsageError
-from metaportrait_cli.face.regions import KINDS, Kind
+from metaportrait_cli.face.regions import KINDS, PATCHES, Kind
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.network import Network
-from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork, Repainted
+from metaportrait_cli.networks.regions import (
+    OPENING,
+    OUTLINE,
+    RegionConfig,
+    RegionNetwork,
+    Repainted,
+)
 from metaportrait_cli.training.dataset import Faces, is_held_out
 from metaportrait_cli.training.losses import masked_l1, pyramid_l1
 from metaportrait_cli.training.patches import Patches, as_tensors, make_patches
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.schedule import rate_share
+from metaportrait_cli.training.shards import read_clips, read_index
 from metaportrait_cli.training.state import CARD, CHECKPOINT, LOG, Average, Trained, write_card
 from metaportrait_cli.weights.store import load_network, save_networks
 
 ARCHITECTURE = "compact"
 WEIGHTS = "last.safetensors"
+MOUTH_FINE_WIDTH = 24
+# Variations of light and colour; old photos have none.
 GAIN_RANGE, CHANNEL_GAIN_RANGE = 0.15, 0.04
-# Channels of the inputs: pictures; the driven and the source's maps (see `OwnRegions.beside`).
-PICTURES, DRIVEN_OUTLINE, UNKNOWN = slice(0, 6), 6, 8
+SATURATION_RANGE, GREY_SHARE = (0.7, 1.2), 0.12
+LUMA = (0.299, 0.587, 0.114)
+PICTURES = slice(0, 6)  # channels of the inputs: warped and own
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,8 @@ class RegionWeights:
     inside: float = 2.0
     """Within lips or lids"""
     perceptual: float = 4.0
+    texture: float = 0.15
+    """Of the mouth opening, or the iris"""
     mask: float = 0.01
 
 
@@ -80,9 +92,13 @@ class Regions(nn.Module):
     def __init__(self, config: RegionTraining) -> None:
         super().__init__()
         if "mouth" in config.kinds:
-            self.mouth = RegionNetwork(replace(config.model, keep_shown=True))
+            # Patches are twice as fine: one level more.
+            widths = (MOUTH_FINE_WIDTH, *config.model.widths)
+            self.mouth = RegionNetwork(
+                replace(config.model, keep_shown=True, patch=PATCHES["mouth"], widths=widths)
+            )
         if "eyes" in config.kinds:
-            self.eyes = RegionNetwork(config.model)
+            self.eyes = RegionNetwork(replace(config.model, patch=PATCHES["eyes"]))
 
     def of(self, kind: Kind) -> RegionNetwork:
         """The one for a kind of region."""
@@ -98,14 +114,17 @@ def region_terms(
     weights: RegionWeights,
 ) -> dict[str, Tensor]:
     """Weighted scalars by name, for inputs (B, 11, P, P) and target (B, 3, P, P) in [0, 1]."""
-    inside = inputs[:, DRIVEN_OUTLINE : DRIVEN_OUTLINE + 1]
+    inside = inputs[:, OUTLINE : OUTLINE + 1]
     terms = {
         "pixel": weights.pixel * pyramid_l1(found.image, target).mean(),
         "inside": weights.inside * masked_l1(found.image, target, inside).mean(),
         "mask": weights.mask * found.mask.mean(),
     }
     if perceptual is not None:
-        terms["perceptual"] = weights.perceptual * perceptual.distance(found.image, target).mean()
+        opening = inputs[:, OPENING : OPENING + 1]
+        distance, texture = perceptual.with_texture(found.image, target, opening)
+        terms["perceptual"] = weights.perceptual * distance.mean()
+        terms["texture"] = weights.texture * texture.mean()
     return terms
 
 
@@ -238,6 +257,7 @@ def _step(run: _Run, learnt: Mapping[Kind, Patches], *, step: int) -> dict[str, 
             inputs, target, known = drawn(
                 learnt[kind], draw, config.batch, kind, run.device, hard=config.hard
             )
+            inputs, target = faded(inputs, target, draw)
             found = run.model.of(kind)(inputs, known)
             part = region_terms(
                 found, inputs, target, perceptual=run.perceptual, weights=config.weights
@@ -286,19 +306,19 @@ def _patches(
     """Those to learn from and those to judge by, made once and kept in the run's folder."""
     folders = {name: output / "patches" / name for name in ("learnt", "judged")}
     if not all((folder / "complete").is_file() for folder in folders.values()):
-        faces = Faces.load(data)
-        people = sorted({clip.identity for clip in faces.clips})
+        _, stems = read_index(data)
+        people = sorted({clip.identity for stem in stems for clip in read_clips(stem)})
         kept = {person for person in people if is_held_out(person, share=config.held_out)}
         groups = {"learnt": sorted(set(people) - kept), "judged": sorted(kept)}
-        for name, folder in folders.items():
+        for number, (name, folder) in enumerate(folders.items()):
             folder.mkdir(parents=True, exist_ok=True)
-            made = make_patches(
-                faces,
-                people=groups[name],
-                identity=identity,
-                seed=config.seed,
-                on_progress=on_progress,
-            )
+
+            def shards(before: int = number * len(stems)) -> Iterator[Faces]:
+                for done, faces in enumerate(Faces.shards(data)):
+                    on_progress(before + done, len(folders) * len(stems))
+                    yield faces
+
+            made = make_patches(shards(), people=groups[name], identity=identity, seed=config.seed)
             for kind in KINDS:
                 made[kind].save(folder, kind)
             (folder / "complete").touch()
@@ -344,6 +364,22 @@ def drawn(
     if kind == "mouth" and draw.random() < 0.5:
         inputs, target = inputs.flip(-1), target.flip(-1)
     return inputs, target, identity
+
+
+def faded(inputs: Tensor, target: Tensor, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """A batch in colours more or less strong, or none at all, as in old photos."""
+    count = len(inputs)
+    saturation = draw.uniform(*SATURATION_RANGE, (count, 1, 1))
+    saturation[draw.random(count) < GREY_SHARE] = 0
+    mixed = saturation * np.eye(3) + (1 - saturation) * np.array(LUMA)  # (B, 3, 3)
+    matrix = torch.from_numpy(mixed.astype(np.float32)).to(inputs.device)
+
+    def mix(pictures: Tensor) -> Tensor:
+        return torch.einsum("bij,bjhw->bihw", matrix, pictures).clamp(0, 1)
+
+    warped, own = inputs[:, PICTURES].split(3, dim=1)
+    rest = inputs[:, PICTURES.stop :]
+    return torch.cat([mix(warped), mix(own), rest], dim=1), mix(target)
 
 
 def _card(

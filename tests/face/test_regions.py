@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.regions import (
-    PATCH,
     REGIONS,
     OwnRegions,
     Region,
     add_patch,
     cut_patch,
+    patch_side,
     patch_to_picture,
     region_maps,
     to_patch,
@@ -45,7 +45,7 @@ def test_both_eyes_look_alike(portrait_face: Face) -> None:
     points = portrait_face.points
     for region, (outer, inner) in zip(REGIONS[1:], topology.EYE_CORNERS, strict=True):
         corners = to_patch(points[[outer, inner]], patch_to_picture(points, region))
-        assert corners[0, 0] < PATCH / 2 < corners[1, 0]
+        assert corners[0, 0] < patch_side(region) / 2 < corners[1, 0]
 
 
 @pytest.mark.parametrize("region", REGIONS)
@@ -56,11 +56,12 @@ def test_there_and_back_lands_in_the_same_place(
     points = portrait_face.points * np.float32(scale)
     side = int(points[:, :2].max() * 1.3)
     matrix = patch_to_picture(points, region)
-    y, x = np.mgrid[:PATCH, :PATCH]
+    pixels = patch_side(region)
+    y, x = np.mgrid[:pixels, :pixels] * (64 / pixels)
     blob = np.exp(-((x - 27.5) ** 2 + (y - 35.5) ** 2) / 72)[..., None].repeat(3, -1)
     picture = np.zeros((side, side, 3), np.uint8)
     add_patch(picture, (200 * blob).astype(np.float32), matrix)
-    found = cut_patch(picture, matrix)[..., 0].astype(float)
+    found = cut_patch(picture, matrix, pixels)[..., 0].astype(float)
     middle = (found[..., None] * np.stack([x, y], -1)).sum((0, 1)) / found.sum()
     np.testing.assert_allclose(middle, (27.5, 35.5), atol=0.15)
 
@@ -71,8 +72,9 @@ def test_maps_show_lips_and_their_opening(portrait_face: Face) -> None:
     points[lower, 1] += 0.04 * np.ptp(points[:, 1])
     maps = region_maps(points, patch_to_picture(points, "mouth"), "mouth")
     lips, opening = maps[..., 0] > 127, maps[..., 1] > 127
-    assert maps.shape == (PATCH, PATCH, 2)
-    assert 100 < opening.sum() < lips.sum() < PATCH**2 / 2
+    side = patch_side("mouth")
+    assert maps.shape == (side, side, 2)
+    assert 0.025 * side**2 < opening.sum() < lips.sum() < side**2 / 2
 
 
 def test_what_a_network_sees_of_an_unmoved_face_is_twice_the_same(
@@ -83,7 +85,7 @@ def test_what_a_network_sees_of_an_unmoved_face_is_twice_the_same(
     nothing = np.zeros((3, 2), np.float32)
     for region in REGIONS:
         seen = own.beside(portrait, points, nothing, region)
-        assert seen.shape == (PATCH, PATCH, 11)
+        assert seen.shape == (patch_side(region), patch_side(region), 11)
         np.testing.assert_array_equal(seen[..., :3], seen[..., 3:6])
         np.testing.assert_array_equal(seen[..., 6:8], seen[..., 9:])
         assert not seen[..., 8].any()

@@ -17,7 +17,9 @@ from PIL import Image
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face.alignment import rotation_of
 from metaportrait_cli.face.detector import Face, MediaPipeDetector
+from metaportrait_cli.face.regions import KINDS, PATCHES
 from metaportrait_cli.face.track import FaceChoice
+from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.pipeline.animate import AnimateOptions, animate
 from metaportrait_cli.pipeline.atlas import choose_canvas, choose_views
@@ -140,7 +142,9 @@ def test_the_same_recording_makes_the_same_file(short_clip: Path, tmp_path: Path
 
 def test_weights_are_adapted_and_kept_only_if_they_help(short_clip: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    networks = {kind: RegionNetwork(RegionConfig(widths=(8, 16))) for kind in ("mouth", "eyes")}
+    networks: dict[str, Network] = {
+        kind: RegionNetwork(RegionConfig(patch=PATCHES[kind], widths=(8, 16))) for kind in KINDS
+    }
     weights = tmp_path / "base.safetensors"
     save_networks(weights, networks, architecture="compact")
     options = PersonalizeOptions(weights=str(weights), seconds=2, device="cpu")

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.regions import PATCHES
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.pipeline.portrait_file import (
     LONGEST_CROP,
@@ -105,7 +106,7 @@ def test_damaged_and_other_files_are_refused(person: Portrait, tmp_path: Path) -
 def test_adapted_weights_go_with_their_base_alone(person: Portrait, tmp_path: Path) -> None:
     weights, other = tmp_path / "base.safetensors", tmp_path / "other.safetensors"
     for path in (weights, other):
-        network = RegionNetwork(RegionConfig(widths=(8, 16)))
+        network = RegionNetwork(RegionConfig(patch=PATCHES["mouth"], widths=(8, 16)))
         save_networks(path, {"mouth": network}, architecture="compact")
     base = Base(
         name=str(weights), sha256=next(iter(rendering_named(str(weights)).weights.values()))

@@ -12,9 +12,17 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face
-from metaportrait_cli.face.regions import PATCH, REGIONS, patch_to_picture
+from metaportrait_cli.face.regions import (
+    KINDS,
+    PATCHES,
+    REGIONS,
+    Kind,
+    patch_side,
+    patch_to_picture,
+)
 from metaportrait_cli.networks.compact import CompactConfig, WarpingNetwork
 from metaportrait_cli.networks.identity import IdentityNetwork
+from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.pipeline.region_refiner import RegionRefiner
 from metaportrait_cli.pipeline.render import AnalyticRenderer
@@ -25,7 +33,6 @@ from metaportrait_cli.weights.join import join_files
 from metaportrait_cli.weights.store import load_network, read_header, save_networks
 
 NOTHING = np.zeros((3, 2), np.float32)
-SMALL = RegionConfig(widths=(8, 8, 16), code_dim=8)
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +40,11 @@ def identity() -> IdentityNetwork:
     return load_network(IdentityNetwork, bundled_path("identity"), part="identity").float()
 
 
-def network(*, red: float = 0.0) -> RegionNetwork:
+def network(kind: Kind, *, red: float = 0.0) -> RegionNetwork:
     """One that does nothing, or adds `red` wherever it paints, with a mask of one half."""
     torch.manual_seed(0)
-    made = RegionNetwork(SMALL)
+    config = RegionConfig(patch=PATCHES[kind], widths=(8, 8, 16), code_dim=8)
+    made = RegionNetwork(config)
     with torch.no_grad():
         # Rows: red, green, blue, mask; columns: the four phases.
         made.head.load_state_dict(
@@ -51,7 +59,7 @@ def network(*, red: float = 0.0) -> RegionNetwork:
 def test_untrained_it_changes_nothing(
     portrait: NDArray[np.uint8], portrait_face: Face, identity: IdentityNetwork
 ) -> None:
-    refiner = RegionRefiner({"mouth": network(), "eyes": network()}, identity)
+    refiner = RegionRefiner({kind: network(kind) for kind in KINDS}, identity)
     frame = portrait.copy()
     refiner.open(portrait, portrait_face.points).repaint(frame, portrait_face.points, NOTHING)
     np.testing.assert_array_equal(frame, portrait)
@@ -61,14 +69,14 @@ def test_it_paints_in_the_patches_alone_and_fades_out_at_their_border(
     portrait: NDArray[np.uint8], portrait_face: Face, identity: IdentityNetwork
 ) -> None:
     points = portrait_face.points
-    refiner = RegionRefiner({"mouth": network(red=-0.4), "eyes": network(red=-0.4)}, identity)
+    refiner = RegionRefiner({kind: network(kind, red=-0.4) for kind in KINDS}, identity)
     grey = np.full_like(portrait, 200)
     refiner.open(portrait, points).repaint(grey, points, NOTHING)
     change = 200 - grey[..., 0].astype(int)
     assert not (200 - grey[..., 1:]).any()
     for region in REGIONS:
         matrix = patch_to_picture(points, region)
-        x, y = np.rint(matrix @ (PATCH / 2, PATCH / 2, 1)).astype(int)
+        x, y = np.rint(matrix @ (patch_side(region) / 2, patch_side(region) / 2, 1)).astype(int)
         assert change[y, x] == pytest.approx(0.5 * 0.4 * 255, abs=1)
     steps = np.abs(np.diff(change, axis=1))
     assert steps.max() < 20
@@ -81,7 +89,7 @@ def test_a_file_may_hold_any_of_the_networks(
     torch.manual_seed(0)
     warping = WarpingNetwork(CompactConfig.small())
     save_networks(tmp_path / "a.safetensors", {"warping": warping}, architecture="compact")
-    parts = {"mouth": network(), "eyes": network()}
+    parts: dict[str, Network] = {kind: network(kind) for kind in KINDS}
     save_networks(tmp_path / "b.safetensors", parts, architecture="compact")
     both = join_files(
         [tmp_path / "a.safetensors", tmp_path / "b.safetensors"],
@@ -110,10 +118,18 @@ def test_a_file_may_hold_any_of_the_networks(
 
 def test_what_does_not_belong_together_is_not_joined(tmp_path: Path) -> None:
     first = tmp_path / "a.safetensors"
-    save_networks(first, {"mouth": network()}, architecture="compact")
+    save_networks(first, {"mouth": network("mouth")}, architecture="compact")
     other = tmp_path / "b.safetensors"
-    save_networks(other, {"eyes": network()}, architecture="identity")
+    save_networks(other, {"eyes": network("eyes")}, architecture="identity")
     with pytest.raises(WeightsError, match="architecture 'identity'"):
         join_files([first, other], tmp_path / "out.safetensors")
     with pytest.raises(WeightsError, match="holds mouth too"):
         join_files([first, first], tmp_path / "out.safetensors")
+
+
+def test_a_network_for_other_patches_is_refused(tmp_path: Path) -> None:
+    coarse = RegionNetwork(RegionConfig(patch=64, widths=(8, 16)))
+    path = tmp_path / "coarse.safetensors"
+    save_networks(path, {"mouth": coarse}, architecture="compact")
+    with pytest.raises(WeightsError, match="paints 64 pixels where this version paints 128"):
+        rendering_named(str(path))

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from metaportrait_cli.errors import UsageError
-from metaportrait_cli.face.regions import KINDS, PATCH, Kind
+from metaportrait_cli.face.regions import KINDS, PATCHES, Kind
+from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import PATCH_CHANNELS, RegionConfig, RegionNetwork
 from metaportrait_cli.pipeline.compact import region_networks
 from metaportrait_cli.training.adapt import Adaptation, AdaptConfig
@@ -36,8 +37,9 @@ META = MetaConfig(adapt=AdaptConfig(batch=4), steps=4, people=2, inner=2)
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    networks = {
-        kind: RegionNetwork(RegionConfig(widths=(8, 16), code_dim=8)) for kind in ("mouth", "eyes")
+    networks: dict[str, Network] = {
+        kind: RegionNetwork(RegionConfig(patch=PATCHES[kind], widths=(8, 16), code_dim=8))
+        for kind in KINDS
     }
     save_networks(tmp_path / "base.safetensors", networks, architecture="compact")
     return tmp_path / "base.safetensors"
@@ -48,7 +50,7 @@ def patches() -> dict[Kind, Patches]:
     """Three people, whose mouths and eyes are all redder than the warp has them; one has few."""
     draw = np.random.default_rng(0)
     person = np.repeat([0, 1, 2], [10, 10, 3]).astype(np.int32)
-    inputs = draw.integers(60, 160, (len(person), PATCH, PATCH, PATCH_CHANNELS), np.uint8)
+    inputs = draw.integers(60, 160, (len(person), 64, 64, PATCH_CHANNELS), np.uint8)
     target = inputs[..., :3] + np.array([40, 0, 0], np.uint8)
     identity = np.zeros((3, 128), np.float32)
     return {kind: Patches(inputs, target, person, identity) for kind in KINDS}

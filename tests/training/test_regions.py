@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from metaportrait_cli.face.regions import PATCH
+from metaportrait_cli.face.regions import PATCHES
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import RegionConfig
 from metaportrait_cli.training.dataset import Faces
 from metaportrait_cli.training.patches import make_patches
-from metaportrait_cli.training.regions import RegionTraining, train_regions
+from metaportrait_cli.training.regions import RegionTraining, faded, train_regions
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network, read_header
 
@@ -33,10 +33,10 @@ def identity() -> IdentityNetwork:
 def test_patches_show_the_face_under_the_warp_and_as_it_was(
     prepared: Path, identity: IdentityNetwork
 ) -> None:
-    faces = Faces.load(prepared)
-    made = make_patches(faces, people=["a"], identity=identity, seed=0)
+    made = make_patches(Faces.shards(prepared), people=["a"], identity=identity, seed=0)
     mouth, eyes = made["mouth"], made["eyes"]
-    assert mouth.inputs.shape[1:] == (PATCH, PATCH, 11)
+    for kind, side in PATCHES.items():
+        assert made[kind].inputs.shape[1:] == (side, side, 11)
     assert len(eyes.inputs) == 2 * len(mouth.inputs) > 0
     assert mouth.identity.shape == (1, 128)
     warped, own = mouth.inputs[..., :3].astype(float), mouth.inputs[..., 3:6].astype(float)
@@ -87,3 +87,16 @@ def test_stopping_and_going_on_is_the_same_as_not_stopping(
     straight, twice = (load_file(tmp_path / n / "last.safetensors") for n in ("straight", "twice"))
     for key, value in straight.items():
         assert torch.equal(value, twice[key]), key
+
+
+def test_light_and_colour_vary_together_and_some_samples_have_none() -> None:
+    draw = np.random.default_rng(0)
+    torch.manual_seed(0)
+    picture = torch.rand(200, 3, 4, 4)
+    inputs = torch.cat([picture, picture, torch.rand(200, 5, 4, 4)], dim=1)
+    changed, target = faded(inputs, picture, draw)
+    assert torch.equal(changed[:, :3], target)
+    assert torch.equal(changed[:, 3:6], target)
+    assert torch.equal(changed[:, 6:], inputs[:, 6:])
+    colourless = (target.amax(dim=1) - target.amin(dim=1)).amax(dim=(1, 2)) < 1e-5
+    assert 0.05 < colourless.float().mean() < 0.25
