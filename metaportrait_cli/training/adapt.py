@@ -31,8 +31,8 @@ class AdaptConfig:
     """How one person is learnt."""
 
     weights: RegionWeights = field(default_factory=RegionWeights)
-    batch: int = 8
-    """Patches of each kind a step"""
+    batch: dict[Kind, int] = field(default_factory=lambda: {"mouth": 4, "eyes": 8})
+    """Patches of each kind a step; mouths are finer, and cost more each"""
     lr: float = 1e-3
     clip_norm: float = 1.0
     average: float = 0.98
@@ -86,7 +86,7 @@ class Adaptation:
         for kind in self.kinds:
             draw = np.random.default_rng((self._seed, self.step, KINDS.index(kind)))
             inputs, target, known = drawn(
-                self._patches[kind], draw, self._config.batch, kind, self._device
+                self._patches[kind], draw, self._config.batch[kind], kind, self._device
             )
             found = self._learning[kind](inputs, known)
             terms = region_terms(

@@ -31,7 +31,8 @@ from metaportrait_cli.weights.join import join_files
 from metaportrait_cli.weights.store import save_networks
 
 CPU = torch.device("cpu")
-META = MetaConfig(adapt=AdaptConfig(batch=4), steps=4, people=2, inner=2)
+BATCH: dict[Kind, int] = {"mouth": 4, "eyes": 4}
+META = MetaConfig(adapt=AdaptConfig(batch=BATCH), steps=4, people=2, inner=2)
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def adaptation(
 def test_a_person_is_learnt_and_the_base_stays(base: Path, patches: dict[Kind, Patches]) -> None:
     networks = region_networks(base)
     kept = {k: v.clone() for k, v in networks["mouth"].state_dict().items()}
-    under_way = adaptation(networks, patches, AdaptConfig(batch=4, lr=3e-3))
+    under_way = adaptation(networks, patches, AdaptConfig(batch=BATCH, lr=3e-3))
     losses = [under_way.advance() for _ in range(30)]
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
     for name, value in networks["mouth"].state_dict().items():
@@ -83,7 +84,7 @@ def test_a_person_is_learnt_and_the_base_stays(base: Path, patches: dict[Kind, P
 def test_the_same_seed_learns_the_same(base: Path, patches: dict[Kind, Patches]) -> None:
     found = []
     for _ in range(2):
-        under_way = adaptation(region_networks(base), patches, AdaptConfig(batch=2))
+        under_way = adaptation(region_networks(base), patches, AdaptConfig(batch=BATCH))
         for _ in range(3):
             under_way.advance()
         found.append(under_way.deltas())
@@ -109,7 +110,7 @@ def test_people_with_too_little_are_left_out(patches: dict[Kind, Patches]) -> No
 def test_a_start_is_found_from_which_people_are_learnt_sooner(
     base: Path, patches: dict[Kind, Patches], tmp_path: Path
 ) -> None:
-    config = replace(META, adapt=AdaptConfig(batch=4, lr=3e-3), steps=6, inner=6, rate=1.0)
+    config = replace(META, adapt=AdaptConfig(batch=BATCH, lr=3e-3), steps=6, inner=6, rate=1.0)
     train_meta(config, base, region_networks(base), patches, tmp_path / "run", perceptual=None)
     start = tmp_path / "run" / "last.safetensors"
     first = [
