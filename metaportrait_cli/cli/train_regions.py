@@ -41,7 +41,7 @@ def command(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
 ) -> None:
-    """Train the networks that repaint mouths and eyes on prepared data."""
+    """Train the networks that repaint mouths and eyes on data prepared at 512."""
     with reporting(quiet=quiet) as reporter:
         import math  # noqa: PLC0415
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from metaportrait_cli.errors import TrainingError, UsageError
+from metaportrait_cli.errors import TrainingError, UsageError, WeightsError
 from metaportrait_cli.face.regions import KINDS, PATCHES, Kind
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.identity import IdentityNetwork
@@ -149,7 +149,7 @@ def train_regions(
 
     `start_from` gives a new run the weights of an earlier one. Stops, resumable, after so many
     minutes or at step `stop_at`. Raises `TrainingError` with the step's number once a loss is not
-    finite.
+    finite, and `WeightsError` if it can't start from those weights.
     """
     run = _set_up(config, torch.device(device), bf16, start_from=start_from, perceptual=perceptual)
     settings = asdict(config)
@@ -230,6 +230,11 @@ def _set_up(
     if start_from is not None:
         for kind in config.kinds:
             earlier = load_network(RegionNetwork, start_from, part=kind)
+            if earlier.config != model.of(kind).config:
+                raise WeightsError(
+                    f"{start_from}: its {kind} network is built otherwise than what is trained"
+                    " here; start from other weights, or without"
+                )
             model.of(kind).load_state_dict(earlier.state_dict())
     model = channels_last(model.to(device))
     return _Run(

@@ -11,14 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.regions import PATCHES
 from metaportrait_cli.networks.identity import IdentityNetwork
-from metaportrait_cli.networks.regions import RegionConfig
+from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.training.dataset import Faces
 from metaportrait_cli.training.patches import make_patches
 from metaportrait_cli.training.regions import RegionTraining, faded, train_regions
 from metaportrait_cli.weights import bundled_path
-from metaportrait_cli.weights.store import load_network, read_header
+from metaportrait_cli.weights.store import load_network, read_header, save_networks
 
 CONFIG = RegionTraining(
     model=RegionConfig(widths=(8, 16, 16), code_dim=8), steps=4, batch=4, warm_up=1, held_out=0.0
@@ -100,3 +101,20 @@ def test_light_and_colour_vary_together_and_some_samples_have_none() -> None:
     assert torch.equal(changed[:, 6:], inputs[:, 6:])
     colourless = (target.amax(dim=1) - target.amin(dim=1)).amax(dim=(1, 2)) < 1e-5
     assert 0.05 < colourless.float().mean() < 0.25
+
+
+def test_weights_of_another_network_are_no_start(
+    prepared: Path, tmp_path: Path, identity: IdentityNetwork
+) -> None:
+    other = RegionNetwork(RegionConfig(widths=(8, 16), code_dim=8))
+    path = tmp_path / "other.safetensors"
+    save_networks(path, {"mouth": other}, architecture="compact")
+    with pytest.raises(WeightsError, match="its mouth network is built otherwise"):
+        train_regions(
+            replace(CONFIG, kinds=("mouth",)),
+            prepared,
+            tmp_path / "run",
+            identity=identity,
+            perceptual=None,
+            start_from=path,
+        )
