@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,8 @@ def test_interrupt_leaves_nothing(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts what runs in the background deaf to interrupts.
+        preexec_fn=partial(signal.signal, number, signal.SIG_DFL),  # noqa: PLW1509
     )
     deadline = time.monotonic() + 60
     # The partial file tells that the last stage is running.
