@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
+from metaportrait_cli.face.correspondence import moved_by
 from metaportrait_cli.face.landmark_image import filled_polygon
 from metaportrait_cli.pipeline.evaluate_clips import SIZE, first_face
+from metaportrait_cli.pipeline.render import Renderer
 from metaportrait_cli.pipeline.renderers import DEFAULT, NONE, rendering_named
 from metaportrait_cli.pipeline.sampling import count_frames, find_clips, read_runs, sample_runs
 from metaportrait_cli.pipeline.scoring import ClipScores, Judge
@@ -39,10 +41,13 @@ def main() -> None:
     parser.add_argument("--weights", default=DEFAULT)
     parser.add_argument("--frames", type=int, default=12)
     args = parser.parse_args()
+    renderers = {
+        name: rendering_named(name, device="cpu").renderer for name in (NONE, args.weights)
+    }
     means: dict[str, list[list[float]]] = defaultdict(list)
     with Judge() as judge:
         for clip in find_clips(args.clips):
-            for name, scores in judged(clip, judge, weights=args.weights, frames=args.frames):
+            for name, scores in judged(clip, judge, renderers, frames=args.frames):
                 values = scores.means()
                 means[name].append([values[metric] for metric in METRICS])
     whole, mouth = np.mean(means[NONE], axis=0)
@@ -55,13 +60,12 @@ def main() -> None:
         )
 
 
-def judged(clip: Path, judge: Judge, *, weights: str, frames: int) -> list[tuple[str, ClipScores]]:
-    """Scores of one clip by method."""
+def judged(
+    clip: Path, judge: Judge, renderers: dict[str, Renderer], *, frames: int
+) -> list[tuple[str, ClipScores]]:
+    """Scores of one clip by method; the last renderer's pictures are those that are mended."""
     source, first = first_face(clip, judge)
-    sessions = {
-        name: rendering_named(name, device="cpu").renderer.open(source, size=SIZE)
-        for name in (NONE, weights)
-    }
+    sessions = {name: renderer.open(source, size=SIZE) for name, renderer in renderers.items()}
     scores: dict[str, ClipScores] = defaultdict(ClipScores)
     near = source.face.box
     runs = sample_runs(first=first + 1, stop=count_frames(clip), frames=frames)
@@ -75,7 +79,7 @@ def judged(clip: Path, judge: Judge, *, weights: str, frames: int) -> list[tuple
             truth = source.crop.cut(picture, SIZE)
             seen = judge.look_at(truth[None], points[None])
             results = {name: session.render(points[None])[0] for name, session in sessions.items()}
-            results |= mended(results[weights], truth, points)
+            results |= mended(list(results.values())[-1], truth, points)
             for name, image in results.items():
                 judge.compare(scores[name], result=image[None], truth=seen)
     return list(scores.items())
@@ -93,18 +97,13 @@ def mended(image: Image, truth: Image, points: NDArray[np.float32]) -> dict[str,
     margin = np.ones((LIPS_MARGIN, LIPS_MARGIN), np.uint8)
     lips = cv2.dilate(lips.astype(np.uint8), margin) > 0
     return {
-        "… moved by the true flow, smoothed": _moved(image, cv2.GaussianBlur(flow, (0, 0), SMOOTH)),
-        "… moved by the true flow": _moved(image, flow),
+        "… moved by the true flow, smoothed": moved_by(
+            image, cv2.GaussianBlur(flow, (0, 0), SMOOTH)
+        ),
+        "… moved by the true flow": moved_by(image, flow),
         "… true inside of the mouth": np.where(inside[..., None], truth, image),
         "… true lips and inside": np.where(lips[..., None], truth, image),
     }
-
-
-def _moved(image: Image, flow: NDArray[np.float32]) -> Image:
-    y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
-    return cv2.remap(
-        image, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
 
 
 if __name__ == "__main__":

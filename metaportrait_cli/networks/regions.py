@@ -129,6 +129,7 @@ def _beyond(mask: Tensor) -> Tensor:
     """A mask (B, 1, P, P) in [0, 1] that reaches farther by `REACH`, then fades out."""
     fade = _pixels(mask, FADE)
     grown = _grown(mask, _pixels(mask, REACH))
+    # Rows first, then columns, as in `_grown`.
     for window, padding in (((1, 2 * fade + 1), (0, fade)), ((2 * fade + 1, 1), (fade, 0))):
         grown = F.avg_pool2d(grown, window, stride=1, padding=padding, count_include_pad=False)
     return grown
@@ -145,7 +146,7 @@ def _pixels(patches: Tensor, share: float) -> int:
 
 def _grown(mask: Tensor, by: int) -> Tensor:
     """A mask (B, 1, P, P) in [0, 1] that reaches so many pixels farther."""
-    # The maximum of a square is that of its rows' maxima, at a fraction of the work; so are means.
+    # The maximum of a square is that of its rows' maxima, at a fraction of the work.
     rows = F.max_pool2d(mask, (1, 2 * by + 1), stride=1, padding=(0, by))
     return F.max_pool2d(rows, (2 * by + 1, 1), stride=1, padding=(by, 0))
 

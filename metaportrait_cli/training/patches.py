@@ -142,13 +142,15 @@ class PatchList:
     def stacked(self, identity: NDArray[np.float32]) -> dict[Kind, Patches]:
         """All samples; `identity` (M, 128) has a row for each person."""
 
-        def stacked(pictures: list[NDArray[np.uint8]], side: int, channels: int) -> NDArray:
+        def together(
+            pictures: list[NDArray[np.uint8]], side: int, channels: int
+        ) -> NDArray[np.uint8]:
             return np.stack(pictures) if pictures else np.zeros((0, side, side, channels), np.uint8)
 
         return {
             kind: Patches(
-                inputs=stacked(self._inputs[kind], PATCHES[kind], PATCH_CHANNELS),
-                target=stacked(self._target[kind], PATCHES[kind], 3),
+                inputs=together(self._inputs[kind], PATCHES[kind], PATCH_CHANNELS),
+                target=together(self._target[kind], PATCHES[kind], 3),
                 person=np.array(self._person[kind], np.int32),
                 identity=identity,
             )
