@@ -26,7 +26,9 @@ def test_one_clip_can_be_learnt(prepared: Path, tmp_path: Path, base: BaseConfig
     reports: list[StepReport] = []
     train_base(config, prepared, tmp_path, options=options, on_report=reports.append)
     first, last = reports[0].terms, reports[-1].terms
-    assert last["pixel"] < 0.94 * first["pixel"]
+    # 0.97 without learning, for samples differ; 0.93 to 0.945 with it, for sums differ in their
+    # last digits from run to run.
+    assert last["pixel"] < 0.96 * first["pixel"]
     assert last["mouth"] < 0.9 * first["mouth"]
 
 
