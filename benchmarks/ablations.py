@@ -27,11 +27,11 @@ from metaportrait_cli.face.conditions import Condition, Conditioner
 from metaportrait_cli.face.regions import KINDS
 from metaportrait_cli.networks.compact import CompactConfig
 from metaportrait_cli.networks.identity import IdentityNetwork
-from metaportrait_cli.training import dataset
 from metaportrait_cli.training.base import train_base
 from metaportrait_cli.training.config import BaseConfig, RunOptions
-from metaportrait_cli.training.dataset import Sample
-from metaportrait_cli.training.patches import Patches
+from metaportrait_cli.training.data import pairs as dataset
+from metaportrait_cli.training.data.pairs import Sample
+from metaportrait_cli.training.data.patches import Patches
 from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLoss
 from metaportrait_cli.training.regions import RegionTraining, train_regions
 from metaportrait_cli.training.state import CARD

@@ -21,12 +21,17 @@ from numpy.typing import NDArray
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.correspondence import moved_by
 from metaportrait_cli.face.landmark_image import filled_polygon
-from metaportrait_cli.pipeline.evaluate_clips import SIZE, first_face
-from metaportrait_cli.pipeline.render import Renderer
-from metaportrait_cli.pipeline.renderers import DEFAULT, NONE, rendering_named
-from metaportrait_cli.pipeline.sampling import count_frames, find_clips, read_runs, sample_runs
-from metaportrait_cli.pipeline.scoring import ClipScores, Judge
+from metaportrait_cli.pipeline.evaluation.reenactment import SIZE, first_face
+from metaportrait_cli.pipeline.evaluation.sampling import (
+    count_frames,
+    find_clips,
+    read_runs,
+    sample_runs,
+)
+from metaportrait_cli.pipeline.evaluation.scoring import ClipScores, Judge
 from metaportrait_cli.pipeline.source import MAX_SIDE
+from metaportrait_cli.render.named import DEFAULT, NONE, rendering_named
+from metaportrait_cli.render.protocol import Renderer
 
 Image = NDArray[np.uint8]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from metaportrait_cli.face.alignment import from_frame, rotation_of
-from metaportrait_cli.face.fitting import fit_frames, fit_identity
-from metaportrait_cli.face.morphable import MorphableModel
+from metaportrait_cli.motion.alignment import from_frame, rotation_of
+from metaportrait_cli.motion.fitting import fit_frames, fit_identity
+from metaportrait_cli.motion.morphable import MorphableModel
 
 
 def main() -> None:

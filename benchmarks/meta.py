@@ -21,8 +21,8 @@ from metaportrait_cli.metrics.perceptual import lpips_like
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.networks.squeezenet import SqueezeNet
 from metaportrait_cli.training.adapt import AdaptConfig
+from metaportrait_cli.training.data.patches import Patches, as_tensors
 from metaportrait_cli.training.meta import CURVE_STEPS, curve, patches_of, people_with_patches
-from metaportrait_cli.training.patches import Patches, as_tensors
 from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLoss
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network

@@ -19,12 +19,12 @@ import numpy as np
 
 from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.media.stills import write_still
-from metaportrait_cli.pipeline.atlas import as_source
-from metaportrait_cli.pipeline.held_out import Quality, Trial, Yardstick, video_trial
-from metaportrait_cli.pipeline.personalize import Kit, PersonalizeOptions, portrait_of
-from metaportrait_cli.pipeline.recording import Looker, Recording
-from metaportrait_cli.pipeline.render import Frames
-from metaportrait_cli.pipeline.renderers import DEFAULT, NONE, rendering_named
+from metaportrait_cli.pipeline.person.atlas import as_source
+from metaportrait_cli.pipeline.person.contest import Quality, Trial, Yardstick, video_trial
+from metaportrait_cli.pipeline.person.personalize import Kit, PersonalizeOptions, portrait_of
+from metaportrait_cli.pipeline.person.recording import Looker, Recording
+from metaportrait_cli.render.named import DEFAULT, NONE, rendering_named
+from metaportrait_cli.render.protocol import Frames
 from metaportrait_cli.weights import bundled_path
 
 LEARNT_SHARE = 2 / 3

@@ -26,7 +26,7 @@ from benchmarks.plain_reading import generate
 from metaportrait_cli.convert.base import convert_generator, refinement_keys, warping_keys
 from metaportrait_cli.convert.checkpoint import read_checkpoint
 from metaportrait_cli.convert.keymap import KeyMap
-from metaportrait_cli.memory import keep_freed_memory
+from metaportrait_cli.devices import keep_freed_memory
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.refinement import RefinementConfig, RefinementNetwork
 from metaportrait_cli.networks.warping import WarpingConfig, WarpingNetwork

@@ -15,12 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from metaportrait_cli.face import apertures
-from metaportrait_cli.face.alignment import Floats
-from metaportrait_cli.face.fitting import FaceParameters, fit_frames, fit_identity
-from metaportrait_cli.face.morphable import MorphableModel, interocular
-from metaportrait_cli.face.retarget import Retargeter, rebased
-from metaportrait_cli.face.smoothing import smooth
 from metaportrait_cli.metrics.motion import (
     aed,
     apd,
@@ -28,6 +22,12 @@ from metaportrait_cli.metrics.motion import (
     identity_leakage,
     landmark_jitter,
 )
+from metaportrait_cli.motion import apertures
+from metaportrait_cli.motion.alignment import Floats
+from metaportrait_cli.motion.fitting import FaceParameters, fit_frames, fit_identity
+from metaportrait_cli.motion.morphable import MorphableModel, interocular
+from metaportrait_cli.motion.retarget import Retargeter, rebased
+from metaportrait_cli.motion.smoothing import smooth
 
 SOURCES = 6
 BLINK = (0.45, 0.65)

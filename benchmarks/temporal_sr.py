@@ -27,15 +27,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from metaportrait_cli.devices import keep_freed_memory
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.media.reader import open_frames
-from metaportrait_cli.memory import keep_freed_memory
-from metaportrait_cli.metrics.pictures import as_tensor
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.compact_sr import CompactSR, CompactSRConfig, Reference, enlarged
-from metaportrait_cli.pipeline.evaluate_upscale import load_upscaler
+from metaportrait_cli.pipeline.evaluation.upscaling import load_upscaler
+from metaportrait_cli.pixels import as_tensor
 from metaportrait_cli.weights import bundled_path
 
 SIZE = 512

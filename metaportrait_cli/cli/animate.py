@@ -106,8 +106,8 @@ def command(
         from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
         from metaportrait_cli.pipeline import animate as pipeline  # noqa: PLC0415
-        from metaportrait_cli.pipeline.drive import DriveOptions  # noqa: PLC0415
-        from metaportrait_cli.pipeline.released_folder import is_prepared  # noqa: PLC0415
+        from metaportrait_cli.pipeline.performance import DriveOptions  # noqa: PLC0415
+        from metaportrait_cli.render.released.folder import is_prepared  # noqa: PLC0415
 
         if bool(source) == (portrait is not None):
             raise UsageError("give either --source or --portrait")
@@ -122,7 +122,7 @@ def command(
                 f"--reference-frame {reference_frame!r} is neither 'auto' nor a frame number"
             )
         if is_prepared(driver):
-            from metaportrait_cli.pipeline.animate_folder import animate_folder  # noqa: PLC0415
+            from metaportrait_cli.pipeline.prepared import animate_folder  # noqa: PLC0415
             from metaportrait_cli.weights import resolve  # noqa: PLC0415
 
             done = animate_folder(

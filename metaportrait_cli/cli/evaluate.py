@@ -10,7 +10,7 @@ import typer
 from metaportrait_cli.cli.console import reporting
 
 if TYPE_CHECKING:
-    from metaportrait_cli.pipeline.evaluate import Evaluation, Mode
+    from metaportrait_cli.pipeline.evaluation.evaluate import Evaluation, Mode
 
 HIGHER_IS_BETTER = frozenset({"psnr", "ssim", "driver_identity_distance"})
 
@@ -46,7 +46,7 @@ def command(
     with reporting(quiet=quiet) as reporter:
         import json  # noqa: PLC0415
 
-        from metaportrait_cli.pipeline import evaluate as pipeline  # noqa: PLC0415
+        from metaportrait_cli.pipeline.evaluation import evaluate as pipeline  # noqa: PLC0415
 
         options = pipeline.EvaluateOptions(
             mode=cast("Mode", mode), weights=tuple(weights or ()), frames=frames

@@ -10,7 +10,7 @@ import typer
 from metaportrait_cli.cli.console import Reporter, print_result, reporting, write_report
 
 if TYPE_CHECKING:
-    from metaportrait_cli.pipeline.personalize import PersonalizeReport
+    from metaportrait_cli.pipeline.person.personalize import PersonalizeReport
 
 SHOWN = {"lpips_like": "picture", "mouth_lpips_like": "mouth", "identity_distance": "identity"}
 
@@ -59,7 +59,7 @@ def command(
     with reporting(quiet=quiet) as reporter:
         from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
-        from metaportrait_cli.pipeline import personalize as pipeline  # noqa: PLC0415
+        from metaportrait_cli.pipeline.person import personalize as pipeline  # noqa: PLC0415
 
         pictures = [*(photos or []), *(more_photos or [])]
         if more_photos and not photos:

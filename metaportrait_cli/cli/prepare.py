@@ -40,15 +40,8 @@ def command(
     """Crop faces with their landmarks out of clips and photos, packed for training."""
     with reporting(quiet=quiet) as reporter:
         from metaportrait_cli.face.detector import MediaPipeDetector  # noqa: PLC0415
-        from metaportrait_cli.training.prepare import (  # noqa: PLC0415
-            PrepareOptions,
-            looking_with,
-            prepare,
-        )
-        from metaportrait_cli.training.prepare_runs import (  # noqa: PLC0415
-            PrepareRunsOptions,
-            prepare_runs,
-        )
+        from metaportrait_cli.training.data.prepare import PrepareOptions, looking_with, prepare  # noqa: PLC0415
+        from metaportrait_cli.training.data.prepare_runs import PrepareRunsOptions, prepare_runs  # noqa: PLC0415
         from metaportrait_cli.weights import bundled_path  # noqa: PLC0415
 
         with MediaPipeDetector(bundled_path("face_landmarker.task")) as detector:

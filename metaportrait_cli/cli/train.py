@@ -31,7 +31,7 @@ def morphable(
     expression_size: Annotated[int, typer.Option(min=1, help="Expression coefficients.")] = 50,
 ) -> None:
     """Learn the face morphable model from landmark tracks of many people."""
-    from metaportrait_cli.training.morphable import learn, load_tracks  # noqa: PLC0415
+    from metaportrait_cli.training.morphable_model import learn, load_tracks  # noqa: PLC0415
 
     model, statistics = learn(
         load_tracks(tracks),

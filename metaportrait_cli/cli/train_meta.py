@@ -41,7 +41,7 @@ def command(
 
         import torch  # noqa: PLC0415
 
-        from metaportrait_cli.pipeline.compact import region_networks  # noqa: PLC0415
+        from metaportrait_cli.render.compact import region_networks  # noqa: PLC0415
         from metaportrait_cli.training.meta import MetaConfig, train_meta  # noqa: PLC0415
         from metaportrait_cli.training.perceptual import (  # noqa: PLC0415
             MobileNetFeatures,

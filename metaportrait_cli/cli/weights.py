@@ -86,7 +86,7 @@ def verify(
 ) -> None:
     """Check the sums of known weights, and the structure of other files; print their paths."""
     with reporting() as report:
-        from metaportrait_cli.weights.verify import verify_all  # noqa: PLC0415
+        from metaportrait_cli.pipeline.verify import verify_all  # noqa: PLC0415
 
         reports = verify_all(weights or None)
         if as_json:

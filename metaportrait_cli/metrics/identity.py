@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-
-from metaportrait_cli.face.identity_chip import chip_to_picture, cut_chips
-from metaportrait_cli.metrics.pictures import as_tensor
-from metaportrait_cli.networks.identity import IdentityNetwork
 
 # dlib's threshold on the Euclidean distance of two embeddings, above which people differ.
 OTHER_PERSON = 0.6
-
-
-@torch.no_grad()
-def embed(
-    network: IdentityNetwork, frames: NDArray[np.uint8], points: NDArray[np.float32]
-) -> Tensor:
-    """Embeddings (T, 128) of the faces at `points` (T, 478, 3) in `frames` (T, H, W, 3)."""
-    matrices = np.stack([chip_to_picture(face) for face in points])
-    return network(cut_chips(as_tensor(frames), torch.from_numpy(matrices)))
 
 
 def identity_distance(first: Tensor, second: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metaportrait_cli.face.alignment import Floats, vector_of
-from metaportrait_cli.face.fitting import FaceParameters
-from metaportrait_cli.face.morphable import interocular
+from metaportrait_cli.motion.alignment import Floats, vector_of
+from metaportrait_cli.motion.fitting import FaceParameters
+from metaportrait_cli.motion.morphable import interocular
 
 
 def aed(result: FaceParameters, driver: FaceParameters) -> float:

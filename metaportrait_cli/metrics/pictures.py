@@ -6,9 +6,6 @@ evaluation are those of the whole crop at 256 × 256, after rounding to 8 bits.
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional.image import (
     peak_signal_noise_ratio,
@@ -17,11 +14,6 @@ from torchmetrics.functional.image import (
 
 # Pictures that differ in one 8-bit step of one pixel are about this far apart.
 PSNR_LIMIT = 100.0
-
-
-def as_tensor(frames: NDArray[np.uint8]) -> Tensor:
-    """Pictures (B, H, W, 3) as float (B, 3, H, W) in [0, 1]."""
-    return torch.tensor(frames).permute(0, 3, 1, 2).float() / 255
 
 
 def psnr(result: Tensor, truth: Tensor) -> Tensor:

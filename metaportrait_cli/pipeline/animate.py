@@ -14,23 +14,24 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.detector import CONFIDENCE_STEPS, MediaPipeDetector
-from metaportrait_cli.face.morphable import MorphableModel
-from metaportrait_cli.face.motion_file import SUFFIX
+from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State, shot_ranges
 from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.writer import check_video_name
+from metaportrait_cli.motion.morphable import MorphableModel
+from metaportrait_cli.motion.motion_file import SUFFIX
 from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
-from metaportrait_cli.pipeline.drive import DriveOptions, Performance
+from metaportrait_cli.pipeline.driver import MAX_WORKERS, DriverMotion, load_motion
 from metaportrait_cli.pipeline.encode import encode
-from metaportrait_cli.pipeline.motion import MAX_WORKERS, DriverMotion, load_motion
-from metaportrait_cli.pipeline.portrait_file import Portrait, load_portrait
-from metaportrait_cli.pipeline.render import Frames
-from metaportrait_cli.pipeline.renderers import DEFAULT, Rendering, rendering_named
+from metaportrait_cli.pipeline.performance import DriveOptions, Performance
+from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portrait
 from metaportrait_cli.pipeline.report import MARK, RunReport, describe_gaps, gap_note
-from metaportrait_cli.pipeline.source import Source, load_sources
-from metaportrait_cli.pipeline.stages import Progress, Stopwatch, silent
-from metaportrait_cli.pipeline.views import open_views
+from metaportrait_cli.pipeline.source import load_sources
+from metaportrait_cli.progress import Progress, Stopwatch, silent
+from metaportrait_cli.render.named import DEFAULT, Rendering, rendering_named
+from metaportrait_cli.render.protocol import Frames
+from metaportrait_cli.render.views import open_views
 from metaportrait_cli.weights import bundled_path
 
 LANDMARK_MODEL = "face_landmarker.task"
@@ -205,7 +206,7 @@ def _sized(
     doublings = doublings_for(size, own=own)
     if doublings == 0 or rendering.enhancer is not None or not (asked or not renderer.keeps_detail):
         return rendering, size
-    from metaportrait_cli.pipeline.enhance import super_resolved  # noqa: PLC0415  needs torch
+    from metaportrait_cli.render.enhanced import super_resolved  # noqa: PLC0415  needs torch
 
     enhanced = super_resolved(
         rendering,

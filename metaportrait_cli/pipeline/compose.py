@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.face.crop import border_fade
-from metaportrait_cli.pipeline.source import Source
+from metaportrait_cli.face.source import Source
 
 FEATHER_SHARE = 0.06
 

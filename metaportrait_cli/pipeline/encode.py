@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.media.writer import VideoWriter
-from metaportrait_cli.pipeline.stages import Progress, Stopwatch, prefetched
+from metaportrait_cli.progress import Progress, Stopwatch
+from metaportrait_cli.stages import prefetched
 
 PICTURES_AHEAD = 8
 

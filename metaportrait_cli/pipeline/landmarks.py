@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.motion_file import SUFFIX, write_motion
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State
 from metaportrait_cli.media.outputs import atomic_output, check_output
 from metaportrait_cli.media.reader import open_frames
+from metaportrait_cli.motion.motion_file import SUFFIX, write_motion
 from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, describe_motion, worker_count
+from metaportrait_cli.pipeline.driver import DriverMotion, load_motion
 from metaportrait_cli.pipeline.encode import encode
-from metaportrait_cli.pipeline.motion import DriverMotion, load_motion
 from metaportrait_cli.pipeline.report import RunReport
-from metaportrait_cli.pipeline.stages import Progress, Stopwatch, silent
+from metaportrait_cli.progress import Progress, Stopwatch, silent
 from metaportrait_cli.weights import bundled_path
 
 STATE_COLOURS = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import metaportrait_cli
 from metaportrait_cli.face.track import Gap
-from metaportrait_cli.pipeline.stages import Stopwatch
+from metaportrait_cli.progress import Stopwatch
 
 # In the result's metadata, so that programs can tell it from a recording.
 MARK = "AI-generated: re-enacted with metaportrait"

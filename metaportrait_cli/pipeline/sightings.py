@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from metaportrait_cli.face.detector import Face, MediaPipeDetector
 from metaportrait_cli.face.track import CutDetector
 from metaportrait_cli.media.reader import Frame
-from metaportrait_cli.pipeline.stages import Stopwatch, prefetched
+from metaportrait_cli.progress import Stopwatch
+from metaportrait_cli.stages import prefetched
 
 FRAMES_AHEAD = 8  # decoded frames that wait; bounds memory
 

@@ -1,24 +1,24 @@
-"""The portrait: picture, face and crop, found once."""
+"""From files to the portrait: read, and the face found, once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import NoFaceError
-from metaportrait_cli.face.alignment import similarity, vector_of
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face, MediaPipeDetector
+from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import FaceChoice
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.stills import is_still, read_still
+from metaportrait_cli.motion.alignment import similarity, vector_of
 
 # Pictures are worked on and written at no more than this: full HD.
 MAX_SIDE = 1920
@@ -28,28 +28,6 @@ FRAMES_BETWEEN_LOOKS = 6
 # Further frames of a source clip that are kept as views: so many, so many degrees apart.
 MAX_FURTHER_FRAMES = 4
 FURTHER_TURN = 9.0
-
-Lends = Literal["face", "head", "all"]
-"""What further pictures lend: the face alone in the first one's colours, with hair and neck, or
-everything, where all were taken from one place in one light."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """`picture` (H, W, 3) RGB with even H and W, the chosen `face` in its pixels, and its crop."""
-
-    path: Path
-    picture: NDArray[np.uint8]
-    face: Face
-    faces_seen: int
-    crop: Crop
-    others: tuple[Source, ...] = ()
-    """Further pictures of the same person, used where they look more like what is driven."""
-    lends: Lends = "face"
-
-    def landmarks(self, size: int) -> NDArray[np.float32]:
-        """The face's points (478, 3) in pixels of the crop scaled to `size`."""
-        return self.crop.to_crop(self.face.points, size)
 
 
 def load_sources(

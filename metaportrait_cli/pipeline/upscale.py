@@ -26,9 +26,12 @@ from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.writer import check_video_name
 from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, worker_count
 from metaportrait_cli.pipeline.compose import resized
+from metaportrait_cli.pipeline.driver import even_rate
 from metaportrait_cli.pipeline.encode import encode
-from metaportrait_cli.pipeline.motion import even_rate
-from metaportrait_cli.pipeline.patches import (
+from metaportrait_cli.pipeline.report import RunReport
+from metaportrait_cli.pipeline.sightings import FRAMES_AHEAD, sightings
+from metaportrait_cli.progress import Progress, Stopwatch, silent
+from metaportrait_cli.render.face_stream import (
     SCALE,
     FaceNetwork,
     PatchFeed,
@@ -36,9 +39,7 @@ from metaportrait_cli.pipeline.patches import (
     doubled,
     put_back,
 )
-from metaportrait_cli.pipeline.report import RunReport
-from metaportrait_cli.pipeline.sightings import FRAMES_AHEAD, sightings
-from metaportrait_cli.pipeline.stages import Progress, Stopwatch, prefetched, silent
+from metaportrait_cli.stages import prefetched
 from metaportrait_cli.weights import bundled_path
 
 DEFAULT_WEIGHTS = "compact_sr"
@@ -125,9 +126,7 @@ def upscale(
     if options.strength > 0:
         with stopwatch("load"):
             # torch takes seconds to import; a plain enlargement doesn't need it.
-            from metaportrait_cli.pipeline.super_resolution import (  # noqa: PLC0415
-                super_resolution_named,
-            )
+            from metaportrait_cli.render.super_resolution import super_resolution_named  # noqa: PLC0415
 
             network, report.weights = super_resolution_named(
                 options.weights, device=options.device, precision=options.precision

@@ -28,7 +28,7 @@ from metaportrait_cli.networks.compact import Motion, Picture
 from metaportrait_cli.networks.discriminator import Judgement
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.training.config import BaseConfig, RunOptions, StepReport
-from metaportrait_cli.training.dataset import Faces, held_out_samples, is_held_out
+from metaportrait_cli.training.data.pairs import Faces, held_out_samples, is_held_out
 from metaportrait_cli.training.held_out import Batch, embedding
 from metaportrait_cli.training.losses import (
     discriminator_loss,

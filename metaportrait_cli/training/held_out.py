@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metaportrait_cli.face.identity_chip import cut_chips
+from metaportrait_cli.face.identity import cut_chips
 from metaportrait_cli.networks.compact import CompactModel, Driving
 from metaportrait_cli.networks.compact_blocks import enlarge, shrink, warp
 from metaportrait_cli.networks.identity import IdentityNetwork
-from metaportrait_cli.training.dataset import Sample
+from metaportrait_cli.training.data.pairs import Sample
 from metaportrait_cli.training.losses import masked_l1
 from metaportrait_cli.training.perceptual import PerceptualLoss
 

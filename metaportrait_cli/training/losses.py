@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from metaportrait_cli.face.identity_chip import cut_chips
+from metaportrait_cli.face.identity import cut_chips
 from metaportrait_cli.networks.compact import Motion, Picture
 from metaportrait_cli.networks.discriminator import Judgement
 from metaportrait_cli.networks.identity import IdentityNetwork

@@ -26,7 +26,7 @@ from metaportrait_cli.face.regions import Kind
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.training.adapt import Adaptation, AdaptConfig
-from metaportrait_cli.training.patches import Patches
+from metaportrait_cli.training.data.patches import Patches
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.regions import ARCHITECTURE, WEIGHTS
 from metaportrait_cli.training.state import CARD, CHECKPOINT, LOG, Trained, write_card

@@ -31,12 +31,12 @@ from metaportrait_cli.networks.regions import (
     RegionNetwork,
     Repainted,
 )
-from metaportrait_cli.training.dataset import Faces, is_held_out
+from metaportrait_cli.training.data.pairs import Faces, is_held_out
+from metaportrait_cli.training.data.patches import Patches, as_tensors, make_patches
+from metaportrait_cli.training.data.shards import read_clips, read_index
 from metaportrait_cli.training.losses import masked_l1, pyramid_l1
-from metaportrait_cli.training.patches import Patches, as_tensors, make_patches
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.schedule import rate_share
-from metaportrait_cli.training.shards import read_clips, read_index
 from metaportrait_cli.training.state import CARD, CHECKPOINT, LOG, Average, Trained, write_card
 from metaportrait_cli.weights.store import load_network, save_networks
 

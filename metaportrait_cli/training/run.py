@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from metaportrait_cli.errors import TrainingError
-from metaportrait_cli.face.morphable import MorphableModel
+from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.compact import CompactModel, Motion, Picture, WarpingNetwork
 from metaportrait_cli.networks.compact_blocks import channels_last, enlarge, warp
 from metaportrait_cli.networks.discriminator import MultiScaleDiscriminator
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.training.config import BaseConfig, RunOptions, Stage
-from metaportrait_cli.training.dataset import Faces, PairDataset, Sample
+from metaportrait_cli.training.data.pairs import Faces, PairDataset, Sample
 from metaportrait_cli.training.held_out import Batch, judge
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.state import CARD, CHECKPOINT, LOG, Average, Trained

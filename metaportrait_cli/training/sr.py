@@ -26,18 +26,11 @@ from torch.utils.data import DataLoader
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.compact_sr import CompactSR, CompactSRConfig, Reference, enlarged
 from metaportrait_cli.training.config import StepReport
-from metaportrait_cli.training.dataset import is_held_out
+from metaportrait_cli.training.data.pairs import is_held_out
+from metaportrait_cli.training.data.runs import SHARES, WAYS, RunDataset, Runs, SRSample, run_people
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.run import Sums, seconds_so_far
 from metaportrait_cli.training.schedule import rate_share
-from metaportrait_cli.training.sr_dataset import (
-    SHARES,
-    WAYS,
-    RunDataset,
-    Runs,
-    SRSample,
-    run_people,
-)
 from metaportrait_cli.training.state import CARD, CHECKPOINT, LOG, Average, Trained, write_card
 from metaportrait_cli.weights.store import load_network, save_networks
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError, UsageError
 from metaportrait_cli.face.detector import Face
-from metaportrait_cli.face.motion_file import read_motion, write_motion
 from metaportrait_cli.face.track import (
     RECORD,
     CutDetector,
@@ -22,6 +21,7 @@ from metaportrait_cli.face.track import (
     fill_gaps,
     resampled,
 )
+from metaportrait_cli.motion.motion_file import read_motion, write_motion
 
 
 def make_track(count: int, missing: list[int], *, cut_at: int | None = None) -> MotionTrack:

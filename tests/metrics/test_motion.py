@@ -5,9 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metaportrait_cli.face.alignment import rotation_of
-from metaportrait_cli.face.fitting import FaceParameters
-from metaportrait_cli.face.morphable import MorphableModel
 from metaportrait_cli.metrics.motion import (
     aed,
     apd,
@@ -15,6 +12,9 @@ from metaportrait_cli.metrics.motion import (
     identity_leakage,
     landmark_jitter,
 )
+from metaportrait_cli.motion.alignment import rotation_of
+from metaportrait_cli.motion.fitting import FaceParameters
+from metaportrait_cli.motion.morphable import MorphableModel
 
 WEIGHTS = Path(__file__).parents[2] / "weights" / "morphable.safetensors"
 

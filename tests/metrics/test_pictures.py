@@ -13,10 +13,11 @@ from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.detector import Face
 from metaportrait_cli.metrics.landmarks import landmark_distance
 from metaportrait_cli.metrics.perceptual import lpips_like
-from metaportrait_cli.metrics.pictures import as_tensor, psnr, ssim
+from metaportrait_cli.metrics.pictures import psnr, ssim
 from metaportrait_cli.metrics.regions import cut_region, eye_regions, mouth_region
 from metaportrait_cli.metrics.summary import bootstrap
 from metaportrait_cli.networks.squeezenet import SqueezeNet
+from metaportrait_cli.pixels import as_tensor
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network
 

@@ -21,7 +21,7 @@ from metaportrait_cli.networks.compact import (
     SourceFeatures,
 )
 from metaportrait_cli.networks.compact_blocks import enlarge, warp
-from metaportrait_cli.pipeline.learned import stacked
+from metaportrait_cli.render.learned import stacked
 
 TINY = CompactConfig(
     image_size=64,

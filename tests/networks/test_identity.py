@@ -13,14 +13,10 @@ from torch import Tensor
 from metaportrait_cli.convert.dlib_resnet import read_dlib_resnet
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.detector import Face, MediaPipeDetector
-from metaportrait_cli.face.identity_chip import (
-    ALIGNMENT_POINTS,
-    chip_to_picture,
-    cut_chips,
-)
-from metaportrait_cli.metrics.identity import embed, identity_distance, other_person
-from metaportrait_cli.metrics.pictures import as_tensor
+from metaportrait_cli.face.identity import ALIGNMENT_POINTS, chip_to_picture, cut_chips, embed
+from metaportrait_cli.metrics.identity import identity_distance, other_person
 from metaportrait_cli.networks.identity import IdentityNetwork
+from metaportrait_cli.pixels import as_tensor
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network
 from tests.clips import decoded

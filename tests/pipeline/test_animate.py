@@ -16,11 +16,11 @@ from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
 from metaportrait_cli.pipeline.animate import AnimateOptions, animate, default_output
-from metaportrait_cli.pipeline.drive import DriveOptions
 from metaportrait_cli.pipeline.landmarks import extract_landmarks
-from metaportrait_cli.pipeline.render import AnalyticRenderer
+from metaportrait_cli.pipeline.performance import DriveOptions
 from metaportrait_cli.pipeline.source import load_sources
-from metaportrait_cli.pipeline.views import open_views
+from metaportrait_cli.render.views import open_views
+from metaportrait_cli.render.warped import WarpRenderer
 from metaportrait_cli.weights import bundled_path
 from tests.clips import H264, decoded, scene, write_clip
 
@@ -313,8 +313,8 @@ def test_further_views_lend_their_faces(
         both = load_sources(paths, choice=LARGEST_FACE, detector=detector)
     size = 256
     driven = both.crop.to_crop(both.others[0].face.points, size)
-    alone = AnalyticRenderer().open(both, size=size).render(driven[None])[0]
-    blended = open_views(AnalyticRenderer(), both, size=size).render(driven[None])[0]
+    alone = WarpRenderer().open(both, size=size).render(driven[None])[0]
+    blended = open_views(WarpRenderer(), both, size=size).render(driven[None])[0]
     truth = both.crop.cut(both.others[0].picture, size)
     low, high = driven[:, :2].min(0).astype(int) + 30, driven[:, :2].max(0).astype(int) - 30
     face = (slice(low[1], high[1]), slice(low[0], high[0]))

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from metaportrait_cli.pipeline.stages import Stopwatch, prefetched
+from metaportrait_cli.progress import Stopwatch
+from metaportrait_cli.stages import prefetched
 
 
 def test_items_come_in_order() -> None:

@@ -19,10 +19,6 @@ from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.networks.compact import CompactConfig, CompactModel
 from metaportrait_cli.networks.compact_sr import CompactSR, CompactSRConfig
 from metaportrait_cli.networks.temporal_sr import TemporalSR, TemporalSRConfig
-from metaportrait_cli.pipeline.patches import FaceNetwork, Tape, doubled, put_back
-from metaportrait_cli.pipeline.released import TemporalEnhancer
-from metaportrait_cli.pipeline.stages import Stopwatch
-from metaportrait_cli.pipeline.super_resolution import CompactFaces, ReleasedFaces
 from metaportrait_cli.pipeline.upscale import (
     FacesInClip,
     UpscaleOptions,
@@ -32,6 +28,10 @@ from metaportrait_cli.pipeline.upscale import (
     shown_frames,
     upscale,
 )
+from metaportrait_cli.progress import Stopwatch
+from metaportrait_cli.render.face_stream import FaceNetwork, Tape, doubled, put_back
+from metaportrait_cli.render.released.networks import TemporalEnhancer
+from metaportrait_cli.render.super_resolution import CompactFaces, ReleasedFaces
 from metaportrait_cli.weights.store import save_networks
 from tests.clips import H264, decoded, scene, write_clip
 

@@ -14,8 +14,8 @@ from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.networks.compact import CompactConfig
 from metaportrait_cli.networks.discriminator import DiscriminatorConfig
 from metaportrait_cli.training.config import BaseConfig
-from metaportrait_cli.training.prepare import FaceFinder, PrepareOptions, looking_with, prepare
-from metaportrait_cli.training.prepare_runs import PrepareRunsOptions, prepare_runs
+from metaportrait_cli.training.data.prepare import FaceFinder, PrepareOptions, looking_with, prepare
+from metaportrait_cli.training.data.prepare_runs import PrepareRunsOptions, prepare_runs
 from metaportrait_cli.weights import bundled_path
 
 RUNS = PrepareRunsOptions(size=128, runs=2)

@@ -15,8 +15,9 @@ from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.regions import KINDS, PATCHES, Kind
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import PATCH_CHANNELS, RegionConfig, RegionNetwork
-from metaportrait_cli.pipeline.compact import region_networks
+from metaportrait_cli.render.compact import region_networks
 from metaportrait_cli.training.adapt import Adaptation, AdaptConfig
+from metaportrait_cli.training.data.patches import Patches
 from metaportrait_cli.training.meta import (
     MetaConfig,
     base_of_start,
@@ -25,7 +26,6 @@ from metaportrait_cli.training.meta import (
     people_with_patches,
     train_meta,
 )
-from metaportrait_cli.training.patches import Patches
 from metaportrait_cli.training.regions import learnt_patches
 from metaportrait_cli.weights.join import join_files
 from metaportrait_cli.weights.store import save_networks

@@ -11,9 +11,9 @@ import pytest
 
 from metaportrait_cli.errors import MediaError
 from metaportrait_cli.face.detector import MediaPipeDetector
-from metaportrait_cli.face.morphable import MorphableModel
-from metaportrait_cli.training.dataset import Faces, PairDataset, is_held_out
-from metaportrait_cli.training.prepare import (
+from metaportrait_cli.motion.morphable import MorphableModel
+from metaportrait_cli.training.data.pairs import Faces, PairDataset, is_held_out
+from metaportrait_cli.training.data.prepare import (
     FaceFinder,
     Item,
     Sightings,
@@ -21,7 +21,12 @@ from metaportrait_cli.training.prepare import (
     prepare,
     read_items,
 )
-from metaportrait_cli.training.shards import pack_points, read_index, read_recipe, unpack_points
+from metaportrait_cli.training.data.shards import (
+    pack_points,
+    read_index,
+    read_recipe,
+    unpack_points,
+)
 from metaportrait_cli.weights import bundled_path
 
 from .conftest import OPTIONS

@@ -15,8 +15,8 @@ from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.regions import PATCHES
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
-from metaportrait_cli.training.dataset import Faces
-from metaportrait_cli.training.patches import make_patches
+from metaportrait_cli.training.data.pairs import Faces
+from metaportrait_cli.training.data.patches import make_patches
 from metaportrait_cli.training.regions import RegionTraining, faded, train_regions
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network, read_header, save_networks

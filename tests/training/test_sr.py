@@ -12,6 +12,7 @@ import torch
 from metaportrait_cli.errors import TrainingError, WeightsError
 from metaportrait_cli.networks.compact_sr import CompactSR, CompactSRConfig
 from metaportrait_cli.training.config import StepReport
+from metaportrait_cli.training.data.runs import RunDataset, Runs, run_people
 from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLoss
 from metaportrait_cli.training.sr import (
     SRConfig,
@@ -21,7 +22,6 @@ from metaportrait_cli.training.sr import (
     sr_terms,
     train_sr,
 )
-from metaportrait_cli.training.sr_dataset import RunDataset, Runs, run_people
 from metaportrait_cli.weights.store import load_network
 
 EVERY_STEP = SRRunOptions(log_every=1)

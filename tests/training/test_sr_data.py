@@ -12,7 +12,7 @@ import torch
 
 from metaportrait_cli.errors import MediaError, UsageError
 from metaportrait_cli.face.detector import MediaPipeDetector
-from metaportrait_cli.training.prepare_runs import (
+from metaportrait_cli.training.data.prepare_runs import (
     RUN_FRAMES,
     PrepareRunsOptions,
     low_path,
@@ -21,8 +21,8 @@ from metaportrait_cli.training.prepare_runs import (
     sharp_crop,
     spread_runs,
 )
-from metaportrait_cli.training.shards import read_index
-from metaportrait_cli.training.sr_dataset import WAYS, RunDataset, Runs, SRSample, run_people
+from metaportrait_cli.training.data.runs import WAYS, RunDataset, Runs, SRSample, run_people
+from metaportrait_cli.training.data.shards import read_index
 
 from .conftest import RUNS
 

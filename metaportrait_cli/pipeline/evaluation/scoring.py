@@ -1,0 +1,211 @@
+"""Runs of pictures → values of all metrics, gathered over a clip."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaportrait_cli.face.crop import Crop
+from metaportrait_cli.face.detector import Face, MediaPipeDetector, overlap
+from metaportrait_cli.face.identity import embed
+from metaportrait_cli.metrics.identity import identity_distance
+from metaportrait_cli.metrics.landmarks import landmark_distance
+from metaportrait_cli.metrics.motion import aed, apd, identity_leakage, landmark_jitter
+from metaportrait_cli.metrics.perceptual import feature_distance, unit_features
+from metaportrait_cli.metrics.pictures import psnr, ssim
+from metaportrait_cli.metrics.regions import cut_region, eye_regions, mouth_region
+from metaportrait_cli.metrics.warping import true_motion, warping_error
+from metaportrait_cli.motion.fitting import fit_frames, fit_identity
+from metaportrait_cli.motion.morphable import MorphableModel
+from metaportrait_cli.networks.identity import IdentityNetwork
+from metaportrait_cli.networks.squeezenet import SqueezeNet
+from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, MORPHABLE_MODEL
+from metaportrait_cli.pipeline.evaluation.sampling import RUN_FRAMES
+from metaportrait_cli.pixels import as_tensor
+from metaportrait_cli.render.protocol import Frames
+from metaportrait_cli.weights import bundled_path
+from metaportrait_cli.weights.store import load_network
+
+SAME_FACE_OVERLAP = 0.2
+
+Points = NDArray[np.float32]
+Values = dict[str, float]
+
+
+class ClipScores:
+    """Values of one method over one clip, and where its faces were found."""
+
+    def __init__(self) -> None:
+        self._values: defaultdict[str, list[float]] = defaultdict(list)
+        self._result: list[Points] = []
+        self._driver: list[Points] = []
+
+    def add(self, name: str, values: Iterable[float] | Tensor) -> None:
+        """Takes the values of one run."""
+        self._values[name] += [float(value) for value in values]
+
+    def add_faces(self, result: Points, driver: Points) -> None:
+        """Takes the faces (T, 478, 3) of one run's results, and of the frames that drove them."""
+        self._result.append(result)
+        self._driver.append(driver)
+
+    def judge_motion(self, model: MorphableModel, source: Points | None = None) -> None:
+        """Compares all faces in terms of the model; `source` (1, 478, 3) if it is someone else."""
+        if not sum(map(len, self._result)):
+            return
+        results, drivers = np.concatenate(self._result), np.concatenate(self._driver)
+        identity, driver_identity = fit_identity(model, results), fit_identity(model, drivers)
+        result = fit_frames(model, results, identity)
+        driver = fit_frames(model, drivers, driver_identity)
+        self.add("aed", [aed(result, driver)])
+        self.add("apd", [apd(result, driver)])
+        whole = [run for run in self._result if len(run) == RUN_FRAMES]
+        self.add("landmark_jitter", [landmark_jitter(run) for run in whole])
+        if source is not None:
+            own = fit_identity(model, source)
+            leakage = identity_leakage(identity, own, driver_identity)
+            self.add("leakage_share", [leakage.share])
+
+    def means(self) -> Values:
+        """Mean of each metric over all frames, or pairs of frames, of the clip."""
+        return {name: float(np.mean(values)) for name, values in self._values.items() if values}
+
+
+@dataclass(frozen=True)
+class People:
+    """Identity embeddings (128,) of the two people of a cross-identity pair."""
+
+    source: Tensor
+    driver: Tensor
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A run of true frames, as far as comparisons need them; several results share it."""
+
+    points: Points
+    pictures: Tensor
+    features: list[Tensor]
+    regions: list[list[Crop]]
+    """Mouth, right eye and left eye of each frame."""
+    region_features: list[Tensor]
+    embeddings: Tensor
+
+
+class Judge:
+    """Holds what judging needs: face detector, identity network, perceptual features."""
+
+    def __init__(self) -> None:
+        self.model = MorphableModel.load(bundled_path(MORPHABLE_MODEL))
+        self.detector = MediaPipeDetector(bundled_path(LANDMARK_MODEL))
+        # Stored at half precision; a CPU is slow with it.
+        self._identity = load_network(
+            IdentityNetwork, bundled_path("identity.safetensors"), part="identity"
+        ).float()
+        self._features = load_network(
+            SqueezeNet, bundled_path("squeezenet.safetensors"), part="squeezenet"
+        ).float()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.detector.close()
+
+    def find(self, image: NDArray[np.uint8], near: NDArray[np.float32]) -> Face | None:
+        """The face of a picture (H, W, 3) that overlaps the box `near` most, if any does."""
+        faces = self.detector.detect(image, hint=near)
+        best = max(faces, key=lambda face: overlap(face.box, near), default=None)
+        if best is None or overlap(best.box, near) < SAME_FACE_OVERLAP:
+            return None
+        return best
+
+    def embedding(self, picture: NDArray[np.uint8], face: Face) -> Tensor:
+        """Identity embedding (128,) of a face in a picture (H, W, 3)."""
+        return embed(self._identity, picture[None], face.points[None])[0]
+
+    def look_at(self, frames: Frames, points: Points) -> Truth:
+        """True frames (T, S, S, 3) whose face is at `points` (T, 478, 3), to compare with."""
+        regions = [[mouth_region(face), *eye_regions(face)] for face in points]
+        pictures = as_tensor(frames)
+        return Truth(
+            points=points,
+            pictures=pictures,
+            features=unit_features(self._features, pictures),
+            regions=regions,
+            region_features=self._look_at_regions(frames, regions),
+            embeddings=embed(self._identity, frames, points),
+        )
+
+    def compare(self, scores: ClipScores, *, result: Frames, truth: Truth) -> None:
+        """A run of results (T, S, S, 3) against the truth."""
+        pictures = as_tensor(result)
+        scores.add("psnr", psnr(pictures, truth.pictures))
+        scores.add("ssim", ssim(pictures, truth.pictures))
+        features = unit_features(self._features, pictures)
+        scores.add("lpips_like", feature_distance(features, truth.features))
+        parts = self._look_at_regions(result, truth.regions)
+        distances = feature_distance(parts, truth.region_features).view(len(result), -1)
+        scores.add("mouth_lpips_like", distances[:, 0])
+        scores.add("eyes_lpips_like", distances[:, 1:].mean(1))
+        found = self._found(scores, result, truth.points, driver=truth.points)
+        embeddings = embed(self._identity, result, found)
+        scores.add("identity_distance", identity_distance(embeddings, truth.embeddings))
+
+    def compare_people(
+        self, scores: ClipScores, *, result: Frames, wanted: Points, driver: Points, people: People
+    ) -> None:
+        """A run of results driven to `wanted` by someone whose face was at `driver`."""
+        embeddings = embed(self._identity, result, self._found(scores, result, wanted, driver))
+        scores.add("identity_distance", identity_distance(embeddings, people.source[None]))
+        scores.add("driver_identity_distance", identity_distance(embeddings, people.driver[None]))
+
+    def _found(self, scores: ClipScores, result: Frames, wanted: Points, driver: Points) -> Points:
+        """Face points found again in results; where none is found, those that were wanted.
+
+        A lost face counts fully against the method's identity then, but not as a distance.
+        """
+        points = wanted.copy()
+        lost = np.zeros(len(result), bool)
+        for index, (frame, face) in enumerate(zip(result, wanted, strict=True)):
+            box = np.concatenate([face[:, :2].min(0), face[:, :2].max(0)])
+            seen = self.find(frame, box)
+            lost[index] = seen is None
+            if seen is not None:
+                points[index] = seen.points
+        scores.add("landmark_distance", landmark_distance(points[~lost], wanted[~lost]))
+        scores.add("faces_lost", lost)
+        scores.add_faces(points[~lost], driver[~lost])
+        return points
+
+    def _look_at_regions(self, frames: Frames, regions: list[list[Crop]]) -> list[Tensor]:
+        """Features of each frame's regions, all in one batch."""
+        parts = [
+            cut_region(frame, region)
+            for frame, places in zip(frames, regions, strict=True)
+            for region in places
+        ]
+        return unit_features(self._features, as_tensor(np.stack(parts)))
+
+
+def steadiness(scores: dict[str, ClipScores], truth: Frames, results: dict[str, Frames]) -> None:
+    """Warping error of consecutive frames (T, S, S, 3), by method; its flow is the truth's."""
+    for index, (earlier, later) in enumerate(pairwise(truth)):
+        motion = true_motion(earlier, later)
+        for method, frames in results.items():
+            moving, still = warping_error(frames[index], frames[index + 1], motion)
+            scores[method].add("warping_error", [moving])
+            scores[method].add("warping_error_still", [still])

@@ -1,0 +1,346 @@
+"""`personalize`: from a person's own video or photos to a portrait that knows more of them.
+
+Look at the recording; keep some of it aside; choose a canvas and the views that cover the rest; let
+the frames kept aside decide how far the views are used, and whether adapted weights are. What
+doesn't come nearer to them than one picture alone doesn't go into the portrait.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import metaportrait_cli
+from metaportrait_cli.errors import UsageError
+from metaportrait_cli.face.crop import Crop
+from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.face.regions import Kind
+from metaportrait_cli.face.source import Lends
+from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
+from metaportrait_cli.media.outputs import check_output
+from metaportrait_cli.media.stills import write_still
+from metaportrait_cli.motion.morphable import MorphableModel
+from metaportrait_cli.networks.identity import IdentityNetwork
+from metaportrait_cli.networks.regions import RegionNetwork
+from metaportrait_cli.networks.squeezenet import SqueezeNet
+from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, MORPHABLE_MODEL
+from metaportrait_cli.pipeline.person.adaptation import adapt, person_patches
+from metaportrait_cli.pipeline.person.atlas import as_source, choose_canvas, choose_views, crops_of
+from metaportrait_cli.pipeline.person.contest import Contest, Yardstick, photo_trials, video_trial
+from metaportrait_cli.pipeline.person.portrait_file import Base, Portrait, save_portrait
+from metaportrait_cli.pipeline.person.recording import Looker, Recording
+from metaportrait_cli.pipeline.report import MARK
+from metaportrait_cli.progress import Progress, Stopwatch, silent
+from metaportrait_cli.render.compact import region_networks
+from metaportrait_cli.render.named import DEFAULT, Rendering, rendering_named
+from metaportrait_cli.render.warped import WarpRenderer
+from metaportrait_cli.training.meta import base_of_start
+from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLoss
+from metaportrait_cli.weights import bundled_path
+from metaportrait_cli.weights.store import load_network
+
+HELD_SHARE, HELD_RUNS = 1 / 6, 3
+"""Of a video's looks, in runs over its length, that are kept aside: one alone may show a mood."""
+HELD_GUARD, LOOKS_FOR_GUARD = 2, 24
+"""Looks beside a run that are neither learnt from nor judged by, for they are nearly the same; one
+for so many looks, at most two."""
+HELD_FRAMES = 24
+START = "compact_start"
+WAYS_TO_LEND: tuple[Lends, ...] = ("face", "head", "all")
+SHEET_ROWS = 6
+
+
+@dataclass(frozen=True)
+class PersonalizeOptions:
+    """Settings; see the command's help for what users are told."""
+
+    weights: str = DEFAULT
+    """`none` (the analytic warp), or weights whose region networks are then adapted"""
+    seconds: float = 30.0
+    """Time the adaptation may take; all else is prepared before"""
+    seed: int = 0
+    device: str = "auto"
+    face: FaceChoice = LARGEST_FACE
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seconds <= 86_400:
+            raise UsageError(f"--seconds {self.seconds} is not between 0 and 86400")
+
+
+@dataclass
+class PersonalizeReport:
+    """What was done, and what it brought."""
+
+    inputs: list[str]
+    output: str
+    settings: dict[str, Any]
+    looks: int = 0
+    """Usable pictures of the person"""
+    views: int = 1
+    """Pictures in the portrait, the canvas among them"""
+    lends: str = "face"
+    held_out: int = 0
+    """Frames that the qualities below are of"""
+    quality: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By what was used: `before` is the canvas alone, `after` is what the portrait does"""
+    adaptation: dict[str, Any] = field(default_factory=dict)
+    sheet: str = ""
+    bytes: int = 0
+    notes: list[str] = field(default_factory=list)
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    version: str = metaportrait_cli.__version__
+
+    def as_json(self) -> dict[str, Any]:
+        """A dictionary that `json.dumps` takes."""
+        return {"command": "personalize", **asdict(self)}
+
+    def change(self, metric: str) -> float:
+        """Relative change of a metric from before to after; negative is better."""
+        before = self.quality["before"][metric]
+        return self.quality["after"][metric] / before - 1 if before else 0.0
+
+
+def personalize(
+    output: Path,
+    options: PersonalizeOptions | None = None,
+    *,
+    video: Path | None = None,
+    photos: Sequence[Path] = (),
+    sheet: Path | None = None,
+    overwrite: bool = False,
+    on_progress: Progress = silent,
+) -> PersonalizeReport:
+    """Makes the portrait file of the person in a video, or in photos, and writes it to `output`.
+
+    `sheet` gets a picture of held-out frames: before, after, truth. `on_progress` is called with
+    the stages `look` and `adapt`. Raises the errors of `metaportrait_cli.errors`.
+    """
+    options = options or PersonalizeOptions()
+    inputs = [video] if video is not None else list(photos)
+    if not inputs or (video is not None and photos):
+        raise UsageError("give either --video or --photos")
+    for path in (output, sheet):
+        if path is not None:
+            check_output(path, overwrite=overwrite, is_input=inputs)
+    report = PersonalizeReport(
+        inputs=[str(path) for path in inputs], output=str(output), settings=asdict(options)
+    )
+    kit = Kit.load()
+    started = time.perf_counter()
+    with MediaPipeDetector(bundled_path(LANDMARK_MODEL)) as detector:
+        looker = Looker(detector, kit.identity, kit.model, options.face, on_progress)
+        recording = looker.video(video) if video is not None else looker.photos(photos)
+    report.stage_seconds["look"] = round(time.perf_counter() - started, 2)
+    result = portrait_of(recording, options, kit=kit, on_progress=on_progress)
+    result.describe(report)
+    if sheet is not None and result.contest.trials:
+        write_still(sheet, result.comparison(), comment=MARK)
+        report.sheet = str(sheet)
+    save_portrait(output, replace(result.portrait, report=report.as_json()))
+    report.bytes = output.stat().st_size
+    return report
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What judging and fitting need, loaded once."""
+
+    model: MorphableModel
+    identity: IdentityNetwork
+    features: SqueezeNet
+
+    @classmethod
+    def load(cls) -> Kit:
+        """From the bundled weights; stored at half precision, which a CPU is slow with."""
+        return cls(
+            model=MorphableModel.load(bundled_path(MORPHABLE_MODEL)),
+            identity=load_network(
+                IdentityNetwork, bundled_path("identity"), part="identity"
+            ).float(),
+            features=load_network(
+                SqueezeNet, bundled_path("squeezenet"), part="squeezenet"
+            ).float(),
+        )
+
+
+@dataclass(frozen=True)
+class Personalized:
+    """A portrait and how it was judged."""
+
+    portrait: Portrait
+    looks: int
+    contest: Contest
+    adaptation: dict[str, Any]
+    notes: list[str]
+    seconds: dict[str, float]
+
+    def describe(self, report: PersonalizeReport) -> None:
+        """Fills in the report."""
+        report.looks = self.looks
+        report.views = len(self.portrait.views)
+        report.lends = self.portrait.source.lends
+        report.held_out = sum(len(trial.driven) for trial in self.contest.trials)
+        report.quality = {
+            name: {metric: round(value, 5) for metric, value in vars(quality).items()}
+            for name, quality in self.contest.quality.items()
+        }
+        report.adaptation = self.adaptation
+        report.notes += self.notes
+        report.stage_seconds |= {name: round(s, 2) for name, s in self.seconds.items()}
+
+    def comparison(self) -> NDArray[np.uint8]:
+        """Rows of held-out frames: before, after, truth."""
+        contest = self.contest
+        triples = [
+            np.concatenate([before, after, truth], axis=1)
+            for trial, befores, afters in zip(
+                contest.trials, contest.before, contest.after, strict=True
+            )
+            for before, after, truth in zip(befores, afters, trial.truth, strict=True)
+        ]
+        shown = np.linspace(0, len(triples) - 1, min(SHEET_ROWS, len(triples))).astype(int)
+        return np.concatenate([triples[n] for n in shown])
+
+
+def portrait_of(
+    recording: Recording,
+    options: PersonalizeOptions,
+    *,
+    kit: Kit,
+    on_progress: Progress = silent,
+) -> Personalized:
+    """Chooses views, adapts weights, and keeps what helps with the frames kept aside."""
+    clock = Stopwatch()
+    notes = list(recording.notes)
+    rendering = rendering_named(options.weights, device=options.device)
+    with clock("atlas"):
+        known, held = split(recording)
+        canvas = choose_canvas(known)
+        crops = crops_of(known, canvas)
+        first, *others = [as_source(known.looks[n], crops[n]) for n in choose_views(known, canvas)]
+        source = replace(first, others=tuple(others))
+    with clock("judge"):
+        if held is None:
+            trials = photo_trials(known, canvas)
+        else:
+            trials = [video_trial(source, held, most=HELD_FRAMES)]
+        yardstick = Yardstick(trials, features=kit.features, identity=kit.identity)
+        contest = Contest(yardstick, rendering.renderer)
+        lends: Lends | None = None
+        for way in WAYS_TO_LEND if held is not None else ("face",):
+            if others and trials and contest.enter(rendering.renderer, lends=way, title="atlas"):
+                lends = way
+    if others and not trials:
+        notes.append("fewer than three photos: nothing to judge the further one by")
+        lends = "face"
+    elif others and lends is None:
+        notes.append("further pictures bring nothing for the frames kept aside; left out")
+    source = replace(source, lends=lends) if lends else replace(source, others=())
+    portrait = Portrait(
+        source=source,
+        shape=recording.fitted.identity,
+        embedding=np.mean([look.embedding for look in known.looks], axis=0),
+        base=_base(options.weights, rendering),
+    )
+    adaptation: dict[str, Any] = {}
+    # Photos that took turns in judging would judge what was learnt from them.
+    if held is not None and options.seconds > 0 and isinstance(rendering.renderer, WarpRenderer):
+        portrait, adaptation = _adapted(
+            portrait,
+            rendering.renderer,
+            known,
+            crops,
+            contest,
+            options=options,
+            clock=clock,
+            on_progress=on_progress,
+        )
+        if adaptation and not portrait.deltas:
+            notes.append("adapted weights bring nothing for the frames kept aside; left out")
+    return Personalized(
+        portrait=portrait,
+        looks=len(recording.looks),
+        contest=contest,
+        adaptation=adaptation,
+        notes=notes,
+        seconds=dict(clock.seconds),
+    )
+
+
+def _base(weights: str, rendering: Rendering) -> Base:
+    if not rendering.weights:
+        return Base()
+    (digest,) = rendering.weights.values()
+    return Base(name=weights, sha256=digest)
+
+
+def _adapted(
+    portrait: Portrait,
+    renderer: WarpRenderer,
+    known: Recording,
+    crops: list[Crop],
+    contest: Contest,
+    *,
+    options: PersonalizeOptions,
+    clock: Stopwatch,
+    on_progress: Progress,
+) -> tuple[Portrait, dict[str, Any]]:
+    """The portrait with the weights that serve the frames kept aside best, and what was done."""
+    refiner = renderer.refiner
+    if refiner is None:
+        return portrait, {}
+    with clock("prepare"):
+        patches = person_patches(
+            portrait.views, known.looks, crops, embedding=portrait.embedding, renderer=renderer
+        )
+        perceptual = PerceptualLoss(MobileNetFeatures.load(bundled_path("mobilenet")))
+    with clock("adapt"):
+        snapshots = adapt(
+            refiner.networks,
+            patches,
+            seconds=options.seconds,
+            perceptual=perceptual.to(refiner.device),
+            device=refiner.device,
+            seed=options.seed,
+            on_progress=on_progress,
+            start=meta_learnt_start(portrait.base),
+        )
+    kept = 0
+    lends = portrait.source.lends if portrait.source.others else None
+    with clock("judge"):
+        for snapshot in snapshots:
+            own = renderer.refined_by(refiner.of_networks(snapshot.networks))
+            if contest.enter(own, lends=lends, title="both" if lends else "weights"):
+                kept, portrait = snapshot.step, replace(portrait, deltas=snapshot.deltas)
+    return portrait, {
+        "steps": snapshots[-1].step if snapshots else 0,
+        "kept": kept,
+        "patches": {kind: len(each.inputs) for kind, each in patches.items()},
+    }
+
+
+def meta_learnt_start(base: Base) -> dict[Kind, RegionNetwork] | None:
+    """The region networks from which a person is learnt soonest, if the bundled ones are of these
+    weights."""
+    path = bundled_path(START)
+    return region_networks(path) if base_of_start(path) == base.sha256 else None
+
+
+def split(recording: Recording) -> tuple[Recording, Recording | None]:
+    """What may be learnt from, and what is kept aside: runs of a video; photos take turns."""
+    if recording.kind == "photos":
+        return recording, None
+    count = len(recording.looks)
+    length = max(1, round(HELD_SHARE * count / HELD_RUNS))
+    guard = min(HELD_GUARD, count // LOOKS_FOR_GUARD)
+    held, near = np.zeros((2, count), bool)
+    for end in (round((run + 1) * count / HELD_RUNS) for run in range(HELD_RUNS)):
+        held[end - length : end] = True
+        near[max(end - length - guard, 0) : end + guard] = True
+    return recording.of(np.flatnonzero(~near)), recording.of(np.flatnonzero(held))

@@ -1,0 +1,135 @@
+"""Repainting mouths and eyes of rendered frames, and weights that hold only some networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.face.crop import Crop
+from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.regions import (
+    KINDS,
+    PATCHES,
+    REGIONS,
+    Kind,
+    patch_side,
+    patch_to_picture,
+)
+from metaportrait_cli.face.source import Source
+from metaportrait_cli.networks.compact import CompactConfig, WarpingNetwork
+from metaportrait_cli.networks.identity import IdentityNetwork
+from metaportrait_cli.networks.network import Network
+from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
+from metaportrait_cli.render.named import rendering_named
+from metaportrait_cli.render.regions import RegionRefiner
+from metaportrait_cli.render.warped import WarpRenderer
+from metaportrait_cli.weights import bundled_path
+from metaportrait_cli.weights.join import join_files
+from metaportrait_cli.weights.store import load_network, read_header, save_networks
+
+NOTHING = np.zeros((3, 2), np.float32)
+
+
+@pytest.fixture(scope="module")
+def identity() -> IdentityNetwork:
+    return load_network(IdentityNetwork, bundled_path("identity"), part="identity").float()
+
+
+def network(kind: Kind, *, red: float = 0.0) -> RegionNetwork:
+    """One that does nothing, or adds `red` wherever it paints, with a mask of one half."""
+    torch.manual_seed(0)
+    config = RegionConfig(patch=PATCHES[kind], widths=(8, 8, 16), code_dim=8)
+    made = RegionNetwork(config)
+    with torch.no_grad():
+        # Rows: red, green, blue, mask; columns: the four phases.
+        made.head.load_state_dict(
+            {
+                "weight": made.head.weight,
+                "bias": torch.tensor([red, 0.0, 0.0, 0.0]).repeat_interleave(4),
+            }
+        )
+    return made
+
+
+def test_untrained_it_changes_nothing(
+    portrait: NDArray[np.uint8], portrait_face: Face, identity: IdentityNetwork
+) -> None:
+    refiner = RegionRefiner({kind: network(kind) for kind in KINDS}, identity)
+    frame = portrait.copy()
+    refiner.open(portrait, portrait_face.points).repaint(frame, portrait_face.points, NOTHING)
+    np.testing.assert_array_equal(frame, portrait)
+
+
+def test_it_paints_in_the_patches_alone_and_fades_out_at_their_border(
+    portrait: NDArray[np.uint8], portrait_face: Face, identity: IdentityNetwork
+) -> None:
+    points = portrait_face.points
+    refiner = RegionRefiner({kind: network(kind, red=-0.4) for kind in KINDS}, identity)
+    grey = np.full_like(portrait, 200)
+    refiner.open(portrait, points).repaint(grey, points, NOTHING)
+    change = 200 - grey[..., 0].astype(int)
+    assert not (200 - grey[..., 1:]).any()
+    for region in REGIONS:
+        matrix = patch_to_picture(points, region)
+        x, y = np.rint(matrix @ (patch_side(region) / 2, patch_side(region) / 2, 1)).astype(int)
+        assert change[y, x] == pytest.approx(0.5 * 0.4 * 255, abs=1)
+    steps = np.abs(np.diff(change, axis=1))
+    assert steps.max() < 20
+    assert (change > 0).mean() < 0.2
+
+
+def test_a_file_may_hold_any_of_the_networks(
+    tmp_path: Path, portrait: NDArray[np.uint8], portrait_face: Face
+) -> None:
+    torch.manual_seed(0)
+    warping = WarpingNetwork(CompactConfig.small())
+    save_networks(tmp_path / "a.safetensors", {"warping": warping}, architecture="compact")
+    parts: dict[str, Network] = {kind: network(kind) for kind in KINDS}
+    save_networks(tmp_path / "b.safetensors", parts, architecture="compact")
+    both = join_files(
+        [tmp_path / "a.safetensors", tmp_path / "b.safetensors"],
+        tmp_path / "both.safetensors",
+        half=True,
+    )
+    assert sorted(read_header(both).configs) == ["eyes", "mouth", "warping"]
+    assert both.stat().st_size < 0.6 * (tmp_path / "a.safetensors").stat().st_size
+
+    source = Source(
+        Path("portrait.png"),
+        portrait,
+        portrait_face,
+        faces_seen=1,
+        crop=Crop.around(portrait_face.points),
+    )
+    points = source.landmarks(256)[None] + np.array([4, -3, 0], np.float32)
+    plain = WarpRenderer().open(source, size=256).render(points)
+    for name, precision in (("a", "fp32"), ("both", "fp32"), ("both", "bf16")):
+        path = str(tmp_path / f"{name}.safetensors")
+        renderer = rendering_named(path, precision=precision).renderer
+        # Untrained networks leave the analytic flow as it is, to the rounding of positions.
+        found = renderer.open(source, size=256).render(points)
+        assert np.abs(found.astype(int) - plain).max() <= 2
+
+
+def test_what_does_not_belong_together_is_not_joined(tmp_path: Path) -> None:
+    first = tmp_path / "a.safetensors"
+    save_networks(first, {"mouth": network("mouth")}, architecture="compact")
+    other = tmp_path / "b.safetensors"
+    save_networks(other, {"eyes": network("eyes")}, architecture="identity")
+    with pytest.raises(WeightsError, match="architecture 'identity'"):
+        join_files([first, other], tmp_path / "out.safetensors")
+    with pytest.raises(WeightsError, match="holds mouth too"):
+        join_files([first, first], tmp_path / "out.safetensors")
+
+
+def test_a_network_for_other_patches_is_refused(tmp_path: Path) -> None:
+    coarse = RegionNetwork(RegionConfig(patch=64, widths=(8, 16)))
+    path = tmp_path / "coarse.safetensors"
+    save_networks(path, {"mouth": coarse}, architecture="compact")
+    with pytest.raises(WeightsError, match="paints 64 pixels where this version paints 128"):
+        rendering_named(str(path))
