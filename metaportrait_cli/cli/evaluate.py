@@ -76,6 +76,12 @@ def _show(done: Evaluation) -> None:
     for metric in dict.fromkeys(metric for values in summary.values() for metric in values):
         values = [summary[method].get(metric) for method in summary]
         cells = [f"{v.mean:.3g} ±{(v.high - v.low) / 2:.2g}" if v else "–" for v in values]
-        better = "↑" if metric in HIGHER_IS_BETTER else "↓"
-        table.add_row(f"{metric} {better}", *cells)
+        table.add_row(f"{metric} {_better(metric)}", *cells)
     Console(stderr=True).print(table)
+
+
+def _better(metric: str) -> str:
+    """Where a metric should be."""
+    if metric.startswith("gain_"):
+        return "→1"
+    return "↑" if metric in HIGHER_IS_BETTER or metric.startswith("correlation_") else "↓"

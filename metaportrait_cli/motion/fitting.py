@@ -88,14 +88,19 @@ def concatenate(parts: list[FaceParameters]) -> FaceParameters:
     return replace(parts[0], **arrays)
 
 
+def still_faces(model: MorphableModel, parameters: FaceParameters) -> Floats:
+    """Faces (T, 478, 3) in the model frame, residual included: landmarks without the pose."""
+    p = parameters
+    return model.shape(p.identity, p.expression, p.gaze) + p.residual
+
+
 def reconstruct(model: MorphableModel, parameters: FaceParameters) -> Floats:
     """Landmarks (T, 478, 3) in pixels, residual included: undoes `fit_frames`.
 
     Only the depth of the irises is the model's instead of the detector's.
     """
     p = parameters
-    faces = model.shape(p.identity, p.expression, p.gaze) + p.residual
-    return from_frame(faces, p.rotation, p.scale, p.translation)
+    return from_frame(still_faces(model, p), p.rotation, p.scale, p.translation)
 
 
 def fit_frames(model: MorphableModel, landmarks: Floats, identity: Floats) -> FaceParameters:

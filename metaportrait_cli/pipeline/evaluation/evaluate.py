@@ -39,7 +39,8 @@ Mode = Literal["self", "cross", "upscale", "upscale-rendered"]
 class Evaluation:
     """All clips, and their summary by method and metric.
 
-    In `self` mode the method `truth` holds the truth's own warping error and jitter, as yardsticks.
+    In `self` mode the method `truth` holds the truth's own warping error and jitter, as yardsticks;
+    in `cross` mode `driven` holds what the landmarks that all methods are given keep of the driver.
     """
 
     mode: Mode

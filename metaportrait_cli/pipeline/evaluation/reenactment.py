@@ -45,6 +45,8 @@ from metaportrait_cli.render.protocol import Frames, Renderer, Session
 from metaportrait_cli.weights import bundled_path
 
 TRUTH = "truth"
+DRIVEN = "driven"
+"""Not a method, but the landmarks that all methods are given: what could arrive at best."""
 SIZE = 256
 SOURCE_LOOKS = 250
 SHEET_MOMENTS = 3
@@ -175,18 +177,16 @@ def _cross_clip(
         options=DriveOptions(),
     )
     wanted_points = (points for window in performance.windows(RUN_FRAMES) for points in window)
-    scores = {name: ClipScores() for name in sessions}
+    scores = {name: ClipScores() for name in (DRIVEN, *sessions)}
     moments: list[list] = []
     for run, driven in zip(runs, pick_runs(enumerate(wanted_points), runs), strict=True):
         wanted = source.crop.to_crop(np.stack(driven), SIZE)
+        shown = motion.track.read(run.start, run.stop)["points"]
+        scores[DRIVEN].add_faces(wanted, shown)
         results = _render(sessions, wanted)
         for name, pictures in results.items():
             judge.compare_people(
-                scores[name],
-                result=pictures,
-                wanted=wanted,
-                driver=motion.track.read(run.start, run.stop)["points"],
-                people=people,
+                scores[name], result=pictures, wanted=wanted, driver=shown, people=people
             )
         moments.append(_shown(results))
     for score in scores.values():

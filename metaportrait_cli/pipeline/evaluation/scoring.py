@@ -16,6 +16,7 @@ from torch import Tensor
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face, MediaPipeDetector, overlap
 from metaportrait_cli.face.identity import embed
+from metaportrait_cli.metrics.expression import arrival, features
 from metaportrait_cli.metrics.identity import identity_distance
 from metaportrait_cli.metrics.landmarks import landmark_distance
 from metaportrait_cli.metrics.motion import aed, apd, identity_leakage, landmark_jitter
@@ -23,7 +24,7 @@ from metaportrait_cli.metrics.perceptual import feature_distance, unit_features
 from metaportrait_cli.metrics.pictures import psnr, ssim
 from metaportrait_cli.metrics.regions import cut_region, eye_regions, mouth_region
 from metaportrait_cli.metrics.warping import true_motion, warping_error
-from metaportrait_cli.motion.fitting import fit_frames, fit_identity
+from metaportrait_cli.motion.fitting import fit_frames, fit_identity, still_faces
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.squeezenet import SqueezeNet
@@ -67,6 +68,12 @@ class ClipScores:
         driver = fit_frames(model, drivers, driver_identity)
         self.add("aed", [aed(result, driver)])
         self.add("apd", [apd(result, driver)])
+        seen, wanted = (features(still_faces(model, p)) for p in (result, driver))
+        for name, values in wanted.items():
+            arrived = arrival(values, seen[name])
+            if arrived is not None:
+                self.add(f"gain_{name}", [arrived.gain])
+                self.add(f"correlation_{name}", [arrived.correlation])
         whole = [run for run in self._result if len(run) == RUN_FRAMES]
         self.add("landmark_jitter", [landmark_jitter(run) for run in whole])
         if source is not None:

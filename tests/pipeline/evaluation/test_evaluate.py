@@ -72,6 +72,14 @@ def test_the_copy_stands_still(evaluated: tuple[Evaluation, Path]) -> None:
     assert values["truth"]["warping_error_still"] > values["truth"]["warping_error"]
 
 
+def test_tells_what_arrives_of_the_expression(evaluated: tuple[Evaluation, Path]) -> None:
+    values = evaluated[0].clips[0].values
+    gains = [name for name in values["none"] if name.startswith("gain_")]
+    assert len(gains) == len([name for name in values["none"] if name.startswith("correlation_")])
+    for name in gains:
+        assert values["copy"][name] == 0, name
+
+
 def test_result_is_plain_and_complete(evaluated: tuple[Evaluation, Path]) -> None:
     done = json.loads(json.dumps(evaluated[0].as_json()))
     assert done["mode"] == "self"
@@ -104,6 +112,7 @@ def test_cross_keeps_the_source(
         assert values["identity_distance"] < values["driver_identity_distance"]
         assert values["leakage_share"] < 0.5
         assert "psnr" not in values
+        assert set(result.values["driven"]) < set(values)
 
 
 def test_cross_needs_two_people(driver_path: Path) -> None:
