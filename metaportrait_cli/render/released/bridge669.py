@@ -1,9 +1,10 @@
 """Experimental: the authors' 669 landmarks, estimated from MediaPipe's 478.
 
 The detector behind the 669 points was never released. This bridge places them on MediaPipe's mesh
-by the reading of the layout in :mod:`~metaportrait_cli.render.released.bridge669_parts`, which nobody has
-been able to check against the original. Ears, neck and the top of the head, which the mesh lacks,
-are a rough guess. Expect the released networks to be less faithful than with real 669 landmarks.
+by the reading of the layout in :mod:`~metaportrait_cli.render.released.bridge669_parts`, which
+nobody has been able to check against the original. Ears, neck and the top of the head, which the
+mesh lacks, are a rough guess. Expect the released networks to be less faithful than with real 669
+landmarks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What the released networks want beside landmark images: a mouth mask, an eye mask, gaze points.
 
-All are made from 58 of the 669 points (:func:`~metaportrait_cli.render.released.rasterise.subset58`), here
-called by their place in that list. Points are (x, y) in [0, 1] of the crop.
+All are made from 58 of the 669 points
+(:func:`~metaportrait_cli.render.released.rasterise.subset58`), here called by their place in that
+list. Points are (x, y) in [0, 1] of the crop.
 """
 
 from __future__ import annotations
