@@ -77,7 +77,14 @@ class WarpSession:
 
     def render(self, driven: NDArray[np.float32]) -> Frames:
         """Pictures (T, S, S, 3) for driven landmarks (T, 478, 3)."""
-        return np.stack([self._render_one(points) for points in driven])
+        frames = np.empty((len(driven), *self.crop.shape), np.uint8)
+        gaps: list[NDArray[np.float32]] = []
+        for t, points in enumerate(driven):
+            frames[t], gap = self.warped(points)
+            gaps.append(gap)
+        if self.regions is not None:
+            self.regions.repaint(frames, driven, gaps)
+        return frames
 
     def warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """The crop (S, S, 3) moved to driven landmarks (478, 3), its mouth dark where it shows
@@ -86,12 +93,6 @@ class WarpSession:
         frame = self._with_hidden_side(moved_by(self.crop, flow.shift), points)
         self.mouth.fill(frame, flow.mouth_gap)
         return frame, flow.mouth_gap
-
-    def _render_one(self, points: NDArray[np.float32]) -> NDArray[np.uint8]:
-        frame, gap = self.warped(points)
-        if self.regions is not None:
-            self.regions.repaint(frame, points, gap)
-        return frame
 
     def _with_hidden_side(
         self, frame: NDArray[np.uint8], points: NDArray[np.float32]

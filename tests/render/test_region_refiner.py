@@ -26,7 +26,7 @@ from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.render.named import rendering_named
-from metaportrait_cli.render.regions import RegionRefiner
+from metaportrait_cli.render.regions import TOGETHER, RegionRefiner
 from metaportrait_cli.render.warped import WarpRenderer
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.join import join_files
@@ -61,7 +61,8 @@ def test_untrained_it_changes_nothing(
 ) -> None:
     refiner = RegionRefiner({kind: network(kind) for kind in KINDS}, identity)
     frame = portrait.copy()
-    refiner.open(portrait, portrait_face.points).repaint(frame, portrait_face.points, NOTHING)
+    opened = refiner.open(portrait, portrait_face.points)
+    opened.repaint(frame[None], portrait_face.points[None], [NOTHING])
     np.testing.assert_array_equal(frame, portrait)
 
 
@@ -71,7 +72,7 @@ def test_it_paints_in_the_patches_alone_and_fades_out_at_their_border(
     points = portrait_face.points
     refiner = RegionRefiner({kind: network(kind, red=-0.4) for kind in KINDS}, identity)
     grey = np.full_like(portrait, 200)
-    refiner.open(portrait, points).repaint(grey, points, NOTHING)
+    refiner.open(portrait, points).repaint(grey[None], points[None], [NOTHING])
     change = 200 - grey[..., 0].astype(int)
     assert not (200 - grey[..., 1:]).any()
     for region in REGIONS:
@@ -81,6 +82,28 @@ def test_it_paints_in_the_patches_alone_and_fades_out_at_their_border(
     steps = np.abs(np.diff(change, axis=1))
     assert steps.max() < 20
     assert (change > 0).mean() < 0.2
+
+
+def test_a_window_is_painted_as_its_frames_one_by_one(
+    portrait: NDArray[np.uint8], portrait_face: Face, identity: IdentityNetwork
+) -> None:
+    networks = {kind: network(kind, red=-0.2) for kind in KINDS}
+    with torch.no_grad():
+        for made in networks.values():
+            made.head.weight += 0.02 * torch.randn_like(made.head.weight)
+    opened = RegionRefiner(networks, identity).open(portrait, portrait_face.points)
+    count = TOGETHER + 2
+    moves = np.linspace(0, 12, count, dtype=np.float32)
+    driven = portrait_face.points + moves[:, None, None] * np.array([1, 0.5, 0])
+    driven = driven.astype(np.float32)
+    gaps = [NOTHING] * count
+    window = np.stack([np.roll(portrait, t, axis=1) for t in range(count)])
+    singly = window.copy()
+    opened.repaint(window, driven, gaps)
+    for t in range(count):
+        opened.repaint(singly[t : t + 1], driven[t : t + 1], gaps[t : t + 1])
+    assert (window != np.stack([np.roll(portrait, t, axis=1) for t in range(count)])).any()
+    assert np.abs(window.astype(int) - singly).max() <= 1
 
 
 def test_a_file_may_hold_any_of_the_networks(
