@@ -12,27 +12,12 @@ from typing import Final
 
 import numpy as np
 
-from metaportrait_cli.face import topology
 from metaportrait_cli.motion.alignment import Floats
-from metaportrait_cli.motion.apertures import EYES, LIPS, gaps
+from metaportrait_cli.motion.features import FEATURES, features
 from metaportrait_cli.motion.morphable import interocular
 
-FEATURES: Final = (
-    "lip_gap",
-    "mouth_width",
-    "mouth_corners",
-    "right_eye",
-    "left_eye",
-    "right_brow",
-    "left_brow",
-    "jaw",
-)
 LEAST_MOTION: Final = 0.012
 """Standard deviation, in eye distances, below which a feature is at rest: noise, for the most."""
-
-_CHIN: Final = 152
-# The middle of the lips; towards the corners a gap says little.
-_MIDDLE: Final = slice(LIPS.start + 3, LIPS.start + 6)
 
 
 @dataclass(frozen=True)
@@ -43,31 +28,13 @@ class Arrival:
     correlation: float
 
 
-def features(faces: Floats) -> dict[str, Floats]:
-    """Each of `FEATURES`, (T,), of one person's faces (T, 478, 3), in distances between the eyes.
+def features_by_name(faces: Floats) -> dict[str, Floats]:
+    """Each of `FEATURES`, (T,), of one person's faces (T, 478, 3) in the model frame.
 
-    Faces are given without the head's motion: x right, y down, as in the model frame. Corners of
-    the mouth and brows count upwards from the eyes' corners, the jaw downwards.
+    In distances between the person's eyes.
     """
-    unit = np.median(interocular(faces))
-    corners = [faces[:, list(pair), 1].mean(1) for pair in topology.EYE_CORNERS]
-    level = (corners[0] + corners[1]) / 2
-    open_by = gaps(faces)
-    right, left = (faces[:, point] for point in topology.MOUTH_CORNERS)
-    brows = [
-        corner - faces[:, [p for line in topology.brow(name) for p in line], 1].mean(1)
-        for corner, name in zip(corners, ("right_brow", "left_brow"), strict=True)
-    ]
-    values = (
-        open_by[:, _MIDDLE].mean(1),
-        np.linalg.norm(left - right, axis=-1),
-        level - (left[:, 1] + right[:, 1]) / 2,
-        open_by[:, EYES[0]].mean(1),
-        open_by[:, EYES[1]].mean(1),
-        *brows,
-        faces[:, _CHIN, 1] - level,
-    )
-    return {name: value / unit for name, value in zip(FEATURES, values, strict=True)}
+    values = features(faces) / np.median(interocular(faces))
+    return dict(zip(FEATURES, values.T, strict=True))
 
 
 def arrival(driver: Floats, result: Floats) -> Arrival | None:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.motion.alignment import Floats, rotation_of
+from metaportrait_cli.motion.features import FEATURES, legible_axes
 from metaportrait_cli.motion.fitting import FaceParameters
 from metaportrait_cli.motion.morphable import MorphableModel
 
@@ -47,14 +48,23 @@ SCALE_RANGE: Final = 0.1
 GAZE_RANGE: Final = 0.08
 """The same for gaze, in half eye widths; a saccade is larger."""
 
-JITTER_RANGE: Final = 2.0
-"""The same for expression, in units of the model's `expression_jitter`."""
+FEATURE_RANGE: Final = 1.2
+"""The same for a feature of the expression, see `motion.features`, in units of its jitter.
+
+The lips' peak of a syllable lasts two or three frames and must keep its height: on 23 training
+clips 97 % of it is left, in one of ten peaks less than 93 % (91 and 75 % with a range of 2 for each
+coefficient), for 8.1 instead of 7.6 thousandths of jitter.
+"""
+
+OTHER_RANGE: Final = 2.0
+"""The same for what the features leave of the expression."""
 
 GUIDE: Final = (0.25, 0.5, 0.25)
 """Average over time before values are compared, so that noise itself isn't taken for motion."""
 
-SUDDEN: Final = 1.0
-"""Difference from that average, in the expression's units of motion, that is motion by itself."""
+SUDDEN: Final = (0.7, 1.0)
+"""Difference from that average, in units of motion, that is motion by itself: of a feature, and of
+what the features leave."""
 
 
 def half_width(fps: float) -> int:
@@ -100,12 +110,16 @@ def smooth(
     translation = still(p.translation, SHIFT_RANGE * p.scale[:, None])
     scale = np.exp(still(np.log(p.scale)[:, None], SCALE_RANGE))[:, 0]
 
-    changes = p.expression / (JITTER_RANGE * model.expression_jitter)
+    axes = legible_axes(model)
+    parts = [len(FEATURES), len(axes) - len(FEATURES)]
+    ranges, sudden = (np.repeat(two, parts) for two in ((FEATURE_RANGE, OTHER_RANGE), SUDDEN))
+    moves = (p.expression / model.expression_jitter) @ axes.T
+    changes = (moves / ranges).astype(np.float32)
     average = _guide(changes, shot)
     # A blink may last one frame: what stands out of its neighbours this far is no noise.
-    apart = np.abs(changes - average)
-    movements = np.where(apart > SUDDEN, changes, average)
-    expression = _bilateral(p.expression, movements, shot, face_reach, face_sigma)
+    movements = np.where(np.abs(changes - average) > sudden, changes, average)
+    steady = _bilateral(moves, movements, shot, face_reach, face_sigma)
+    expression = (steady @ axes * model.expression_jitter).astype(np.float32)
     looks = p.gaze.reshape(len(p), -1)
     gaze = _bilateral(looks, _guide(looks, shot) / GAZE_RANGE, shot, face_reach, face_sigma)
     details = p.residual.reshape(len(p), -1)

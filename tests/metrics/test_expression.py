@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from metaportrait_cli.face import topology
-from metaportrait_cli.metrics.expression import FEATURES, LEAST_MOTION, arrival, features
+from metaportrait_cli.metrics.expression import LEAST_MOTION, arrival, features_by_name
 from metaportrait_cli.motion import apertures
 from metaportrait_cli.motion.alignment import Floats
+from metaportrait_cli.motion.features import FEATURES
 from metaportrait_cli.motion.morphable import MorphableModel, interocular
 
 WEIGHTS = Path(__file__).parents[2] / "weights" / "morphable.safetensors"
@@ -45,9 +46,9 @@ def test_each_feature_tells_its_own_motion_in_eye_distances(face: Floats) -> Non
         "jaw": moved(face, [152], y=0.1),
     }
     assert tuple(changes) == FEATURES
-    rest = features(face)
+    rest = features_by_name(face)
     for name, changed in changes.items():
-        found = features(np.concatenate([face, changed]))
+        found = features_by_name(np.concatenate([face, changed]))
         for other in FEATURES:
             expected = 0.1 if other == name else 0
             assert found[other][1] - rest[other][0] == pytest.approx(expected, abs=2e-3), other

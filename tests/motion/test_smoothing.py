@@ -7,6 +7,7 @@ import pytest
 
 from metaportrait_cli.metrics.motion import landmark_jitter
 from metaportrait_cli.motion.alignment import Floats, vector_of
+from metaportrait_cli.motion.features import FEATURES, features, legible_axes
 from metaportrait_cli.motion.fitting import FaceParameters, concatenate, fit_frames, reconstruct
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.motion.smoothing import half_width, smooth, windows
@@ -18,6 +19,13 @@ FPS = 25.0
 def clip(model: MorphableModel, person, performance) -> FaceParameters:
     noise = np.random.default_rng(0).normal(size=(100, 478, 3)) * 0.4
     return fit_frames(model, (performance(50, 100) + noise).astype(np.float32), person(50))
+
+
+def test_legible_axes_hold_the_features_first(model: MorphableModel) -> None:
+    axes = legible_axes(model)
+    np.testing.assert_allclose(axes @ axes.T, np.eye(len(axes)), atol=1e-5)
+    effect = features(model.expression_basis * model.expression_jitter[:, None, None])
+    assert np.abs(axes[len(FEATURES) :] @ effect).max() < 1e-5 * np.abs(effect).max()
 
 
 def still(clip: FaceParameters, frames: int = 100) -> FaceParameters:
@@ -88,6 +96,24 @@ def test_a_blink_keeps_its_depth_and_time(model: MorphableModel, clip) -> None:
     assert depth.argmin() == 40
     assert depth.min() < -2.4
     assert np.abs(depth[:30]).max() < 0.3
+
+
+@pytest.mark.parametrize("feature", ["lip_gap", "mouth_width", "right_brow"])
+def test_a_syllable_keeps_its_height(model: MorphableModel, clip, feature) -> None:
+    """Peaks two or three frames wide, spread over all coefficients, under the detector's noise."""
+    index = FEATURES.index(feature)
+    effect = features(model.expression_basis)[:, index]
+    talking = still(clip)
+    peaks = range(10, 95, 7)
+    for peak in peaks:
+        talking.expression[:] += bump(peak, 0.9)[:, None] * effect * (0.1 / (effect @ effect))
+    noise = np.random.default_rng(3).normal(size=talking.expression.shape)
+    shaking = replace(talking, expression=talking.expression + noise * model.expression_jitter)
+    found = smooth(model, shaking, fps=FPS).expression @ effect
+    rest = clip.expression[0] @ effect
+    assert (found - rest)[list(peaks)].mean() > 0.95 * 0.1
+    between = [peak + 3 for peak in peaks]
+    assert np.abs(found - rest)[between].mean() < 0.1 * 0.1
 
 
 def test_fast_turns_are_kept(model: MorphableModel, clip) -> None:

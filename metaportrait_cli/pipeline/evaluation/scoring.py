@@ -16,7 +16,7 @@ from torch import Tensor
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face, MediaPipeDetector, overlap
 from metaportrait_cli.face.identity import embed
-from metaportrait_cli.metrics.expression import arrival, features
+from metaportrait_cli.metrics.expression import arrival, features_by_name
 from metaportrait_cli.metrics.identity import identity_distance
 from metaportrait_cli.metrics.landmarks import landmark_distance
 from metaportrait_cli.metrics.motion import aed, apd, identity_leakage, landmark_jitter
@@ -68,7 +68,7 @@ class ClipScores:
         driver = fit_frames(model, drivers, driver_identity)
         self.add("aed", [aed(result, driver)])
         self.add("apd", [apd(result, driver)])
-        seen, wanted = (features(still_faces(model, p)) for p in (result, driver))
+        seen, wanted = (features_by_name(still_faces(model, p)) for p in (result, driver))
         for name, values in wanted.items():
             arrived = arrival(values, seen[name])
             if arrived is not None:
