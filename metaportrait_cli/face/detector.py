@@ -7,11 +7,9 @@ nearer to the camera.
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.face.landmark_model import LandmarkModel
+from metaportrait_cli.face.native import native_stderr_closed
+from metaportrait_cli.face.orientation import quarter_turns
 from metaportrait_cli.face.topology import POINTS
 
 BLENDSHAPE_COUNT = 52
@@ -91,6 +92,15 @@ class MediaPipeDetector:
             raise WeightsError(f"face landmark model missing: {model}; reinstall the package")
         self._model = model
         self._landmarkers: dict[float, Any] = {}
+
+    @cached_property
+    def networks(self) -> LandmarkModel | None:
+        """The model's networks one at a time; `None` where this machine can't run them so."""
+        return LandmarkModel.where_possible(self._model)
+
+    def quarter_turns(self, image: NDArray[np.uint8], faces: Sequence[Face]) -> int:
+        """Quarter turns counter-clockwise, 0 to 3, that bring a picture with such faces upright."""
+        return quarter_turns(self.networks, image, faces) if self.networks is not None else 0
 
     def __enter__(self) -> Self:
         return self
@@ -207,31 +217,10 @@ class MediaPipeDetector:
                 min_face_presence_confidence=confidence,
                 output_face_blendshapes=True,
             )
-            with _native_stderr_closed():
+            with native_stderr_closed():
                 landmarker = vision.FaceLandmarker.create_from_options(options)
             self._landmarkers[confidence] = landmarker
         return self._landmarkers[confidence]
-
-
-_stderr_lock = threading.Lock()
-
-
-@contextmanager
-def _native_stderr_closed() -> Iterator[None]:
-    """Keeps what C++ libraries print while they start from the user's terminal.
-
-    MediaPipe writes half a dozen lines for each model, and no setting stops it.
-    """
-    with _stderr_lock:
-        kept = os.dup(2)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(nowhere)
-            os.close(kept)
 
 
 def _tiles(width: int, height: int) -> list[NDArray[np.float32]]:

@@ -26,6 +26,8 @@ class Source:
     face: Face
     faces_seen: int
     crop: Crop
+    turns: int = 0
+    """Quarter turns counter-clockwise by which the file's picture was brought upright."""
     others: tuple[Source, ...] = ()
     """Further pictures of the same person, used where they look more like what is driven."""
     lends: Lends = "face"

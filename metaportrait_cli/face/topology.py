@@ -78,3 +78,9 @@ def brow(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def mirror() -> NDArray[np.int32]:
     """For each point its counterpart on the other side of the face (478,); itself on the middle."""
     return np.array(_table()["mirror"], np.int32)
+
+
+@cache
+def expressive() -> NDArray[np.int32]:
+    """What tells the expression to the blendshape network (146,)."""
+    return np.array(_table()["expressive"], np.int32)

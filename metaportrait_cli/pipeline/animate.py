@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.detector import CONFIDENCE_STEPS, MediaPipeDetector
+from metaportrait_cli.face.orientation import describe_turns
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State, shot_ranges
 from metaportrait_cli.media.outputs import check_output
@@ -22,7 +22,7 @@ from metaportrait_cli.media.writer import check_video_name
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.motion.motion_file import SUFFIX
 from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
-from metaportrait_cli.pipeline.driver import MAX_WORKERS, DriverMotion, load_motion
+from metaportrait_cli.pipeline.driver import DriverMotion, load_motion
 from metaportrait_cli.pipeline.encode import encode
 from metaportrait_cli.pipeline.performance import DriveOptions, Performance
 from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portrait
@@ -65,8 +65,6 @@ class AnimateOptions:
     audio: bool = True
     window: int = 16
     """Frames a renderer gets at a time."""
-    workers: int = 0
-    """Landmark workers; 0 takes one a core, at most 8."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.drive.strength <= 3:
@@ -129,7 +127,6 @@ def animate(
         driver_path,
         choice=options.face,
         model=model,
-        workers=worker_count(options.workers),
         stopwatch=stopwatch,
         on_progress=on_progress,
     )
@@ -257,11 +254,6 @@ def _composed(
                 yield picture
 
 
-def worker_count(wanted: int) -> int:
-    """Landmark workers to use; 0 means one a core, at most `MAX_WORKERS`."""
-    return wanted or min(os.cpu_count() or 1, MAX_WORKERS)
-
-
 def describe_motion(report: RunReport, motion: DriverMotion) -> None:
     """Tells the driver's part of the report."""
     track = motion.track
@@ -294,6 +286,8 @@ def _describe_source(report: RunReport, source: Source) -> None:
             f"{source.path.name}: {source.faces_seen} faces, numbered from the left;"
             " choose one with --source-face"
         )
+    if source.turns:
+        report.notes.append(f"{source.path.name}: {describe_turns(source.turns)}; turned upright")
     if source.face.confidence < CONFIDENCE_STEPS[0]:
         report.notes.append(f"{source.path.name}: the face was found with low confidence only")
 

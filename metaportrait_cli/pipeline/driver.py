@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import NoFaceError
 from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.orientation import describe_turns, turned_face
 from metaportrait_cli.face.track import (
     RECORD,
     FaceChoice,
@@ -27,8 +28,6 @@ from metaportrait_cli.motion.motion_file import SUFFIX, read_motion
 from metaportrait_cli.pipeline.sightings import sightings
 from metaportrait_cli.progress import Progress, Stopwatch
 
-MAX_WORKERS = 8
-
 
 @dataclass(frozen=True)
 class DriverMotion:
@@ -40,6 +39,8 @@ class DriverMotion:
     has_audio: bool
     is_clip: bool
     """Whether `path` has pictures, or is a motion template."""
+    turns: list[int] = field(default_factory=list)
+    """Quarter turns counter-clockwise that bring each shot upright; the track's points are so."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -48,7 +49,6 @@ def load_motion(
     *,
     choice: FaceChoice,
     model: Path,
-    workers: int,
     stopwatch: Stopwatch,
     on_progress: Progress,
 ) -> DriverMotion:
@@ -63,15 +63,21 @@ def load_motion(
     with open_frames(path) as frames:
         info = frames.info
         track = MotionTrack(width=info.width, height=info.height, rate=info.rate)
+        turns: list[int] = []  # of each shot
         follower = FaceFollower(choice, rate=info.rate)
-        with closing(
-            sightings(frames, watch=follower, model=model, workers=workers, stopwatch=stopwatch)
-        ) as seen:
+        looking = sightings(frames, watch=follower, model=model, stopwatch=stopwatch)
+        with closing(looking) as seen:
             for sight in seen:
                 face = follower.follow(sight.faces, cut=sight.cut)
+                turns[sight.shot :] = [sight.turns]
+                if face is not None:
+                    face = turned_face(face, sight.turns, width=info.width, height=info.height)
                 track.append(_record(sight.time, sight.shot, face))
                 on_progress("landmarks", len(track), info.frames)
         notes = [frames.warning] if frames.warning else []
+    notes += turn_notes(path, turns)
+    if turns[0] % 2:
+        track.width, track.height = track.height, track.width
     light = track.light()
     if not (light["state"] == State.FOUND).any():
         raise NoFaceError(
@@ -83,8 +89,27 @@ def load_motion(
         track.rate = even_rate(light["time"], info.rate)
         track = resampled(track)
     return DriverMotion(
-        path, track, gaps=gaps, has_audio=bool(info.audio), is_clip=True, notes=notes
+        path,
+        track,
+        gaps=gaps,
+        has_audio=bool(info.audio),
+        is_clip=True,
+        turns=turns,
+        notes=notes,
     )
+
+
+def turn_notes(path: Path, turns: list[int]) -> list[str]:
+    """One line for the user if shots were not upright."""
+    if not any(turns):
+        return []
+    told = [
+        f"shot {shot + 1} {describe_turns(count)}" if len(turns) > 1 else describe_turns(count)
+        for shot, count in enumerate(turns)
+        if count
+    ]
+    more = ", …" if len(told) > 3 else ""
+    return [f"{path.name}: {', '.join(told[:3])}{more}; looked at upright"]
 
 
 def even_rate(times: NDArray[np.float64], declared: Fraction) -> Fraction:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face import topology
+from metaportrait_cli.face.orientation import turned_points
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State
 from metaportrait_cli.media.outputs import atomic_output, check_output
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.motion.motion_file import SUFFIX, write_motion
-from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, describe_motion, worker_count
+from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, describe_motion
 from metaportrait_cli.pipeline.driver import DriverMotion, load_motion
 from metaportrait_cli.pipeline.encode import encode
 from metaportrait_cli.pipeline.report import RunReport
@@ -43,7 +44,6 @@ def extract_landmarks(
     face: FaceChoice = LARGEST_FACE,
     overlay: Path | None = None,
     overwrite: bool = False,
-    workers: int = 0,
     on_progress: Progress = silent,
 ) -> RunReport:
     """Writes the motion template of one face of a clip, and an overlay clip if a path is given."""
@@ -60,7 +60,6 @@ def extract_landmarks(
         clip,
         choice=face,
         model=bundled_path(LANDMARK_MODEL),
-        workers=worker_count(workers),
         stopwatch=stopwatch,
         on_progress=on_progress,
     )
@@ -96,7 +95,12 @@ def _overlaid(motion: DriverMotion) -> Iterator[NDArray[np.uint8]]:
         for index, frame in zip(range(len(track)), frames, strict=False):
             record = track.read(index, index + 1)
             picture = frame.image.copy()
-            draw_landmarks(picture, record["points"][0], State(int(record["state"][0])))
+            turns = motion.turns[int(record["shot"][0])]
+            height, width = picture.shape[:2]
+            if turns % 2:
+                width, height = height, width
+            points = turned_points(record["points"][0], -turns, width=width, height=height)
+            draw_landmarks(picture, points, State(int(record["state"][0])))
             yield picture
 
 

@@ -1,11 +1,8 @@
-"""Faces in the frames of a clip: looked for in parallel, told in order."""
+"""Faces in the frames of a clip, told in order."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.face.detector import Face, MediaPipeDetector
+from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.pursuit import Pursuit
 from metaportrait_cli.face.track import CutDetector
 from metaportrait_cli.media.reader import Frame
 from metaportrait_cli.progress import Stopwatch
@@ -50,70 +48,35 @@ class Sighting:
     everywhere: bool
     """Whether small and faint faces were looked for too."""
     faces: list[Face]
-
-
-@dataclass(frozen=True)
-class _Look:
-    """One frame on its way through a worker."""
-
-    time: Fraction
-    cut: bool
-    everywhere: bool
-    faces: Future[list[Face]]
+    turns: int
+    """Quarter turns counter-clockwise that bring the shot upright; the faces lie in the frame as
+    it is."""
 
 
 def sightings(
-    frames: Iterable[Frame], *, watch: Watch, model: Path, workers: int, stopwatch: Stopwatch
+    frames: Iterable[Frame], *, watch: Watch, model: Path, stopwatch: Stopwatch
 ) -> Generator[Sighting, None, None]:
-    """One sighting a frame, in order. `watch` is asked ahead of them, `workers` frames at most.
+    """One sighting a frame, in order; `watch` is asked about each before the next is looked at.
 
     Close it before `frames`, which another thread reads.
     """
-    own = threading.local()
-    detectors: list[MediaPipeDetector] = []
-
-    def look(
-        image: NDArray[np.uint8], hints: list[NDArray[np.float32]], everywhere: bool
-    ) -> list[Face]:
-        if not hasattr(own, "detector"):
-            own.detector = MediaPipeDetector(model)
-            detectors.append(own.detector)
-        with stopwatch("landmarks"):
-            if everywhere:
-                return own.detector.search(image)
-            return own.detector.detect_all(image, hints=hints)
-
-    shot = 0
-
-    def seen(look: _Look) -> Sighting:
-        nonlocal shot
-        shot += look.cut
-        return Sighting(look.time, shot, look.cut, look.everywhere, look.faces.result())
-
     cuts = CutDetector()
-    pending: deque[_Look] = deque()
-    first = True
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="landmarks")
+    pursuit = Pursuit(model)
+    shot = 0
     ahead = prefetched(stopwatch.timed("decode", frames), depth=FRAMES_AHEAD)
     try:
-        for frame in ahead:
-            cut = cuts.is_cut(frame.image)
-            everywhere = first or cut or watch.lost
-            if everywhere:
-                # What is under way still tells where the faces are.
-                while pending:
-                    yield seen(pending.popleft())
-                everywhere = first or cut or watch.lost
-            first = False
-            hints = [] if cut else watch.hints
-            faces = pool.submit(look, frame.image, hints, everywhere)
-            pending.append(_Look(frame.time, cut, everywhere, faces))
-            if everywhere or len(pending) > workers:
-                yield seen(pending.popleft())
-        while pending:
-            yield seen(pending.popleft())
+        for number, frame in enumerate(ahead):
+            with stopwatch("landmarks"):
+                cut = cuts.is_cut(frame.image)
+                everywhere = number == 0 or cut or watch.lost
+                if number == 0 or cut:
+                    faces = pursuit.begin(frame.image)
+                elif everywhere:
+                    faces = pursuit.search(frame.image)
+                else:
+                    faces = pursuit.follow(frame.image, hints=watch.hints)
+            shot += cut
+            yield Sighting(frame.time, shot, cut, everywhere, faces, pursuit.turns)
     finally:
         ahead.close()
-        pool.shutdown(wait=True, cancel_futures=True)
-        for detector in detectors:
-            detector.close()
+        pursuit.close()

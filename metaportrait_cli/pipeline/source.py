@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import NoFaceError
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face, MediaPipeDetector
+from metaportrait_cli.face.orientation import turned
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import FaceChoice
 from metaportrait_cli.media.reader import open_frames
@@ -91,6 +92,10 @@ def _source(
 ) -> Source:
     picture = even(_limited(image))
     faces = detector.search(picture)
+    turns = detector.quarter_turns(picture, faces)
+    if turns:
+        picture = turned(picture, turns)
+        faces = detector.search(picture)
     face = choice.pick(faces)
     height, width = picture.shape[:2]
     if face is None and faces:
@@ -104,7 +109,9 @@ def _source(
             " towards the camera, at least 40 pixels high"
         )
     crop = Crop.around(face.points, within=(width, height))
-    return Source(path=path, picture=picture, face=face, faces_seen=len(faces), crop=crop)
+    return Source(
+        path=path, picture=picture, face=face, faces_seen=len(faces), crop=crop, turns=turns
+    )
 
 
 def _on_white(image: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:

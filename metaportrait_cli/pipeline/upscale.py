@@ -24,7 +24,7 @@ from metaportrait_cli.media.info import VideoInfo
 from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.writer import check_video_name
-from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, worker_count
+from metaportrait_cli.pipeline.animate import LANDMARK_MODEL
 from metaportrait_cli.pipeline.compose import resized
 from metaportrait_cli.pipeline.driver import even_rate
 from metaportrait_cli.pipeline.encode import encode
@@ -65,8 +65,6 @@ class UpscaleOptions:
     audio: bool = True
     window: int = 16
     """Frames that go through the network at a time, at most."""
-    workers: int = 0
-    """Landmark workers; 0 takes one a core, at most 8."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
@@ -131,9 +129,7 @@ def upscale(
             network, report.weights = super_resolution_named(
                 options.weights, device=options.device, precision=options.precision
             )
-    faces = find_faces(
-        clip, workers=worker_count(options.workers), stopwatch=stopwatch, on_progress=on_progress
-    )
+    faces = find_faces(clip, stopwatch=stopwatch, on_progress=on_progress)
     if options.face_only and not faces.paths:
         raise NoFaceError(
             f"{clip}: no face found in any of {faces.frames} frames"
@@ -156,9 +152,7 @@ def upscale(
     return report
 
 
-def find_faces(
-    clip: Path, *, workers: int, stopwatch: Stopwatch, on_progress: Progress = silent
-) -> FacesInClip:
+def find_faces(clip: Path, *, stopwatch: Stopwatch, on_progress: Progress = silent) -> FacesInClip:
     """The first pass: where each face is, in each shot, and when each frame is shown."""
     with open_frames(clip) as frames:
         info = frames.info
@@ -169,7 +163,6 @@ def find_faces(
             frames,
             watch=crowd,
             model=bundled_path(LANDMARK_MODEL),
-            workers=workers,
             stopwatch=stopwatch,
         )
         with closing(looking):

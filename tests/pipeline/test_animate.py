@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from PIL import Image as Image_
 
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.face.orientation import turned, turned_points
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
+from metaportrait_cli.motion.motion_file import read_motion
 from metaportrait_cli.pipeline.animate import AnimateOptions, animate, default_output
 from metaportrait_cli.pipeline.landmarks import extract_landmarks
 from metaportrait_cli.pipeline.performance import DriveOptions
@@ -326,3 +329,45 @@ def test_further_views_lend_their_faces(
     report = animate([*paths, portrait_path], driver_path, output, SMALL)
     assert report.faces["source"]["further_views"] == 2
     assert len(decoded(output)) == 108
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_driver_that_lies_on_its_side_drives_as_upright(
+    portrait: Image, tmp_path: Path, turns: int
+) -> None:
+    upright = moving_head(portrait, 4)
+    clips = [
+        write_clip(tmp_path / f"{count}.mp4", [turned(frame, count) for frame in upright])
+        for count in (0, turns)
+    ]
+    tracks, notes = [], []
+    for clip in clips:
+        template = clip.with_name(f"{clip.stem}.motion.npz")
+        report = extract_landmarks(clip, template, overlay=clip.with_name(f"{clip.stem}-o.mp4"))
+        tracks.append(read_motion(template))
+        notes.append(" ".join(report.notes))
+    assert "upright" not in notes[0]
+    assert "looked at upright" in notes[1]
+    points = [track.read(0, 4)["points"] for track in tracks]
+    assert np.abs(points[0] - points[1])[..., :2].mean() < 1
+    assert (tracks[1].width, tracks[1].height) == (320, 240)
+    # The overlay lies on the face as the clip shows it.
+    drawn, plain = (decoded(tmp_path / f"{turns}{part}.mp4")[0] for part in ("-o", ""))
+    changed = np.abs(drawn.astype(int) - plain).max(2) > 60
+    width = drawn.shape[1]
+    x, y = turned_points(points[0][0], turns, width=320, height=240)[:, :2].T
+    assert np.abs(np.argwhere(changed).mean(0) - [y.mean(), x.mean()]).max() < 0.1 * width
+
+
+def test_portrait_upside_down_is_turned_upright(
+    portrait: Image, moving: Path, tmp_path: Path
+) -> None:
+    plain = replace(SMALL, weights="none")
+    Image_.fromarray(np.ascontiguousarray(portrait[::-1, ::-1])).save(tmp_path / "over.png")
+    report = animate([tmp_path / "over.png"], moving, tmp_path / "out.mp4", plain)
+    assert any("upside down; turned upright" in note for note in report.notes)
+    Image_.fromarray(portrait).save(tmp_path / "upright.png")
+    animate([tmp_path / "upright.png"], moving, tmp_path / "wanted.mp4", plain)
+    clips = (decoded(tmp_path / name) for name in ("out.mp4", "wanted.mp4"))
+    for got, wanted in zip(*clips, strict=True):
+        assert np.abs(got.astype(int) - wanted).mean() < 3

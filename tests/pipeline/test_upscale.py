@@ -87,7 +87,7 @@ def pair(portrait: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pair_faces(pair: Path) -> FacesInClip:
-    return find_faces(pair, workers=1, stopwatch=Stopwatch())
+    return find_faces(pair, stopwatch=Stopwatch())
 
 
 def drawn(
@@ -224,7 +224,7 @@ def test_face_only(pair: Path, pair_faces: FacesInClip) -> None:
 
 
 def test_face_only_holds_its_place_while_there_is_no_face(pair: Path) -> None:
-    found = find_faces(pair, workers=1, stopwatch=Stopwatch())
+    found = find_faces(pair, stopwatch=Stopwatch())
     (path, _) = found.paths
     brief = replace(path, start=4, corners=path.corners[4:7], presence=path.presence[4:7])
     faces = replace(found, paths=[brief])

@@ -19,7 +19,7 @@ from metaportrait_cli.face.track import LARGEST_FACE
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.metrics.identity import other_person
 from metaportrait_cli.metrics.motion import landmark_jitter
-from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, worker_count
+from metaportrait_cli.pipeline.animate import LANDMARK_MODEL
 from metaportrait_cli.pipeline.driver import load_motion
 from metaportrait_cli.pipeline.evaluation.contact_sheet import ContactSheet
 from metaportrait_cli.pipeline.evaluation.sampling import (
@@ -163,7 +163,6 @@ def _cross_clip(
         driver,
         choice=LARGEST_FACE,
         model=bundled_path(LANDMARK_MODEL),
-        workers=worker_count(0),
         stopwatch=Stopwatch(),
         on_progress=silent,
     )

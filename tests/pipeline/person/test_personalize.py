@@ -122,7 +122,7 @@ def test_a_portrait_is_no_worse_than_its_canvas(made: tuple[Path, PersonalizeRep
 def test_it_is_animated_without_a_source(
     made: tuple[Path, PersonalizeReport], clip: Path, tmp_path: Path
 ) -> None:
-    options = AnimateOptions(full=False, size=64, workers=1)
+    options = AnimateOptions(full=False, size=64)
     report = animate([], clip, tmp_path / "out.mp4", options, portrait=made[0])
     assert report.frames == len(decoded(tmp_path / "out.mp4")) == PICTURES
     assert report.faces["source"]["further_views"] == made[1].views - 1
