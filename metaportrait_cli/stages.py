@@ -8,6 +8,8 @@ from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
+MOST_WAITING_BYTES = 256 << 20
+"""Of large pictures fewer wait than of small ones."""
 
 
 class _End:
@@ -20,18 +22,23 @@ class _End:
 def prefetched(items: Iterable[T], *, depth: int) -> Generator[T, None, None]:
     """Runs the iteration on a thread, at most `depth` items ahead; errors come out here.
 
-    Leaving the loop early, by an exception too, stops the thread and closes the iteration.
+    Where items tell their size (`nbytes`), fewer of large ones wait. Leaving the loop early, by an
+    exception too, stops the thread and closes the iteration.
     """
     line: queue.Queue[T | _End] = queue.Queue(maxsize=depth)
     stop = threading.Event()
 
     def put(item: T | _End) -> bool:
+        size = getattr(item, "nbytes", 0)
         while not stop.is_set():
-            try:
-                line.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
+            # All that wait are about as large as this one.
+            if size * line.qsize() <= MOST_WAITING_BYTES:
+                try:
+                    line.put(item, timeout=0.1)
+                except queue.Full:
+                    continue
+                return True
+            stop.wait(0.01)
         return False
 
     def work() -> None:

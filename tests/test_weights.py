@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,12 +125,46 @@ def test_foreign_file_and_absent_part(saved: Path) -> None:
         load_network(Tiny, saved, part="tiny")
 
 
-@pytest.mark.parametrize("config", [{"widths": "x"}, {"depth": 3}, {"widths": [-1]}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        *({"widths": "x"}, {"depth": 3}, {"widths": [-1]}, {"widths": None}, {"widths": [10**9]}),
+        *({"widths": {"a": 1}}, {"widths": [float("nan")]}),
+    ],
+)
 def test_config_of_another_version(saved: Path, config: dict[str, Any]) -> None:
     metadata = {"architecture": "test", "config": json.dumps({"tiny": config})}
     rewrite(saved, metadata=metadata)
     with pytest.raises(WeightsError, match="does not fit this version"):
         load_network(Tiny, saved, part="tiny")
+
+
+@pytest.mark.parametrize("config", ["7", "[]", "null", "[" * 100_000, "{"])
+def test_config_that_is_none(saved: Path, config: str) -> None:
+    rewrite(saved, metadata={"architecture": "test", "config": config})
+    with pytest.raises(WeightsError, match="does not say which network"):
+        load_network(Tiny, saved, part="tiny")
+
+
+@pytest.mark.parametrize("value", [torch.full((4,), torch.nan), torch.ones(4, dtype=torch.int64)])
+def test_what_would_spoil_every_picture(saved: Path, value: Tensor) -> None:
+    rewrite(saved, change=lambda tensors: tensors.update({"tiny.layers.0.bias": value}))
+    with pytest.raises(WeightsError, match=r"layers\.0\.bias holds"):
+        load_network(Tiny, saved, part="tiny")
+
+
+def test_weights_are_found_by_their_content(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = f"sha256:{hashlib.sha256(saved.read_bytes()).hexdigest()}"
+    monkeypatch.setenv("METAPORTRAIT_WEIGHTS", str(saved.parent))
+    assert resolve(spec) == saved
+    entry = read_manifest()["compact"]
+    assert resolve(f"sha256:{entry.sha256}") == bundled_path("compact")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="no regular file"):
+        read_header(tmp_path / "w.safetensors")
 
 
 def test_failed_write_leaves_the_old_file(saved: Path) -> None:
@@ -211,6 +246,8 @@ def test_damaged_file_is_not_taken(entry: ManifestEntry, tmp_path: Path) -> None
         ("ftp://host/file", "is neither"),
         ("hf://only-owner/file", "is neither"),
         ("https://host/file.safetensors", "add the file's checksum"),
+        ("http://host/file.safetensors#sha256=" + "0" * 64, "give https://"),
+        ("sha256:0123", "64 hexadecimal digits"),
     ],
 )
 def test_unusable_specs(spec: str, message: str) -> None:

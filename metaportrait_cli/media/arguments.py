@@ -18,9 +18,23 @@ from metaportrait_cli.media.info import AudioTrack, VideoInfo
 
 _QUIET = ("-nostdin", "-v", "error")
 
+CONTAINERS = ",".join(
+    (
+        *("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "mpegvideo", "m4v", "flv", "asf"),
+        *("ogg", "nut", "mxf", "gxf", "ivf", "dv", "rm", "wtv", "yuv4mpegpipe", "mjpeg", "swf"),
+        *("h264", "hevc", "av1", "obu", "vc1", "vvc", "gif", "apng"),
+    )
+)
+"""Demuxers that are let near a file: those that read it alone, and nothing that it names."""
+_INPUT = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+PADDING = (1, 0, 1)
+"""RGB around pictures that don't fill the first one's shape: black to the eye, and known again."""
+_ONE_THREAD_PIXELS = 8192 * 4320
+"""Of larger pictures a decoder holds too many when it runs several threads."""
+
 _MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _COPIED = {
-    "mp4": {"aac", "mp3", "ac3", "eac3", "alac", "opus"},
+    "mp4": {"aac", "mp3", "ac3", "eac3", "alac"},
     "mov": {"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le"},
     "matroska": {
         *{"aac", "mp3", "ac3", "eac3", "alac", "opus", "vorbis", "flac", "dts"},
@@ -30,6 +44,12 @@ _COPIED = {
 """Sound that a container takes as it is, and that players expect in it."""
 
 _TRANSFER_NAMES = {"pq": "smpte2084", "hlg": "arib-std-b67"}
+_PRIMARY_NAMES = {
+    "bt709": "bt709",
+    "bt2020": "bt2020",
+    "smpte431": "smpte431",
+    "smpte432": "smpte432",
+}
 
 
 @dataclass(frozen=True)
@@ -78,21 +98,48 @@ def reader_arguments(
     times begin at 0 and count in the ticks of the file. ffmpeg turns frames upright by itself,
     before the filters. It seeks to `start`, in seconds, rather than decode what lies before.
     """
-    decoding: dict[str, Any] = {"protocol_whitelist": "file"}
+    decoding: dict[str, Any] = dict(_INPUT)
+    coded_width, coded_height = info.coded or (info.width, info.height)
+    if coded_width * coded_height > _ONE_THREAD_PIXELS:
+        decoding["threads"] = 1
     if start:
         decoding["ss"] = f"{float(start):.6f}"
     if info.has_alpha and info.codec in {"vp8", "vp9"}:
         decoding["c:v"] = f"libvpx-{info.codec}" if info.codec == "vp9" else "libvpx"
-    stream = ffmpeg.input(_address(info.path), **decoding)[str(info.index)]
+    stream = ffmpeg.input(address(info.path), **decoding)[str(info.index)]
     stream = stream.filter("setpts", "PTS-STARTPTS")
+    if info.interlaced:
+        # Frames that don't say so themselves pass unchanged.
+        stream = stream.filter("bwdif", mode="send_frame", parity="auto", deint="interlaced")
     if tone_map:
-        stream = _tone_mapped(stream, info)
-    stream = stream.filter("scale", width, height, **_scaling(info, width, height, tone_map))
+        stream = _in_srgb_colours(stream, info)
+    pixels = "rgba" if info.has_alpha else "rgb24"
+    # A graph is built anew where the size of the pictures changes; the first one's decides, and
+    # what has another shape is fitted in.
+    whole = f"eq(iw,{coded_width})*eq(ih,{coded_height})"
+    fit = f"min({width}/(iw*sar),{height}/ih)"
+    stream = (
+        stream.filter(
+            "scale",
+            f"if({whole},{width},max(1,trunc(iw*sar*{fit})))",
+            f"if({whole},{height},max(1,trunc(ih*{fit})))",
+            **_scaling(info, width, height, tone_map),
+        )
+        .filter("format", pixels)
+        .filter(
+            "pad",
+            width,
+            height,
+            "(ow-iw)/2",
+            "(oh-ih)/2",
+            color="0x{:02x}{:02x}{:02x}".format(*PADDING),
+        )
+    )
     return _compiled(
         stream.output(
             "pipe:1",
             format="nut",
-            pix_fmt="rgba" if info.has_alpha else "rgb24",
+            pix_fmt=pixels,
             fps_mode="passthrough",
             enc_time_base=_ratio(info.time_base),
             **{"c:v": "rawvideo"},
@@ -114,8 +161,20 @@ def _scaling(info: VideoInfo, width: int, height: int, tone_map: bool) -> dict[s
     return options
 
 
-def _tone_mapped(stream: Any, info: VideoInfo) -> Any:
-    """High dynamic range to what an ordinary screen shows: linear light, curve, BT.709."""
+def _in_srgb_colours(stream: Any, info: VideoInfo) -> Any:
+    """What shows more colours or more light than an ordinary screen, as that shows it: BT.709."""
+    if info.transfer == "sdr":
+        return stream.filter(
+            "zscale",
+            transferin="bt709",
+            matrixin="bt2020nc" if info.primaries == "bt2020" else "bt709",
+            primariesin=_PRIMARY_NAMES[info.primaries],
+            transfer="bt709",
+            matrix="gbr",
+            primaries="bt709",
+            range="pc",
+        ).filter("format", "gbrp")
+    # Linear light, and a curve.
     return (
         stream.filter(
             "zscale",
@@ -191,7 +250,7 @@ def mux_arguments(
 
     Both end after `length` seconds, which must be no less than the picture lasts.
     """
-    picture = ffmpeg.input(_address(video))["v:0"]
+    picture = ffmpeg.input(address(video))["v:0"]
     options = {"c:v": "copy", "t": _seconds(length)}
     # A limit on the input would mean other things for copied and for converted sound.
     unlimited = replace(audio, duration=None)
@@ -218,7 +277,7 @@ def _muxed(
         options["metadata"] = f"comment={comment}"
     sound: Sequence[Any] = ()
     if audio is not None:
-        source = ffmpeg.input(_address(audio.path), **_audio_timing(audio))
+        source = ffmpeg.input(address(audio.path), **_audio_timing(audio))
         sound = [source[str(track.index)] for track in audio.tracks]
         for number, track in enumerate(audio.tracks):
             copied = track.codec in _COPIED[muxer]
@@ -229,13 +288,13 @@ def _muxed(
             else:
                 options[f"b:a:{number}"] = "192k"
     return _compiled(
-        ffmpeg.output(video, *sound, _address(output), format=muxer, **options).overwrite_output(),
+        ffmpeg.output(video, *sound, address(output), format=muxer, **options).overwrite_output(),
         binary,
     )
 
 
 def _audio_timing(audio: Audio) -> dict[str, str]:
-    timing = {"protocol_whitelist": "file"}
+    timing = dict(_INPUT)
     if audio.delay > 0:
         timing["itsoffset"] = _seconds(audio.delay)
     elif audio.delay < 0:
@@ -249,7 +308,9 @@ def _compiled(stream: Any, binary: str) -> list[str]:
     return stream.global_args(*_QUIET).compile(cmd=binary)
 
 
-def _address(path: Path) -> str:
+def address(path: Path) -> str:
+    """How ffmpeg and its libraries are told a local file, so that they take no name for another
+    thing."""
     return f"file:{os.path.abspath(path)}"
 
 

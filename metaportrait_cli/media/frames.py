@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import TracebackType
 from typing import Self
@@ -28,15 +28,20 @@ class Frame:
     alpha: NDArray[np.uint8] | None = None
     """(H, W) in [0, 255], where the clip has alpha; `image` is not multiplied by it."""
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes of memory."""
+        return self.image.nbytes + (0 if self.alpha is None else self.alpha.nbytes)
+
 
 class FrameSource(ABC):
     """A context manager that is iterated once, in order of time, in bounded memory."""
 
     def __init__(self, info: VideoInfo, *, max_side: int | None = None) -> None:
         """`max_side` shrinks the frames until no side is longer, in pixels."""
-        self.info = info
         self.width, self.height = sized_within(info.width, info.height, max_side)
         """Size of the delivered frames, in pixels."""
+        self.info = replace(info, width=self.width, height=self.height)
         self.warning: str | None = None
         """After the last frame: what was wrong with a clip that could be read only in part."""
 

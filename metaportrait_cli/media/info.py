@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 Transfer = Literal["sdr", "pq", "hlg"]
+Primaries = Literal["bt709", "bt2020", "smpte431", "smpte432"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ class VideoInfo:
     square: bool = True
     """Whether the stored pixels are square; if not, reading stretches the short side."""
     transfer: Transfer = "sdr"
+    primaries: Primaries = "bt709"
+    """What red, green and blue are; all that are near enough to sRGB's count as BT.709."""
+    coded: tuple[int, int] | None = None
+    """Width and height of the first picture as it is stored, upright; later ones may differ."""
+    interlaced: bool = False
+    """Whether the first picture consists of two half pictures."""
     untagged: bool = False
     """A YUV stream that doesn't say by which matrix it was made from RGB."""
     clock_start: Fraction = Fraction(0)
@@ -63,10 +70,16 @@ class VideoInfo:
     """What its comment says of an artificial origin, to be passed on; else empty."""
 
 
+LARGEST_SIDE = 4096
+"""Larger frames are delivered smaller: nothing here is made of more pixels, and a few are held."""
+
+
 def sized_within(width: int, height: int, max_side: int | None) -> tuple[int, int]:
-    """(width, height) in pixels, shrunk in proportion until no side passes `max_side`."""
+    """(width, height) in pixels, shrunk in proportion until no side passes `max_side`, or
+    `LARGEST_SIDE`."""
     longest = max(width, height)
-    if max_side is None or longest <= max_side:
+    max_side = min(max_side or LARGEST_SIDE, LARGEST_SIDE)
+    if longest <= max_side:
         return width, height
     return (
         max(1, round(Fraction(width * max_side, longest))),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -14,9 +13,9 @@ from av.video.stream import VideoStream
 
 from metaportrait_cli.errors import MediaError
 from metaportrait_cli.media.animation import animation_info
-from metaportrait_cli.media.arguments import can_be_named
-from metaportrait_cli.media.info import AudioTrack, Transfer, VideoInfo
-from metaportrait_cli.media.stills import is_animation, is_still
+from metaportrait_cli.media.arguments import CONTAINERS, address, can_be_named
+from metaportrait_cli.media.info import AudioTrack, Primaries, Transfer, VideoInfo
+from metaportrait_cli.media.stills import NARROWEST, is_animation, is_still
 from metaportrait_cli.media.timing import average_rate, constant_rate, is_variable
 
 __all__ = ["AudioTrack", "VideoInfo", "probe"]
@@ -27,20 +26,15 @@ PACKETS_READ = 2000
 MARK_START = "AI-"
 """How our results' comments begin."""
 
-_LISTS = {
-    "concat",
-    "hls",
-    "dash",
-    "imf",
-    "tty",
-    "lavfi",
-    "applehttp",
-    "webm_dash_manifest",
-}
-"""Formats that are text, or that name other files or addresses to fetch."""
+_LISTS = (b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD")
+"""How texts begin that name other files or addresses to fetch."""
 _TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
 """ITU-T H.273 transfer characteristics of high dynamic range."""
+_PRIMARIES: dict[int, Primaries] = {9: "bt2020", 11: "smpte431", 12: "smpte432"}
+"""The same for primaries that show more colours than sRGB's."""
 _UNSPECIFIED_MATRIX = 2
+_MOST_PIXELS = 16384 * 8704
+"""The largest picture of which a few can be held, as decoders do."""
 
 
 def probe(path: Path) -> VideoInfo:
@@ -50,24 +44,28 @@ def probe(path: Path) -> VideoInfo:
         MediaError: it is missing, empty, a folder, unreadable, damaged beyond use, a still, or
             holds no video.
     """
-    _require_file(path)
+    require_file(path)
     if is_animation(path):
         return animation_info(path)
+    if is_still(path):
+        raise MediaError(f"{path} is a still image where a video is expected")
+    with path.open("rb") as file:
+        if file.read(8).startswith(_LISTS):
+            raise MediaError(f"{path} is a list, not a video: give the video file itself")
     try:
         with av.open(
-            f"file:{os.path.abspath(path)}", options={"protocol_whitelist": "file"}
+            address(path), options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
         ) as container:
             return _describe(path, container)
-    except av.FFmpegError as error:
-        if is_still(path):
-            raise MediaError(f"{path} is a still image where a video is expected") from error
-        reason = error.strerror or str(error)
+    except (av.FFmpegError, ArithmeticError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise MediaError(
             f"{path} can't be read as video ({reason}): it is damaged, cut off, or no video file"
         ) from error
 
 
-def _require_file(path: Path) -> None:
+def require_file(path: Path) -> None:
+    """Raise `MediaError` unless `path` is a file that can be opened, and isn't empty."""
     try:
         if path.is_dir():
             raise MediaError(f"{path} is a folder where a video file is expected")
@@ -123,14 +121,9 @@ def _first_frame(packet: av.Packet) -> VideoFrame | None:
 
 
 def _describe(path: Path, container: InputContainer) -> VideoInfo:
-    kinds = container.format.name.split(",")
-    if any(kind == "image2" or kind.endswith("_pipe") for kind in kinds):
-        raise MediaError(f"{path} is a still image where a video is expected")
-    if not _LISTS.isdisjoint(kinds):
-        raise MediaError(
-            f"{path} is a {container.format.name} list, not a video: give the video file itself"
-        )
     stream = _main_stream(path, container)
+    if stream.width * stream.height > _MOST_PIXELS:
+        raise MediaError(f"{path} is {stream.width}x{stream.height}: scale it down first")
     packets = _read_packets(container, stream)
     frame = packets.frame
     if frame is None:
@@ -155,6 +148,8 @@ def _describe(path: Path, container: InputContainer) -> VideoInfo:
     sample_aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
     rotation = round(frame.rotation) % 360
     width, height = _upright(frame.width, frame.height, sample_aspect, rotation)
+    if max(width, height) > NARROWEST * min(width, height):
+        raise MediaError(f"{path} is {width}x{height}: too narrow for a picture of a face")
     first = frame.pts if frame.pts is not None else (stream.start_time or 0)
     components = frame.format.components
     return VideoInfo(
@@ -175,6 +170,9 @@ def _describe(path: Path, container: InputContainer) -> VideoInfo:
         time_base=tick,
         square=sample_aspect == 1,
         transfer=_TRANSFERS.get(int(frame.color_trc), "sdr"),
+        primaries=_PRIMARIES.get(int(frame.color_primaries), "bt709"),
+        coded=(frame.height, frame.width) if rotation in {90, 270} else (frame.width, frame.height),
+        interlaced=bool(frame.interlaced_frame),
         untagged=int(frame.colorspace) == _UNSPECIFIED_MATRIX and _is_yuv(frame),
         clock_start=Fraction(container.start_time or 0, av.time_base),
         mark=_mark(container),

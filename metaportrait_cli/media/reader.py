@@ -7,10 +7,11 @@ from pathlib import Path
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 from metaportrait_cli.errors import FfmpegError, MediaError, UsageError
 from metaportrait_cli.media.animation import AnimatedImage, ImageFolder
-from metaportrait_cli.media.arguments import reader_arguments
+from metaportrait_cli.media.arguments import PADDING, reader_arguments
 from metaportrait_cli.media.binaries import ffmpeg_binary, has_filter
 from metaportrait_cli.media.frames import Frame, FrameSource
 from metaportrait_cli.media.info import VideoInfo
@@ -20,6 +21,8 @@ from metaportrait_cli.media.stills import is_animation
 
 __all__ = ["Frame", "FrameSource", "VideoReader", "open_frames"]
 
+_ENDED_FROM_OUTSIDE = 255
+"""The status of an ffmpeg that was told to end by a signal, and obeyed."""
 _CUT_SHORT = ("partial file", "ended prematurely")
 """What ffmpeg says of MP4 and Matroska files that break off."""
 
@@ -60,11 +63,13 @@ class VideoReader(FrameSource):
         Frames before `start` (seconds) are skipped by seeking; indices and times count from there.
         """
         super().__init__(info, max_side=max_side)
+        self._stored = info
         self._start_at = start
         self._channels = 4 if info.has_alpha else 3
         self._child: Child | None = None
         self._stream: av.container.InputContainer | None = None
         self._delivered = 0
+        self._resized_at: int | None = None
         self._ended = False
 
     def __next__(self) -> Frame:
@@ -81,6 +86,8 @@ class VideoReader(FrameSource):
         )
         index = self._delivered
         self._delivered += 1
+        if self._resized_at is None and _is_padded(pixels):
+            self._resized_at = index
         time = index / self.rate if packet.pts is None else packet.pts * packet.time_base
         if self._channels == 3:
             return Frame(index, Fraction(time), pixels.copy())
@@ -98,9 +105,10 @@ class VideoReader(FrameSource):
 
     def _start(self) -> Child:
         binary = ffmpeg_binary()
-        tone_map = self.info.transfer != "sdr" and has_filter(binary, "zscale")
+        ordinary = self.info.transfer == "sdr" and self.info.primaries == "bt709"
+        tone_map = not ordinary and has_filter(binary, "zscale")
         arguments = reader_arguments(
-            self.info,
+            self._stored,
             binary=binary,
             width=self.width,
             height=self.height,
@@ -136,8 +144,18 @@ class VideoReader(FrameSource):
                 f"reading {path}: ffmpeg was killed by signal {-status} after "
                 f"{self._delivered} frames: is the machine out of memory?"
             )
+        if status == _ENDED_FROM_OUTSIDE:
+            raise FfmpegError(
+                f"reading {path}: ffmpeg was ended from outside after {self._delivered} frames:"
+                " run it again"
+            )
         if self._delivered == 0:
             raise MediaError(f"no frame of {path} can be decoded: {message or 'it is damaged'}")
+        if self._resized_at is not None:
+            self.warning = (
+                f"{path}: the shape of its pictures changes at frame {self._resized_at};"
+                f" what follows is fitted into {self.width}x{self.height}"
+            )
         missing = (self.info.frames or 0) - self._delivered
         cut = any(sign in message for sign in _CUT_SHORT)
         if status != 0 or cut or (message and missing > 0):
@@ -146,3 +164,11 @@ class VideoReader(FrameSource):
                 f"{path} ends early: {self._delivered}{expected} frames could be read"
                 + (f" ({message})" if message else "")
             )
+
+
+def _is_padded(pixels: NDArray[np.uint8]) -> bool:
+    """Whether a picture (H, W, C) has the reader's own bars at two edges."""
+    corner = pixels[0, 0, :3]
+    if tuple(corner) != PADDING:
+        return False
+    return bool((pixels[0, :, :3] == corner).all() or (pixels[:, 0, :3] == corner).all())

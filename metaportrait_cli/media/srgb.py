@@ -12,16 +12,18 @@ _SPACE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 """Colour space of an ICC profile to the Pillow mode that it applies to."""
 
 
-def split_srgb(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+def split_srgb(
+    image: Image.Image, profile: bytes | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """(H, W, 3) straight sRGB and (H, W) alpha, both in [0, 255]; no alpha where all is opaque.
 
-    An embedded ICC profile is honoured, one that doesn't fit the picture is ignored. 16-bit
-    grey is scaled from [0, 65535]; floating-point grey is taken to be in [0, 1].
+    Its own ICC profile, or the one given, is honoured; one that doesn't fit the picture is
+    ignored. 16-bit grey is scaled from [0, 65535]; floating-point grey is taken to be in [0, 1].
 
     Raises:
         ValueError: a colour mode that has no way to RGB.
     """
-    profile = image.info.get("icc_profile")
+    profile = profile or image.info.get("icc_profile")
     image, alpha = _without_alpha(_to_8_bit(image))
     return _colours(image, profile), alpha
 

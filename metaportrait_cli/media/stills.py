@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import warnings
 import zlib
@@ -9,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngInfo
 
 from metaportrait_cli.errors import MediaError, UsageError
@@ -26,11 +29,27 @@ FORMATS = (*("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AV
 _ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}
 """Formats whose further pictures are moments; in others they are thumbnails, pages or depth."""
 _HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
+_JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a")
+_CURES = {
+    "HEIC": "run `pip install pillow-heif`, or save it as JPEG",
+    "JPEG XL": "save it as JPEG or PNG first",
+}
+"""What to do about pictures of kinds that are known, but not read."""
 _DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError),
-    *(ArithmeticError, struct.error, zlib.error, MemoryError),
+    *(ArithmeticError, struct.error, zlib.error, MemoryError, RecursionError),
 )
 """What Pillow's decoders raise on damaged files, besides their own errors."""
+
+LARGEST_SIDE = 65_535
+NARROWEST = 64
+"""Of a picture's sides one is at most so many times longer than the other."""
+_MOST_JPEG_PIXELS = 1 << 28
+"""What a phone's largest sensor gives; a JPEG that is not progressive is read at half size or less
+in little memory."""
+_PLENTY_PIXELS = 36_000_000
+"""Larger pictures are halved, or more, before anything else: what is made of them is smaller yet,
+and the steps between would hold several copies."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +66,8 @@ class Still:
 def read_still(path: Path) -> Still:
     """Read a still image: EXIF orientation applied, colours converted to sRGB.
 
+    One of more than 36 million pixels comes at half its size, or less.
+
     Raises:
         MediaError: it is missing, damaged, too large, animated, or no image.
     """
@@ -55,26 +76,36 @@ def read_still(path: Path) -> Still:
             raise MediaError(
                 f"{path} is an animation where a still image is expected: save one frame of it"
             )
-        pixels, alpha = split_srgb(ImageOps.exif_transpose(image))
+        profile = image.info.get("icc_profile")
+        pixels, alpha = split_srgb(ImageOps.exif_transpose(_reduced(image)), profile)
     return Still(image=pixels, alpha=alpha, path=path)
 
 
 def is_still(path: Path) -> bool:
-    """Whether the content of `path` is a still image; False for what can't be opened."""
-    try:
-        with open_image(path) as image:
-            return not _is_animated(image)
-    except MediaError:
-        return _is_heic(path)
+    """Whether the content of `path` is a still image; False for what is no image.
+
+    Raises:
+        MediaError: it is an image, and can't be read for a reason that its reader should hear.
+    """
+    return _looked_at(path) is False
 
 
 def is_animation(path: Path) -> bool:
-    """Whether the content of `path` is an animated GIF, WebP, PNG or AVIF."""
+    """Whether the content of `path` is an animated GIF, WebP, PNG or AVIF; raises as `is_still`."""
+    return _looked_at(path) is True
+
+
+def _looked_at(path: Path) -> bool | None:
+    """Whether an image is animated, None for what is no image."""
     try:
         with open_image(path) as image:
             return _is_animated(image)
-    except MediaError:
-        return False
+    except _NotAnImageError:
+        return None
+
+
+class _NotAnImageError(MediaError):
+    """The content is of another kind; whoever can read others may try."""
 
 
 def write_still(
@@ -116,50 +147,109 @@ def write_still(
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image file with Pillow, its decoders' errors turned into ours.
+def open_image(
+    file: Path | BytesIO, *, name: str | None = None, formats: tuple[str, ...] | None = None
+) -> Iterator[Image.Image]:
+    """Open an image with Pillow, its decoders' errors turned into ours; the one way to pictures.
+
+    `name` is what messages call it, by default its path. Only `formats` are tried, by default all
+    that are read here. Nothing is decoded yet.
 
     Raises:
-        MediaError: it is missing, damaged, larger than Pillow's MAX_IMAGE_PIXELS, or no image.
+        MediaError: it is missing, no regular file, damaged, too large or too narrow, or no image.
     """
-    formats = _readable_formats()
+    name = name or str(file)
+    formats = formats or _readable_formats()
+    if isinstance(file, Path) and file.exists() and not file.is_file():
+        kind = "a folder" if file.is_dir() else "no regular file"
+        raise _NotAnImageError(f"{name} can't be read as an image: it is {kind}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # see _check_size
             warnings.simplefilter("ignore", UserWarning)  # notes on damaged metadata
-            with Image.open(path, formats=formats) as image:
+            with _opened(file, formats) as image:
+                _check_size(image, name)
                 yield image
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise MediaError(
-            f"{path} has more than {Image.MAX_IMAGE_PIXELS} pixels: scale it down first"
-        ) from error
     except FileNotFoundError as error:
-        raise MediaError(f"{path} doesn't exist: check the path") from error
+        raise _NotAnImageError(f"{name} doesn't exist: check the path") from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(name) from error
     except UnidentifiedImageError as error:
-        if "HEIF" not in formats and _is_heic(path):
-            raise MediaError(
-                f"{path} is a HEIC image: run `pip install pillow-heif`, or save it as JPEG"
-            ) from error
-        raise MediaError(
-            f"{path} can't be read as an image: it is empty, damaged, or of another kind"
+        kind = _known_kind(file)
+        if kind is not None:
+            raise MediaError(f"{name} is a {kind} image: {_CURES[kind]}") from error
+        raise _NotAnImageError(
+            f"{name} can't be read as an image: it is empty, damaged, or of another kind"
         ) from error
     except _DECODER_ERRORS as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise MediaError(f"{path} can't be read as an image: {reason}") from error
+        raise MediaError(f"{name} can't be read as an image: {reason}") from error
+
+
+def _opened(file: Path | BytesIO, formats: tuple[str, ...]) -> Image.Image:
+    try:
+        return Image.open(file, formats=formats)
+    except Image.DecompressionBombError:
+        if "JPEG" not in formats or not _head(file).startswith(b"\xff\xd8\xff"):
+            raise
+        # Of the largest JPEGs Pillow reads the head alone: they needn't be unpacked at full size.
+        return JpegImageFile(file)
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    """Raises `MediaError` for pictures of which no one could make use, before they are unpacked."""
+    width, height = image.size
+    small = image.format == "JPEG" and not image.info.get("progressive")
+    most = _MOST_JPEG_PIXELS if small else Image.MAX_IMAGE_PIXELS
+    if width * height > (most or _MOST_JPEG_PIXELS) or max(width, height) > LARGEST_SIDE:
+        raise _too_large(name)
+    if max(width, height) > NARROWEST * min(width, height):
+        raise MediaError(f"{name} is {width}x{height}: too narrow for a picture of a face")
+
+
+def _too_large(name: str) -> MediaError:
+    return MediaError(f"{name} has more than {Image.MAX_IMAGE_PIXELS} pixels: scale it down first")
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """The picture, averaged over whole pixels to no more than `_PLENTY_PIXELS`."""
+    factor = math.ceil(math.sqrt(image.width * image.height / _PLENTY_PIXELS))
+    if factor < 2:
+        return image
+    if image.format == "JPEG":
+        image.draft(None, (image.width // factor, image.height // factor))
+        factor = math.ceil(math.sqrt(image.width * image.height / _PLENTY_PIXELS))
+    if image.mode in {"P", "1"}:
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    elif image.mode.startswith("I;16"):
+        image = image.convert("I")
+    orientation = image.getexif()
+    return _with_exif(image.reduce(factor), orientation) if factor > 1 else image
+
+
+def _with_exif(image: Image.Image, exif: Image.Exif) -> Image.Image:
+    """The picture with what `exif_transpose` looks for, which copies don't take along."""
+    image.info["exif"] = exif.tobytes()
+    return image
 
 
 def _is_animated(image: Image.Image) -> bool:
     return image.format in _ANIMATED and getattr(image, "is_animated", False)
 
 
-def _is_heic(path: Path) -> bool:
+def _known_kind(file: Path | BytesIO) -> str | None:
     """By its first bytes, so that the answer doesn't depend on what is installed."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(12)
-    except OSError:
-        return False
-    return head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS
+    head = _head(file)
+    if head.startswith(_JPEG_XL):
+        return "JPEG XL"
+    return "HEIC" if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS else None
+
+
+def _head(file: Path | BytesIO) -> bytes:
+    if isinstance(file, BytesIO):
+        return file.getvalue()[:12]
+    with file.open("rb") as opened:
+        return opened.read(12)
 
 
 @cache

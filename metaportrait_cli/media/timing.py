@@ -18,6 +18,11 @@ USUAL_RATES = tuple(
 )
 
 
+HIGHEST_RATE, LOWEST_RATE = Fraction(1000), Fraction(1, LARGEST_DENOMINATOR)
+"""Frames a second beyond which times are wrong, or of no use to motion."""
+USUAL_RATE = Fraction(25)
+
+
 def is_variable(times: Sequence[Fraction], *, tick: Fraction) -> bool:
     """Whether ascending `times` (seconds, counted in ticks of `tick`) are unevenly spaced."""
     intervals = [after - before for before, after in pairwise(times)]
@@ -32,14 +37,14 @@ def constant_rate(
     Of the `declared` and then the usual rates the first that meets the last time from the first;
     the measured one if none does.
     """
-    candidates = [rate for rate in declared if rate is not None and rate > 0]
+    candidates = [rate for rate in declared if rate and LOWEST_RATE <= rate <= HIGHEST_RATE]
     steps, span = len(times) - 1, times[-1] - times[0]
-    if span <= 0:
-        return next(iter(candidates), Fraction(25)).limit_denominator(LARGEST_DENOMINATOR)
+    if span <= 0 or steps / span > HIGHEST_RATE:
+        return _rounded(next(iter(candidates), USUAL_RATE))
     for rate in (*candidates, *USUAL_RATES):
         if abs(span - steps / rate) <= max(2 * tick, JITTER):
-            return rate.limit_denominator(LARGEST_DENOMINATOR)
-    return (steps / span).limit_denominator(LARGEST_DENOMINATOR)
+            return _rounded(rate)
+    return _rounded(steps / span)
 
 
 def average_rate(
@@ -50,6 +55,13 @@ def average_rate(
     By the declared count and duration where both are known, since only they count the time for
     which the last frame is shown.
     """
-    if frames and duration:
-        return (frames / duration).limit_denominator(LARGEST_DENOMINATOR)
-    return ((len(times) - 1) / (times[-1] - times[0])).limit_denominator(LARGEST_DENOMINATOR)
+    span = times[-1] - times[0]
+    measured = (len(times) - 1) / span if span > 0 else USUAL_RATE
+    rate = frames / duration if frames and duration and duration > 0 else measured
+    if rate > HIGHEST_RATE:
+        rate = measured if measured <= HIGHEST_RATE else USUAL_RATE
+    return _rounded(rate)
+
+
+def _rounded(rate: Fraction) -> Fraction:
+    return max(rate.limit_denominator(LARGEST_DENOMINATOR), LOWEST_RATE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import FfmpegError, MediaError, UsageError
 from metaportrait_cli.media.arguments import (
     Audio,
+    address,
     can_be_named,
     mux_arguments,
     muxer_for,
@@ -153,7 +153,7 @@ class VideoWriter:
     def _check(self, partial: Path) -> None:
         """Count what arrived: ffmpeg ends with status 0 although its last bytes found no space."""
         try:
-            with av.open(os.fspath(partial)) as container:
+            with av.open(address(partial)) as container:
                 packets = container.demux(video=0)
                 whole = sum(packet.size > 0 and not packet.is_corrupt for packet in packets)
         except av.FFmpegError:

@@ -7,6 +7,7 @@ denominator), and per frame `time` (T,), `shot` (T,), `state` (T,), `confidence`
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from collections.abc import Iterator
 from fractions import Fraction
@@ -19,9 +20,20 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError
 from metaportrait_cli.face.track import CHUNK, RECORD, MotionTrack, State
+from metaportrait_cli.media.info import LARGEST_SIDE
+from metaportrait_cli.media.probe import require_file
+from metaportrait_cli.media.timing import HIGHEST_RATE, LOWEST_RATE
 
 VERSION = 1
 SUFFIX = ".motion.npz"
+FARTHEST = 1e6
+"""Pixels or seconds; numbers beyond are damage."""
+HEAD_BYTES = 4096
+_DAMAGES = (
+    *(zipfile.BadZipFile, LookupError, EOFError, ValueError, TypeError, ArithmeticError),
+    *(RuntimeError, NotImplementedError, SyntaxError, MemoryError, struct.error),
+)
+"""What is raised for a template that is none. A full disk is another matter."""
 
 
 def write_motion(track: MotionTrack, path: Path) -> None:
@@ -49,28 +61,33 @@ def write_motion(track: MotionTrack, path: Path) -> None:
 
 def read_motion(path: Path) -> MotionTrack:
     """Reads a template. Raises `MediaError` for anything that isn't one, or is damaged."""
+    require_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
+            # As written here, and so no larger unpacked than it is now.
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("compressed")
             return _read(archive, path)
-    except FileNotFoundError as error:
-        raise MediaError(f"{path}: no such file") from error
-    except (zipfile.BadZipFile, KeyError, EOFError, OSError, ValueError) as error:
+    except _DAMAGES as error:
         raise MediaError(
             f"{path}: not a motion template, or damaged; make one with 'metaportrait landmarks'"
         ) from error
 
 
 def _read(archive: zipfile.ZipFile, path: Path) -> MotionTrack:
-    head = {}
-    for name in ("version", "size", "rate"):
-        with archive.open(f"{name}.npy") as member:
-            head[name] = npy.read_array(member, allow_pickle=False)
-    if int(head["version"]) != VERSION:
-        raise MediaError(f"{path}: motion template of version {head['version']}, not {VERSION}")
-    width, height = (int(v) for v in head["size"])
-    rate = Fraction(*(int(v) for v in head["rate"]))
+    version, width, height, *rate = (
+        int(v)
+        for name, shape in (("version", ()), ("size", (2,)), ("rate", (2,)))
+        for v in _head(archive, name, shape)
+    )
+    if version != VERSION:
+        raise MediaError(f"{path}: motion template of version {version}, not {VERSION}")
+    track = MotionTrack(width=width, height=height, rate=Fraction(*rate))
+    if not (min(width, height) >= 1 and max(width, height) <= LARGEST_SIDE):
+        raise ValueError("size out of range")
+    if track.rate < LOWEST_RATE or track.rate > HIGHEST_RATE:
+        raise ValueError("rate out of range")
     columns = {name: _pieces(archive, name) for name in RECORD.names or ()}
-    track = MotionTrack(width=width, height=height, rate=rate)
     while True:
         pieces = {name: next(column, None) for name, column in columns.items()}
         lengths = {0 if piece is None else len(piece) for piece in pieces.values()}
@@ -81,12 +98,32 @@ def _read(archive: zipfile.ZipFile, path: Path) -> MotionTrack:
         records = np.zeros(lengths.pop(), RECORD)
         for name, piece in pieces.items():
             records[name] = piece
-        if not np.isfinite(records["points"]).all() or records["state"].max() > max(State):
-            raise ValueError("values out of range")
+        _check_values(records)
         track.append(records)
-    if not len(track) or rate <= 0 or min(width, height) < 1:
+    if not len(track):
         raise ValueError("empty")
     return track
+
+
+def _check_values(records: NDArray[np.void]) -> None:
+    """Raises `ValueError` for numbers that no face has."""
+    for name in ("time", "confidence", "points", "blendshapes"):
+        if not (np.abs(records[name]) <= FARTHEST).all():  # NaN included
+            raise ValueError(f"{name} out of range")
+    sizes = np.ptp(records["points"][..., :2], axis=1).max(axis=1)
+    shown = records["state"] != State.ABSENT
+    if records["state"].max() > max(State) or (sizes[shown] < 1).any():
+        raise ValueError("state out of range, or a face of no size")
+
+
+def _head(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    if archive.getinfo(f"{name}.npy").file_size > HEAD_BYTES:
+        raise ValueError(f"{name} is too large")
+    with archive.open(f"{name}.npy") as member:
+        value = npy.read_array(member, allow_pickle=False)
+    if value.shape != shape or value.dtype != np.int64:
+        raise ValueError(f"{name} has another layout")
+    return value.reshape(-1)
 
 
 def _pieces(archive: zipfile.ZipFile, name: str) -> Iterator[NDArray[np.generic]]:
@@ -94,7 +131,7 @@ def _pieces(archive: zipfile.ZipFile, name: str) -> Iterator[NDArray[np.generic]
     with archive.open(f"{name}.npy") as member:
         npy.read_magic(member)
         full, fortran, dtype = npy.read_array_header_2_0(member)
-        if fortran or dtype != base or full[1:] != shape:
+        if fortran or dtype != base or not full or full[1:] != shape:
             raise ValueError(f"{name} has another layout")
         size = base.itemsize * int(np.prod(shape, dtype=np.int64))
         for start in range(0, full[0], CHUNK):

@@ -53,7 +53,8 @@ def open_compact(
     networks = region_networks(path)
     for name, delta in (deltas or {}).items():
         kind, _, parameter = name.partition(".")
-        own = networks[kind].get_parameter(parameter) if kind in networks else None
+        known = dict(networks[kind].named_parameters()) if kind in networks else {}
+        own = known.get(parameter)
         if own is None or own.shape != delta.shape:
             raise WeightsError(f"{path}: has no {name} of the shape that the portrait adapts")
         own.data += delta.float()

@@ -10,7 +10,7 @@ import urllib.request
 from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from metaportrait_cli.errors import WeightsError
@@ -18,6 +18,7 @@ from metaportrait_cli.weights.files import reject_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from http.client import HTTPMessage
 
 BLOCK = 1 << 20
 TIMEOUT = 30.0  # seconds without any data
@@ -37,10 +38,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaportrait"
 
 
+def sha256_of(path: Path) -> str:
+    """Hexadecimal, of the file's content; remembered as long as the file stays as it is."""
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
 def verify_sha256(path: Path, expected: str) -> None:
     """Raise WeightsError unless the file's content has that hash (hexadecimal)."""
-    status = path.stat()
-    actual = _sha256(path, status.st_size, status.st_mtime_ns)
+    actual = sha256_of(path)
     if actual != expected.lower():
         raise WeightsError(
             f"{path}: is damaged or another version (sha256 {actual[:12]}…, expected "
@@ -113,6 +119,23 @@ def download_https(
     return path
 
 
+class _SecureRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows a server's redirects to https addresses alone."""
+
+    def redirect_request(  # noqa: PLR0917  the base class's own
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        if urlsplit(newurl).scheme != "https":
+            raise OSError(f"the server redirects to {newurl}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _fetch(
     address: str, partial: Path, on_progress: Callable[[int, int | None], None] | None
 ) -> None:
@@ -120,7 +143,7 @@ def _fetch(
     headers = {"Range": f"bytes={done}-"} if done else {}
     request = urllib.request.Request(address, headers=headers)  # noqa: S310 (scheme was checked)
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310
+        response = urllib.request.build_opener(_SecureRedirects).open(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if done and error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # it was complete; its hash decides

@@ -10,8 +10,13 @@ LFS_POINTER = b"version https://git-lfs"
 
 
 def reject_pointer(path: Path) -> None:
-    """Raise WeightsError if the file is missing, empty, or a Git LFS pointer to the real one."""
+    """Raise WeightsError if the file is missing, empty, or a Git LFS pointer to the real one.
+
+    So it does for what is no regular file: a pipe would be waited for.
+    """
     try:
+        if path.exists() and not path.is_file():
+            raise WeightsError(f"{path}: is no regular file; copy it to one first")
         with path.open("rb") as file:
             start = file.read(len(LFS_POINTER))
     except OSError as error:

@@ -24,6 +24,8 @@ from metaportrait_cli.networks.network import Network
 from metaportrait_cli.weights.files import reject_pointer
 
 KEYS_IN_MESSAGE = 3
+LARGEST_SETTING = 8192
+"""A config from elsewhere could ask for a network that takes hours to build."""
 
 NetworkT = TypeVar("NetworkT", bound=Network)
 Shapes = Mapping[str, Sequence[int]]
@@ -70,7 +72,9 @@ def read_header(path: Path) -> Header:
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     try:
         architecture, configs = notes.pop("architecture"), json.loads(notes.pop("config"))
-    except (KeyError, ValueError):
+        if not isinstance(configs, dict):
+            raise ValueError("no parts")
+    except (KeyError, ValueError, RecursionError):
         raise WeightsError(
             f"{path}: does not say which network it is for; made by another program? "
             "Convert released files with: metaportrait weights convert"
@@ -104,6 +108,7 @@ def load_network(
     check_tensors(found=found, wanted=wanted, where=f"{path} ({part})")
     with _open(path, device) as file:
         state = {key: file.get_tensor(prefix + key) for key in wanted}
+    _check_values(state, like=network.state_dict(), where=f"{path} ({part})")
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval()
 
@@ -111,9 +116,11 @@ def load_network(
 def build_empty(network_type: type[NetworkT], fields: Mapping[str, Any], *, where: str) -> NetworkT:
     """The network on the meta device: shapes without memory."""
     try:
-        config = network_type.config_type(**{key: _tuples(v) for key, v in fields.items()})
+        config = network_type.config_type(**{key: _setting(v) for key, v in fields.items()})
         with torch.device("meta"):
             return network_type(config)
+    except (ArithmeticError, AttributeError, LookupError) as error:
+        raise WeightsError(f"{where}: its config does not fit this version ({error})") from None
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{where}: its config does not fit this version: {reason}") from None
@@ -146,7 +153,7 @@ def _open(path: Path, device: torch.device | str = "cpu") -> Iterator[Any]:
     reject_pointer(path)
     try:
         file = safe_open(path, framework="pt", device=str(device))
-    except SafetensorError as error:
+    except (SafetensorError, OSError, UnicodeError) as error:
         raise WeightsError(
             f"{path}: is not a whole safetensors file ({error}); download or convert it again"
         ) from None
@@ -154,9 +161,22 @@ def _open(path: Path, device: torch.device | str = "cpu") -> Iterator[Any]:
         yield file
 
 
-def _tuples(value: Any) -> Any:
-    """JSON has lists where configs have tuples."""
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+def _check_values(state: Mapping[str, Tensor], *, like: Mapping[str, Tensor], where: str) -> None:
+    """Raise WeightsError for numbers of another kind, and for such as spoil every picture."""
+    for key, value in state.items():
+        if value.is_floating_point() != like[key].is_floating_point():
+            raise WeightsError(f"{where}: {key} holds {value.dtype}, not {like[key].dtype}")
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise WeightsError(f"{where}: {key} holds NaN or infinity; convert or train it again")
+
+
+def _setting(value: Any) -> Any:
+    """A value of a config: JSON has lists where configs have tuples."""
+    if isinstance(value, list):
+        return tuple(_setting(item) for item in value)
+    if isinstance(value, int | float) and not abs(value) <= LARGEST_SETTING:
+        raise ValueError(f"{value} is more than any network here has of anything")
+    return value
 
 
 def _abbreviated(items: Sequence[str]) -> str:
@@ -181,5 +201,6 @@ def assign(network: NetworkT, state: Mapping[str, Tensor], *, where: str) -> Net
         wanted=tensors_of(network),
         where=where,
     )
+    _check_values(state, like=network.state_dict(), where=where)
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from metaportrait_cli.media.arguments import (
+    CONTAINERS,
     Audio,
     mux_arguments,
     muxer_for,
@@ -43,6 +44,9 @@ SOUND = Audio(
 )
 
 
+GUARDED = ("-format_whitelist", CONTAINERS)
+
+
 def reading(info: VideoInfo, *, tone_map: bool = False) -> list[str]:
     return reader_arguments(
         info, binary="ff", width=info.width, height=info.height, tone_map=tone_map
@@ -51,11 +55,14 @@ def reading(info: VideoInfo, *, tone_map: bool = False) -> list[str]:
 
 def test_reader_arguments() -> None:
     assert reading(INFO) == [
-        *("ff", "-protocol_whitelist", "file", "-i", "file:/clips/-odd 'name'.mp4"),
+        *("ff", *GUARDED, "-protocol_whitelist", "file", "-i", "file:/clips/-odd 'name'.mp4"),
         "-filter_complex",
         "[0:1]setpts=PTS-STARTPTS[s0];"
-        "[s0]scale=640:360:flags=bilinear+accurate_rnd+full_chroma_int[s1]",
-        *("-map", "[s1]", "-f", "nut", "-c:v", "rawvideo", "-enc_time_base", "1/12800"),
+        r"[s0]scale=if(eq(iw\,640)*eq(ih\,360)\,640\,max(1\,trunc(iw*sar*min(640/(iw*sar)\,360/ih)))):"
+        r"if(eq(iw\,640)*eq(ih\,360)\,360\,max(1\,trunc(ih*min(640/(iw*sar)\,360/ih)))):"
+        "flags=bilinear+accurate_rnd+full_chroma_int[s1];"
+        "[s1]format=rgb24[s2];[s2]pad=640:360:(ow-iw)/2:(oh-ih)/2:color=0x010001[s3]",
+        *("-map", "[s3]", "-f", "nut", "-c:v", "rawvideo", "-enc_time_base", "1/12800"),
         *("-fps_mode", "passthrough", "-pix_fmt", "rgb24", "pipe:1"),
         *("-nostdin", "-v", "error"),
     ]
@@ -97,7 +104,7 @@ def test_writer_arguments_with_sound() -> None:
     assert arguments == [
         *("ff", "-f", "rawvideo", "-framerate", "30000/1001", "-pix_fmt", "rgb24"),
         *("-s", "640x360", "-i", "pipe:0"),
-        *("-protocol_whitelist", "file", "-ss", "0.250000", "-t", "2.000000"),
+        *(*GUARDED, "-protocol_whitelist", "file", "-ss", "0.250000", "-t", "2.000000"),
         *("-i", "file:/clips/a.mkv", "-filter_complex"),
         "[0:v]scale=flags=bicubic+accurate_rnd+full_chroma_inp:out_color_matrix=bt709:out_range=tv"
         "[s0];[s0]format=yuv420p[s1];"
@@ -124,8 +131,8 @@ def test_mux_arguments_copy_the_picture() -> None:
         comment="",
     )
     assert arguments == [
-        *("ff", "-i", "file:/out/a.mkv", "-itsoffset", "0.500000", "-protocol_whitelist", "file"),
-        *("-i", "file:/clips/a.mkv", "-map", "0:v:0", "-map", "1:3"),
+        *("ff", "-i", "file:/out/a.mkv", *GUARDED, "-itsoffset", "0.500000"),
+        *("-protocol_whitelist", "file", "-i", "file:/clips/a.mkv", "-map", "0:v:0", "-map", "1:3"),
         *("-f", "matroska", "-c:a:0", "copy", "-c:v", "copy"),
         *("-copypriorss:a:0", "0"),
         *("-map_chapters", "-1", "-map_metadata:g", "-1", "-t", "2.000000", "file:/out/b.mkv"),

@@ -4,8 +4,11 @@ import threading
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from metaportrait_cli import stages
 from metaportrait_cli.progress import Stopwatch
 from metaportrait_cli.stages import prefetched
 
@@ -25,6 +28,20 @@ def test_never_further_ahead_than_depth() -> None:
     for i in prefetched(work(), depth=4):
         time.sleep(0.002)
         assert len(made) <= i + 4 + 2  # the queue, one in hand, one being made
+
+
+def test_fewer_of_large_items_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "MOST_WAITING_BYTES", 100)
+    made = []
+
+    def work() -> Iterator[NDArray[np.uint8]]:
+        for i in range(20):
+            made.append(i)
+            yield np.zeros(60, np.uint8)
+
+    for i, _ in enumerate(prefetched(work(), depth=8)):
+        time.sleep(0.002)
+        assert len(made) <= i + 2 + 2
 
 
 def test_errors_come_out_where_items_do() -> None:

@@ -246,7 +246,7 @@ def portrait_of(
         source=source,
         shape=recording.fitted.identity,
         embedding=np.mean([look.embedding for look in known.looks], axis=0),
-        base=_base(options.weights, rendering),
+        base=_base(rendering),
     )
     adaptation: dict[str, Any] = {}
     # Photos that took turns in judging would judge what was learnt from them.
@@ -273,11 +273,11 @@ def portrait_of(
     )
 
 
-def _base(weights: str, rendering: Rendering) -> Base:
+def _base(rendering: Rendering) -> Base:
     if not rendering.weights:
         return Base()
     (digest,) = rendering.weights.values()
-    return Base(name=weights, sha256=digest)
+    return Base.of(digest)
 
 
 def _adapted(

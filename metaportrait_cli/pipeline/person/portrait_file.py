@@ -1,7 +1,9 @@
 """The portrait file: one person, learnt from their own video or photos, in one safetensors file.
 
 Metadata: `architecture` ("portrait"), `format`, `base` (JSON: name and sha256 of the weights it
-was made for, or the name "none"), `lends` (see `Source`), `settings` and `report` (JSON), and
+was made for; the name is "none", one of the list of weights, or "sha256:…", for the file may come
+from elsewhere, and nothing is opened or fetched because it says so), `lends` (see `Source`),
+`settings` and `report` (JSON), and
 for each view its crop in `crops` (JSON). Tensors, V views, the first being the canvas:
 
 - `view.0`, …: uint8, a JPEG each; the canvas is the whole picture, the others their crops
@@ -14,10 +16,10 @@ for each view its crop in `crops` (JSON). Tensors, V views, the first being the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.errors import MediaError, WeightsError
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import BLENDSHAPE_COUNT, Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.topology import POINTS
 from metaportrait_cli.media.outputs import atomic_output
+from metaportrait_cli.media.stills import open_image
+from metaportrait_cli.weights.download import SHA256, sha256_of
 from metaportrait_cli.weights.files import reject_pointer
-from metaportrait_cli.weights.sources import resolve
+from metaportrait_cli.weights.manifest import read_manifest
+from metaportrait_cli.weights.sources import BY_CONTENT, name_of_content, resolve
 
 ARCHITECTURE = "portrait"
 FORMAT = "1"
@@ -44,6 +49,11 @@ SUFFIX = ".portrait"
 JPEG_QUALITY = 92
 LONGEST_CROP = 1024
 """Crops of larger faces are stored at this side."""
+EMBEDDING_SIZE = 128
+LONGEST_SIDE = 4096
+MOST_VIEWS = 64
+MOST_TENSORS = 4096
+"""More than any portrait has; a file from elsewhere could unpack to any size."""
 ANALYTIC = "none"
 
 
@@ -55,13 +65,33 @@ class Base:
     """As given to --weights; "none" is the analytic warp"""
     sha256: str = ""
 
+    @classmethod
+    def of(cls, sha256: str) -> Base:
+        """The weights of that hash, by a name that means the same everywhere."""
+        return cls(name_of_content(sha256), sha256)
+
+    @classmethod
+    def read(cls, text: str) -> Base:
+        """From a file's metadata. Raises `ValueError` for what no portrait has to say."""
+        found = json.loads(text)
+        base = cls(**found) if isinstance(found, dict) else None
+        if base == cls():
+            return base
+        if (
+            base is None
+            or not isinstance(base.sha256, str)
+            or not SHA256.fullmatch(base.sha256)
+            or base.name not in (f"{BY_CONTENT}{base.sha256}", *read_manifest())
+        ):
+            raise ValueError("it names its weights neither by a known name nor by their sha256")
+        return base
+
     def check(self, path: Path | None, *, portrait: Path) -> None:
         """Raises `WeightsError` unless `path` holds just these weights; `None` is no weights."""
         if path is None:
             found, other = "", "the analytic warp"
         else:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = sha256_of(path)
             other = f"{path} ({found[:12]}…)"
         if found != self.sha256:
             raise WeightsError(
@@ -74,7 +104,9 @@ class Base:
         """Name and hash, in words."""
         if not self.sha256:
             return "the analytic warp"
-        return f"{self.name} ({self.sha256[:12]}…)"
+        return (
+            self.name if self.name.startswith(BY_CONTENT) else f"{self.name} ({self.sha256[:12]}…)"
+        )
 
 
 @dataclass(frozen=True)
@@ -142,8 +174,10 @@ def load_portrait(path: Path) -> Portrait:
     try:
         with safe_open(path, framework="pt") as file:
             notes = file.metadata() or {}
+            if notes.get("architecture") == ARCHITECTURE and len(file.keys()) > MOST_TENSORS:
+                raise SafetensorError(f"{len(file.keys())} parts")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, OSError, UnicodeError) as error:
         raise WeightsError(
             f"{path}: is not a whole portrait file ({error}); make it with: metaportrait"
             " personalize"
@@ -157,7 +191,7 @@ def load_portrait(path: Path) -> Portrait:
         )
     try:
         return _read(path, notes, tensors)
-    except (KeyError, ValueError, TypeError, IndexError, cv2.error) as error:
+    except (MediaError, LookupError, ValueError, TypeError, RecursionError, cv2.error) as error:
         reason = " ".join(str(error).split())
         raise WeightsError(
             f"{path}: is damaged ({reason}); make it again with: metaportrait personalize"
@@ -175,9 +209,9 @@ def described(portrait: Portrait) -> str:
 
 
 def _read(path: Path, notes: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Portrait:
-    points = tensors["points"].numpy()
-    crops = [Crop(*crop) for crop in json.loads(notes["crops"])]
-    if points.shape != (len(crops), POINTS, 3) or notes["lends"] not in ("face", "head", "all"):
+    crops = [_crop(*crop) for crop in json.loads(notes["crops"])]
+    points = _numbers(tensors["points"], len(crops), POINTS, 3)
+    if not 1 <= len(crops) <= MOST_VIEWS or notes["lends"] not in ("face", "head", "all"):
         raise ValueError("its parts don't fit together")
     views = [
         Source(
@@ -189,19 +223,44 @@ def _read(path: Path, notes: Mapping[str, str], tensors: Mapping[str, Tensor]) -
         )
         for k, crop in enumerate(crops)
     ]
+    for view in views:
+        height, width = view.picture.shape[:2]
+        rows, columns, _, _ = view.crop.inside(width, height)
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            raise ValueError("a crop lies beside its picture")
+    deltas = {
+        key.removeprefix("delta."): tensor
+        for key, tensor in tensors.items()
+        if key.startswith("delta.")
+    }
+    for name, delta in deltas.items():
+        if not (delta.is_floating_point() and torch.isfinite(delta).all()):
+            raise ValueError(f"delta.{name} holds what is no number")
+    settings, report = (json.loads(notes[name]) for name in ("settings", "report"))
+    if not (isinstance(settings, dict) and isinstance(report, dict)):
+        raise ValueError("its settings or report are no such thing")
     return Portrait(
         source=replace(views[0], others=tuple(views[1:]), lends=notes["lends"]),
-        shape=tensors["shape"].numpy(),
-        embedding=tensors["embedding"].numpy(),
-        base=Base(**json.loads(notes["base"])),
-        deltas={
-            key.removeprefix("delta."): tensor
-            for key, tensor in tensors.items()
-            if key.startswith("delta.")
-        },
-        settings=json.loads(notes["settings"]),
-        report=json.loads(notes["report"]),
+        shape=_numbers(tensors["shape"], len(tensors["shape"])),
+        embedding=_numbers(tensors["embedding"], EMBEDDING_SIZE),
+        base=Base.read(notes["base"]),
+        deltas=deltas,
+        settings=settings,
+        report=report,
     )
+
+
+def _numbers(tensor: Tensor, *shape: int) -> NDArray[np.float32]:
+    values = tensor.numpy()
+    if values.shape != shape or values.dtype != np.float32 or not np.isfinite(values).all():
+        raise ValueError("its parts don't fit together")
+    return values
+
+
+def _crop(x0: int, y0: int, side: int) -> Crop:
+    if not all(isinstance(v, int) and abs(v) <= LONGEST_SIDE for v in (x0, y0, side)) or side < 1:
+        raise ValueError("a crop is no square of whole pixels")
+    return Crop(x0, y0, side)
 
 
 def _limited(view: Source) -> Source:
@@ -247,4 +306,8 @@ def _jpeg(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _picture(encoded: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    # By its header first: a small JPEG may unpack to gigabytes.
+    with open_image(BytesIO(encoded.tobytes()), name="a view", formats=("JPEG",)) as image:
+        if max(image.size) > LONGEST_SIDE:
+            raise ValueError(f"a view is {image.width}x{image.height}")
     return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

@@ -19,16 +19,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from metaportrait_cli.errors import MediaError
+from metaportrait_cli.media.stills import open_image
 
 SIZE = 256
 LANDMARK_SUFFIX = "_ldmk.npy"
 MAP_BYTES = 64 << 20  # no map of real clips is larger
+ARRAY_BYTES = 1 << 20
 POINTS_SHAPE = (669, 2)
 IDENTITY_SIZE = 256
+
+
+_DAMAGES = (
+    *(OSError, ValueError, TypeError, LookupError, EOFError, AttributeError, ArithmeticError),
+    *(SyntaxError, RecursionError, MemoryError, pickle.UnpicklingError),
+)
+"""What the parsers raise on damaged files."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +68,8 @@ def is_prepared(folder: Path) -> bool:
 
 def read_source(folder: Path, key: str) -> PreparedSource:
     path = folder / f"src_{key}.png"
-    try:
-        with Image.open(path) as image:
-            picture = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC)
-    except (OSError, UnidentifiedImageError) as error:
-        raise MediaError(f"{path}: can't be read as a picture: {error}") from None
+    with open_image(path) as image:
+        picture = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     identity = _array(folder / f"src_{key}_id.npy").reshape(-1)
     if identity.size != IDENTITY_SIZE:
         raise MediaError(f"{folder}/src_{key}_id.npy: holds {identity.size} numbers, not 256")
@@ -99,7 +106,7 @@ def read_map(folder: Path) -> dict[str, str]:
             if path.stat().st_size > MAP_BYTES:
                 raise ValueError("too large")
             content = parse(path.read_bytes())
-        except (ValueError, TypeError, LookupError, EOFError, pickle.UnpicklingError) as error:
+        except _DAMAGES as error:
             raise MediaError(f"{path}: refused as a map of sources: {error}") from None
         plain = isinstance(content, dict) and all(
             isinstance(key, str) and isinstance(value, str | int) for key, value in content.items()
@@ -131,6 +138,11 @@ def _landmarks(path: Path) -> NDArray[np.float32]:
 
 def _array(path: Path) -> NDArray[np.float32]:
     try:
-        return np.load(path, allow_pickle=False).astype(np.float32)
-    except (OSError, ValueError, EOFError, AttributeError) as error:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")
+        if path.exists() and path.stat().st_size > ARRAY_BYTES:
+            raise ValueError("it is too large")
+        with path.open("rb") as file:
+            return npy.read_array(file, allow_pickle=False).astype(np.float32)
+    except _DAMAGES as error:
         raise MediaError(f"{path}: can't be read as an array: {error}") from None

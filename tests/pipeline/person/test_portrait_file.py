@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -29,6 +33,7 @@ from metaportrait_cli.pipeline.person.portrait_file import (
 from metaportrait_cli.pipeline.verify import verify_all
 from metaportrait_cli.render.named import rendering_named
 from metaportrait_cli.render.warped import WarpRenderer
+from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import save_networks
 
 
@@ -103,14 +108,15 @@ def test_damaged_and_other_files_are_refused(person: Portrait, tmp_path: Path) -
         load_portrait(tmp_path / "picture.portrait")
 
 
-def test_adapted_weights_go_with_their_base_alone(person: Portrait, tmp_path: Path) -> None:
+def test_adapted_weights_go_with_their_base_alone(
+    person: Portrait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weights, other = tmp_path / "base.safetensors", tmp_path / "other.safetensors"
     for path in (weights, other):
         network = RegionNetwork(RegionConfig(patch=PATCHES["mouth"], widths=(8, 16)))
         save_networks(path, {"mouth": network}, architecture="compact")
-    base = Base(
-        name=str(weights), sha256=next(iter(rendering_named(str(weights)).weights.values()))
-    )
+    monkeypatch.setenv("METAPORTRAIT_WEIGHTS", str(tmp_path))
+    base = Base.of(next(iter(rendering_named(str(weights)).weights.values())))
     delta = torch.full((16, 8, 3, 3), 0.5)
     adapted_person = replace(person, base=base, deltas={"mouth.head.weight": delta})
     save_portrait(tmp_path / "me.portrait", adapted_person)
@@ -131,8 +137,85 @@ def test_adapted_weights_go_with_their_base_alone(person: Portrait, tmp_path: Pa
     with pytest.raises(WeightsError, match="was made for"):
         rendering_named("none", person=found)
     weights.write_bytes(other.read_bytes())
-    with pytest.raises(WeightsError, match="was made for"):
+    with pytest.raises(WeightsError, match="no weights with sha256"):
         verify_all([str(tmp_path / "me.portrait")])
     wrong = replace(found, base=Base(str(weights), base.sha256), deltas={"mouth.none": delta})
     with pytest.raises(WeightsError):
         rendering_named(str(weights), person=wrong)
+
+
+def altered(path: Path, notes: dict[str, str] | None = None, **tensors: torch.Tensor) -> Path:
+    """A copy of a portrait with other metadata or tensors."""
+    with safe_open(path, "pt") as file:
+        own = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        own_notes = file.metadata()
+    copy = path.with_name("altered.portrait")
+    renamed = {key.replace("view_", "view."): tensor for key, tensor in tensors.items()}
+    save_file(own | renamed, copy, own_notes | (notes or {}))
+    return copy
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("http://127.0.0.1:9/x#sha256=" + "0" * 64, "https://host/x#sha256=" + "0" * 64),
+        *("hf://owner/repo/file", "../secret.safetensors", "/etc/passwd", "none", ""),
+    ],
+)
+def test_nothing_is_opened_because_a_portrait_says_so(
+    person: Portrait, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "me.portrait"
+    save_portrait(path, person)
+    bad = altered(path, {"base": json.dumps({"name": name, "sha256": "0" * 64})})
+    for read in (load_portrait, lambda path: verify_all([str(path)])):
+        with pytest.raises(WeightsError, match="neither by a known name nor by their sha256"):
+            read(bad)
+
+
+def test_a_known_base_is_named_and_an_unknown_one_is_not_fetched(
+    person: Portrait, tmp_path: Path
+) -> None:
+    bundled = hashlib.sha256(bundled_path("compact").read_bytes()).hexdigest()
+    assert Base.of(bundled).name == "compact"
+    path = tmp_path / "me.portrait"
+    save_portrait(path, replace(person, base=Base.of("ab" * 32)))
+    found = load_portrait(path)
+    with pytest.raises(WeightsError, match=r"sha256 abababababab… here; name .* --weights"):
+        found.check_base()
+
+
+@pytest.mark.parametrize(
+    ("notes", "tensors"),
+    [
+        ({"crops": "[[0, 0, 300], [900, 0, 300]]"}, {}),
+        ({"crops": "[[0, 0, 1e9], [0, 0, 300]]"}, {}),
+        ({"crops": '[["a", 0, 300], [0, 0, 300]]'}, {}),
+        ({"crops": "[" * 100_000}, {}),
+        ({"report": "7"}, {}),
+        ({"base": "[]"}, {}),
+        ({}, {"points": torch.full((2, 478, 3), torch.nan)}),
+        ({}, {"points": torch.zeros(2, 478, 3, dtype=torch.int64)}),
+        ({}, {"embedding": torch.full((128,), torch.inf)}),
+        ({}, {"delta.mouth.head.weight": torch.full((4,), torch.nan)}),
+        ({}, {"delta.mouth.head.weight": torch.zeros(4, dtype=torch.int32)}),
+        ({}, {"view_0": torch.frombuffer(bytearray(b"%!PS-Adobe-3.0 EPSF"), dtype=torch.uint8)}),
+    ],
+)
+def test_numbers_that_no_person_has(
+    person: Portrait, tmp_path: Path, notes: dict[str, str], tensors: dict[str, torch.Tensor]
+) -> None:
+    path = tmp_path / "me.portrait"
+    save_portrait(path, person)
+    with pytest.raises(WeightsError, match="is damaged"):
+        load_portrait(altered(path, notes, **tensors))
+
+
+def test_a_small_file_does_not_unpack_to_a_huge_picture(person: Portrait, tmp_path: Path) -> None:
+    path = tmp_path / "me.portrait"
+    save_portrait(path, person)
+    large = BytesIO()
+    Image.new("L", (8000, 8000)).save(large, "JPEG")
+    view = torch.frombuffer(bytearray(large.getvalue()), dtype=torch.uint8)
+    with pytest.raises(WeightsError, match="8000x8000"):
+        load_portrait(altered(path, view_1=view))
