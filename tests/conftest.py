@@ -9,6 +9,7 @@ from pathlib import Path
 # ten times. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,6 +17,10 @@ from PIL import Image
 
 from metaportrait_cli.face.detector import Face, MediaPipeDetector
 from metaportrait_cli.weights import bundled_path
+
+# A busy machine is no failure.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.load_profile("default")
 
 ROOT = Path(__file__).parent.parent
 
