@@ -150,7 +150,7 @@ def test_weights_are_adapted_and_kept_only_if_they_help(short_clip: Path, tmp_pa
     options = PersonalizeOptions(weights=str(weights), seconds=2, device="cpu")
     report = personalize(tmp_path / "me.portrait", options, video=short_clip)
     person = load_portrait(tmp_path / "me.portrait")
-    assert person.base.name == str(weights)
+    assert person.base.name == f"sha256:{person.base.sha256}"
     assert report.adaptation["steps"] > 0
     assert bool(person.deltas) == bool(report.adaptation["kept"])
     assert all(bool(torch.isfinite(delta).all()) for delta in person.deltas.values())
