@@ -7,6 +7,14 @@ with the code; a library caller catches the type.
 from __future__ import annotations
 
 
+def one_line(text: str) -> str:
+    """The text as one line that does nothing to a terminal: names of files and what files say of
+    themselves may hold anything."""
+    return " ".join(
+        "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split())).split()
+    )
+
+
 class MetaPortraitError(Exception):
     """Base of all errors meant for the user."""
 

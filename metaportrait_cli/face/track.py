@@ -64,8 +64,7 @@ class MotionTrack:
 
     def append(self, records: NDArray[np.void]) -> None:
         """Adds records (n,) of dtype `RECORD` at the end."""
-        self._file.seek(self._count * RECORD.itemsize)
-        self._file.write(np.ascontiguousarray(records, RECORD).tobytes())
+        self.write(self._count, records)
         self._count += len(records)
 
     def read(self, start: int, stop: int) -> NDArray[np.void]:
@@ -77,8 +76,12 @@ class MotionTrack:
 
     def write(self, start: int, records: NDArray[np.void]) -> None:
         """Replaces the records from `start` on."""
-        self._file.seek(start * RECORD.itemsize)
-        self._file.write(np.ascontiguousarray(records, RECORD).tobytes())
+        try:
+            self._file.seek(start * RECORD.itemsize)
+            self._file.write(np.ascontiguousarray(records, RECORD).tobytes())
+            self._file.flush()
+        except OSError as error:  # a full disk; the file has no name to tell
+            raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error
 
     def chunks(self) -> Iterator[NDArray[np.void]]:
         """The whole track in order, `CHUNK` records at a time."""

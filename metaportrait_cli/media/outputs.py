@@ -1,16 +1,24 @@
-"""Where results go: checked before the work, complete or absent after it."""
+"""Where results go: checked and claimed before the work, complete or absent after it."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from metaportrait_cli.errors import UsageError
 
+try:
+    import fcntl
+except ImportError:  # Windows: there a name is checked, and not claimed
+    fcntl = None
+
 _NAME_BYTES = 255
 """The longest file name that common file systems take."""
+_CLAIM = ".claim"
 
 
 def check_output(path: Path, *, overwrite: bool, is_input: Sequence[Path]) -> None:
@@ -24,6 +32,8 @@ def check_output(path: Path, *, overwrite: bool, is_input: Sequence[Path]) -> No
         _check_folder(path)
         if path.is_dir():
             raise UsageError(f"{path} is a folder: add a file name")
+        if path.absolute() in [source.absolute() for source in is_input]:
+            raise UsageError(f"{path} is also an input: choose another name for the output")
         if not os.path.lexists(path):
             return
         for source in is_input:
@@ -33,6 +43,30 @@ def check_output(path: Path, *, overwrite: bool, is_input: Sequence[Path]) -> No
             raise UsageError(f"{path} exists: choose another name, or allow it with --overwrite")
     except OSError as error:
         raise UsageError(f"{path} can't be written: {error.strerror}") from error
+
+
+@contextmanager
+def claimed(
+    *outputs: Path | None, overwrite: bool, is_input: Sequence[Path] = ()
+) -> Iterator[None]:
+    """Checks all outputs of a run, and keeps their names for it until the end of the block.
+
+    They must differ. What a run that was killed has left in their folders is removed.
+
+    Raises:
+        UsageError: as `check_output`, or another run is writing to one of them.
+    """
+    taken = list(is_input)
+    with ExitStack() as claims:
+        for path in outputs:
+            if path is not None:
+                check_output(path, overwrite=overwrite, is_input=taken)
+                claims.enter_context(_claim(path))
+                check_output(path, overwrite=overwrite, is_input=taken)
+                taken.append(path)
+        for folder in {path.absolute().parent for path in outputs if path is not None}:
+            _sweep(folder)
+        yield
 
 
 def _check_folder(path: Path) -> None:
@@ -50,7 +84,7 @@ def atomic_output(path: Path) -> Iterator[Path]:
     """Yield a hidden sibling of `path` to write to; it becomes `path` if all goes well.
 
     It bears the suffix of `path`. On any exception, Ctrl-C included, it is removed and a file
-    that was at `path` stays as it was.
+    that was at `path` stays as it was. A full disk within the block is told with this name.
 
     Raises:
         UsageError: the folder is missing or read-only, or the name can't be taken.
@@ -58,7 +92,12 @@ def atomic_output(path: Path) -> Iterator[Path]:
     _check_folder(path)
     partial = path.with_name(_partial_name(path.name, os.getpid()))
     try:
-        yield partial
+        try:
+            yield partial
+        except OSError as error:
+            if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise OSError(error.errno, error.strerror, str(path)) from error
+            raise
         try:
             os.replace(partial, path)
         except OSError as error:
@@ -69,7 +108,71 @@ def atomic_output(path: Path) -> Iterator[Path]:
 
 def _partial_name(name: str, process: int) -> str:
     stem, suffix = os.path.splitext(name)
-    ending = f".{process}.partial{suffix}"
+    return _hidden(stem, f".{process}.partial{suffix}")
+
+
+def _hidden(stem: str, ending: str) -> str:
     room = _NAME_BYTES - 1 - len(os.fsencode(ending))
     stem = os.fsencode(stem)[:room].decode(errors="ignore")
     return f".{stem}{ending}"
+
+
+@contextmanager
+def _claim(path: Path) -> Iterator[None]:
+    """A locked file beside `path` that names it and this process; the lock ends with the process,
+    however that ends."""
+    claim = path.with_name(_hidden(path.name, _CLAIM))
+    descriptor = _locked(claim, create=True)
+    if descriptor is None:
+        raise UsageError(f"{path} is being written by another run: choose another name, or wait")
+    try:
+        _remove_leftovers(claim, descriptor)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, os.fsencode(f"{os.getpid()}\n{path.name}"), 0)
+        yield
+    finally:
+        claim.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _locked(claim: Path, *, create: bool) -> int | None:
+    """A descriptor of the file with a lock on it, None if another run holds it or it is gone."""
+    while True:
+        try:
+            descriptor = os.open(claim, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
+        except FileNotFoundError:
+            return None
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError:  # a file system without locks
+            return descriptor
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(claim)):
+                return descriptor
+        os.close(descriptor)  # whoever held it has just removed it
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what runs that were killed have left."""
+    if fcntl is None:
+        return
+    for claim in folder.glob(f".*{_CLAIM}"):
+        with contextlib.suppress(OSError):
+            descriptor = _locked(claim, create=False)
+            if descriptor is not None:
+                _remove_leftovers(claim, descriptor)
+                claim.unlink(missing_ok=True)
+                os.close(descriptor)
+
+
+def _remove_leftovers(claim: Path, descriptor: int) -> None:
+    process, _, name = os.fsdecode(os.pread(descriptor, 4096, 0)).partition("\n")
+    if not process.isdecimal() or not name or "/" in name:
+        return
+    partial = _partial_name(name, int(process))
+    for left in (partial, _partial_name(partial, int(process))):
+        claim.with_name(left).unlink(missing_ok=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import re
+import signal
 import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from metaportrait_cli.errors import FfmpegError
@@ -15,6 +18,9 @@ TAIL_BYTES = 4096
 """How much of the end of ffmpeg's messages is read back."""
 GRACE_SECONDS = 30.0
 """How long an ffmpeg that closed its output may take to end."""
+ENDED_FROM_OUTSIDE = 255
+"""The status of an ffmpeg that was told to end by a signal, and obeyed."""
+_PR_SET_PDEATHSIG = 1
 
 _CONTEXT = re.compile(r"^(\[[^\]]*\] ?)+")
 """The `[mov,mp4 @ 0x55d81]` in front of a message: addresses, of no use to the reader."""
@@ -24,6 +30,23 @@ _EPILOGUE = (
     "Error opening output files",
     "Nothing was written into output file",
 )
+
+
+def _find_prctl() -> Callable[..., int] | None:
+    """Linux's own call; looked up before a fork, after which little is safe."""
+    return ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
+_prctl = _find_prctl()
+
+
+def end_with_parent() -> None:
+    """Have this process killed when the thread that started it ends, as by a kill -9 of it all.
+
+    Runs between fork and exec: one system call that nothing waits for.
+    """
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 class Child:
@@ -49,6 +72,7 @@ class Child:
                 stdout=subprocess.PIPE if collect else subprocess.DEVNULL,
                 stderr=self._messages,
                 start_new_session=True,
+                preexec_fn=end_with_parent if _prctl is not None else None,  # noqa: PLW1509  see there
             )
         except OSError as error:
             self._messages.close()
@@ -127,4 +151,6 @@ def failure(child: Child, status: int, *, task: str) -> FfmpegError:
         return FfmpegError(
             f"{task}: ffmpeg was killed by signal {-status}: is the machine out of memory?"
         )
+    if status == ENDED_FROM_OUTSIDE and not message:
+        return FfmpegError(f"{task}: ffmpeg was ended from outside: run it again")
     return FfmpegError(f"{task}: ffmpeg ended with status {status}: {message or 'no message'}")

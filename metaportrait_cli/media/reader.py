@@ -16,13 +16,11 @@ from metaportrait_cli.media.binaries import ffmpeg_binary, has_filter
 from metaportrait_cli.media.frames import Frame, FrameSource
 from metaportrait_cli.media.info import VideoInfo
 from metaportrait_cli.media.probe import probe
-from metaportrait_cli.media.process import GRACE_SECONDS, Child
+from metaportrait_cli.media.process import ENDED_FROM_OUTSIDE, GRACE_SECONDS, Child
 from metaportrait_cli.media.stills import is_animation
 
 __all__ = ["Frame", "FrameSource", "VideoReader", "open_frames"]
 
-_ENDED_FROM_OUTSIDE = 255
-"""The status of an ffmpeg that was told to end by a signal, and obeyed."""
 _CUT_SHORT = ("partial file", "ended prematurely")
 """What ffmpeg says of MP4 and Matroska files that break off."""
 
@@ -144,7 +142,7 @@ class VideoReader(FrameSource):
                 f"reading {path}: ffmpeg was killed by signal {-status} after "
                 f"{self._delivered} frames: is the machine out of memory?"
             )
-        if status == _ENDED_FROM_OUTSIDE:
+        if status == ENDED_FROM_OUTSIDE:
             raise FfmpegError(
                 f"reading {path}: ffmpeg was ended from outside after {self._delivered} frames:"
                 " run it again"

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from metaportrait_cli.errors import UsageError, WeightsError
-from metaportrait_cli.media.outputs import atomic_output, check_output
-from metaportrait_cli.weights.store import read_header
+from metaportrait_cli.media.outputs import check_output
+from metaportrait_cli.weights.store import read_header, save_tensors
 
 NOTES = "notes"
 
@@ -56,6 +56,5 @@ def join_files(
         "architecture": headers[0].architecture,
         "config": json.dumps(configs, sort_keys=True),
     }
-    with atomic_output(output) as partial:
-        save_file(tensors, partial, metadata)
+    save_tensors(output, tensors, metadata)
     return output

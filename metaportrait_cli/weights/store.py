@@ -6,6 +6,7 @@ holds the architecture's name and the parts' configs as JSON, so a file says how
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -62,8 +63,17 @@ def save_networks(
         "architecture": architecture,
         "config": json.dumps(configs, sort_keys=True),
     }
+    save_tensors(path, tensors, metadata)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, whole or not at all; a full disk is an `OSError` with its name."""
     with atomic_output(path) as partial:
-        save_file(tensors, partial, metadata)
+        try:
+            save_file(dict(tensors), partial, dict(metadata))
+        except SafetensorError as error:
+            full = "No space left" in str(error) or "too large" in str(error)
+            raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from None
 
 
 def read_header(path: Path) -> Header:

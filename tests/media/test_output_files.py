@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from metaportrait_cli.errors import UsageError
-from metaportrait_cli.media.outputs import atomic_output, check_output
+from metaportrait_cli.media.outputs import atomic_output, check_output, claimed
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_a_free_name_is_fine(tmp_path: Path) -> None:
@@ -80,3 +84,54 @@ def test_atomic_output_leaves_nothing_behind(tmp_path: Path, error: type[BaseExc
         fail_midway()
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+def test_two_runs_do_not_share_an_output(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with claimed(path, overwrite=False):
+        with pytest.raises(UsageError, match="another run"), claimed(path, overwrite=True):
+            pass
+        with claimed(tmp_path / "b.mp4", overwrite=False), atomic_output(path) as partial:
+            partial.write_bytes(b"new")
+    assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+def test_outputs_of_a_run_differ_from_each_other_and_from_its_inputs(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"x")
+    for outputs in ((tmp_path / "a.mp4", photo), (tmp_path / "a.mp4", tmp_path / "a.mp4")):
+        with (
+            pytest.raises(UsageError, match="input"),
+            claimed(*outputs, None, overwrite=True, is_input=[photo]),
+        ):
+            pass
+    assert os.listdir(tmp_path) == ["photo.jpg"]
+
+
+def test_a_killed_run_leaves_nothing_to_the_next(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from metaportrait_cli.media.outputs import atomic_output, claimed\n"
+        "path = Path(sys.argv[1])\n"
+        "with claimed(path, overwrite=False), atomic_output(path) as partial:\n"
+        "    partial.write_bytes(b'half')\n"
+        "    with atomic_output(partial) as again:\n"
+        "        again.write_bytes(b'half')\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    for name in ("a.mp4", "日" * 80 + ".mp4", "noext"):
+        subprocess.run([sys.executable, "-c", code, tmp_path / name], check=False, cwd=ROOT)
+        assert len(os.listdir(tmp_path)) == 3
+    with claimed(tmp_path / "other.mp4", overwrite=False):
+        assert os.listdir(tmp_path) == [".other.mp4.claim"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_output(tmp_path: Path) -> None:
+    def fill() -> None:
+        with atomic_output(tmp_path / "a.json"), Path("/dev/full").open("w") as full:
+            full.write("x")
+
+    with pytest.raises(OSError, match=r"No space left.*a\.json"):
+        fill()

@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from metaportrait_cli.errors import MediaError, WeightsError
@@ -36,12 +35,12 @@ from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import BLENDSHAPE_COUNT, Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.topology import POINTS
-from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.media.stills import open_image
 from metaportrait_cli.weights.download import SHA256, sha256_of
 from metaportrait_cli.weights.files import reject_pointer
 from metaportrait_cli.weights.manifest import read_manifest
 from metaportrait_cli.weights.sources import BY_CONTENT, name_of_content, resolve
+from metaportrait_cli.weights.store import save_tensors
 
 ARCHITECTURE = "portrait"
 FORMAT = "1"
@@ -155,8 +154,7 @@ def save_portrait(path: Path, portrait: Portrait) -> None:
         "settings": json.dumps(portrait.settings),
         "report": json.dumps(portrait.report),
     }
-    with atomic_output(path) as partial:
-        save_file(tensors, partial, metadata)
+    save_tensors(path, tensors, metadata)
 
 
 def is_portrait(path: Path) -> bool:
