@@ -25,16 +25,15 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face.conditions import Condition, Conditioner
 from metaportrait_cli.face.regions import KINDS
-from metaportrait_cli.networks.compact import CompactConfig
 from metaportrait_cli.networks.identity import IdentityNetwork
-from metaportrait_cli.training.base import train_base
-from metaportrait_cli.training.config import BaseConfig, RunOptions
 from metaportrait_cli.training.data import pairs as dataset
 from metaportrait_cli.training.data.pairs import Sample
 from metaportrait_cli.training.data.patches import Patches
-from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLoss
+from metaportrait_cli.training.perceptual import PerceptualLoss
+from metaportrait_cli.training.place import RunOptions
 from metaportrait_cli.training.regions import RegionTraining, train_regions
 from metaportrait_cli.training.state import CARD
+from metaportrait_cli.training.warping import WarpingTraining, train_warping
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network
 
@@ -97,28 +96,18 @@ def filled_in(source: NDArray[np.float32], driven: NDArray[np.float32]) -> NDArr
 
 def ablate_warp(data: Path, runs: Path, *, steps: int, perceptual: PerceptualLoss) -> None:
     """Trains the warping network with each of `ABLATIONS` and prints a table."""
-    model = replace(CompactConfig.small(), image_size=128)
-    config = BaseConfig(
-        model=model,
-        stage="warp",
-        steps=steps,
-        batch=BATCH,
-        lr=8e-4,
-        warm_up=50,
-        adversarial_from=1.0,
-        average=0.995,
-    )
+    config = WarpingTraining(steps=steps, batch=BATCH, warm_up=50, average=0.995)
     whole = dataset.as_sample
     print("| warping network | ℓ1 | features | features, face |\n|---|---|---|---|")
     for name, ablation in ABLATIONS.items():
         # Samples are made in one place, in training and in judging.
         dataset.as_sample = whole if ablation is None else _ablated(whole, ablation)  # type: ignore[assignment]
         folder = runs / name.replace(" ", "-")
-        card = _finished(folder, steps) or train_base(
+        card = _finished(folder, steps) or train_warping(
             config,
             data,
             folder,
-            options=RunOptions(bf16=True, judge_every=steps, save_minutes=2),
+            options=RunOptions(precision="bf16", judge_every=steps, save_minutes=2),
             perceptual=perceptual,
         )
         scores = card["held_out"]
@@ -142,8 +131,7 @@ def ablate_regions(run: Path, runs: Path, *, steps: int, perceptual: PerceptualL
             folder,
             identity=identity,
             perceptual=perceptual,
-            bf16=True,
-            judge_every=steps,
+            options=RunOptions(precision="bf16", judge_every=steps),
         )
         scores = card["held_out"]
         if name == "all":
@@ -173,7 +161,7 @@ def _copy_patches(run: Path, folder: Path, part: str, *, known: bool) -> None:
 def _ablated(whole: Callable[..., Sample], ablation: Ablation) -> Callable[..., Sample]:
     def as_sample(conditioner: Conditioner, **told: Any) -> Sample:
         sample = whole(conditioner, **told)
-        ablation(sample, conditioner, told["source_points"], told["points"])
+        ablation(sample, conditioner, conditioner.source_points, told["points"])
         return sample
 
     return as_sample
@@ -203,7 +191,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("--steps", type=int, default=500)
     chosen = parser.parse_args()
-    perceptual = PerceptualLoss(MobileNetFeatures.load(bundled_path("mobilenet")))
+    perceptual = PerceptualLoss.load(bundled_path("mobilenet"))
     if chosen.what == "warp":
         ablate_warp(chosen.data, chosen.runs, steps=chosen.steps, perceptual=perceptual)
     else:

@@ -23,7 +23,7 @@ from metaportrait_cli.networks.squeezenet import SqueezeNet
 from metaportrait_cli.training.adapt import AdaptConfig
 from metaportrait_cli.training.data.patches import Patches, as_tensors
 from metaportrait_cli.training.meta import CURVE_STEPS, curve, patches_of, people_with_patches
-from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLoss
+from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network
 
@@ -40,7 +40,7 @@ def main() -> None:
     patches = {kind: Patches.load(chosen.run / "patches" / "judged", kind) for kind in KINDS}
     people = people_with_patches(patches)[: chosen.people]
     network = load_network(SqueezeNet, bundled_path("squeezenet"), part="squeezenet").float()
-    perceptual = PerceptualLoss(MobileNetFeatures.load(bundled_path("mobilenet")))
+    perceptual = PerceptualLoss.load(bundled_path("mobilenet"))
 
     @torch.no_grad()
     def judge(adapted: RegionNetwork, held: Patches) -> float:

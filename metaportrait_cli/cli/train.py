@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -49,3 +50,11 @@ def morphable(
         err=True,
     )
     typer.echo(out)
+
+
+def told(record: dict[str, Any]) -> str:
+    """A line of a run's log for the user."""
+    if "held_out" in record:
+        return f"step {record['step']}: held-out people {json.dumps(record['held_out'])}"
+    terms = " ".join(f"{name} {value:.4g}" for name, value in record["terms"].items())
+    return f"step {record['step']}: {terms} ({record['seconds_per_step']:.3f} s a step)"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from metaportrait_cli.cli.console import print_result, reporting
+from metaportrait_cli.cli.train import told
 
 
 def command(
@@ -39,28 +39,23 @@ def command(
     with reporting(quiet=quiet) as reporter:
         import math  # noqa: PLC0415
 
-        import torch  # noqa: PLC0415
-
         from metaportrait_cli.render.compact import region_networks  # noqa: PLC0415
-        from metaportrait_cli.training.meta import MetaConfig, train_meta  # noqa: PLC0415
-        from metaportrait_cli.training.perceptual import (  # noqa: PLC0415
-            MobileNetFeatures,
-            PerceptualLoss,
-        )
+        from metaportrait_cli.training.meta import MetaTraining, train_meta  # noqa: PLC0415
+        from metaportrait_cli.training.perceptual import PerceptualLoss  # noqa: PLC0415
+        from metaportrait_cli.training.place import RunOptions  # noqa: PLC0415
         from metaportrait_cli.training.regions import learnt_patches  # noqa: PLC0415
         from metaportrait_cli.weights import bundled_path  # noqa: PLC0415
 
-        found = "cuda" if torch.cuda.is_available() else "cpu"
-        chosen = found if device == "auto" else device
         card = train_meta(
-            MetaConfig(steps=steps, inner=inner, people=people, rate=rate),
+            MetaTraining(steps=steps, inner=inner, people=people, rate=rate),
             base,
             region_networks(base),
             learnt_patches(regions),
             output,
-            perceptual=PerceptualLoss(MobileNetFeatures.load(bundled_path("mobilenet"))).to(chosen),
-            device=chosen,
-            minutes=math.inf if minutes is None else minutes,
-            on_report=lambda record: reporter.say(json.dumps(record)),
+            options=RunOptions(
+                device=device, minutes=math.inf if minutes is None else minutes, save_minutes=1
+            ),
+            perceptual=PerceptualLoss.load(bundled_path("mobilenet")),
+            on_record=lambda record: reporter.say(told(record)),
         )
         print_result(output, card, as_json=as_json)

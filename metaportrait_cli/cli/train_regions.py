@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from metaportrait_cli.cli.console import print_result, reporting
+from metaportrait_cli.cli.train import told
 
 
 def command(
@@ -35,7 +35,7 @@ def command(
         float | None, typer.Option(help="Stop after this time; start again to go on.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
-    bf16: Annotated[bool, typer.Option(help="Mixed precision.")] = True,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the run card on stdout instead of the folder.")
     ] = False,
@@ -45,15 +45,11 @@ def command(
     with reporting(quiet=quiet) as reporter:
         import math  # noqa: PLC0415
 
-        import torch  # noqa: PLC0415
-
         from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.regions import KINDS  # noqa: PLC0415
         from metaportrait_cli.networks.identity import IdentityNetwork  # noqa: PLC0415
-        from metaportrait_cli.training.perceptual import (  # noqa: PLC0415
-            MobileNetFeatures,
-            PerceptualLoss,
-        )
+        from metaportrait_cli.training.perceptual import PerceptualLoss  # noqa: PLC0415
+        from metaportrait_cli.training.place import RunOptions  # noqa: PLC0415
         from metaportrait_cli.training.regions import (  # noqa: PLC0415
             RegionTraining,
             train_regions,
@@ -64,7 +60,6 @@ def command(
         kinds = tuple(kind for kind in KINDS if only in (None, kind))
         if not kinds:
             raise UsageError(f"--only {only} is neither mouth nor eyes")
-        found = "cuda" if torch.cuda.is_available() else "cpu"
         card = train_regions(
             RegionTraining(kinds=kinds, steps=steps, batch=batch, lr=lr),
             data,
@@ -72,12 +67,14 @@ def command(
             identity=load_network(
                 IdentityNetwork, bundled_path("identity"), part="identity"
             ).float(),
-            perceptual=PerceptualLoss(MobileNetFeatures.load(features)) if features else None,
-            device=found if device == "auto" else device,
-            bf16=bf16,
+            perceptual=PerceptualLoss.load(features) if features else None,
+            options=RunOptions(
+                device=device,
+                precision=precision,
+                minutes=math.inf if minutes is None else minutes,
+            ),
             start_from=start_from,
-            minutes=math.inf if minutes is None else minutes,
-            on_report=lambda record: reporter.say(json.dumps(record)),
-            on_progress=lambda done, total: reporter.progress("patches", done, total),
+            on_record=lambda record: reporter.say(told(record)),
+            on_progress=reporter.progress,
         )
         print_result(output, card, as_json=as_json)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from metaportrait_cli.cli.console import print_result, reporting
-
-if TYPE_CHECKING:
-    from metaportrait_cli.training.config import StepReport
+from metaportrait_cli.cli.train import told
 
 
 def command(
@@ -40,7 +37,7 @@ def command(
         float | None, typer.Option(help="Stop after this time; start again to go on.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
-    bf16: Annotated[bool, typer.Option(help="Mixed precision.")] = True,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that make samples.")] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the run card on stdout instead of the folder.")
@@ -51,26 +48,16 @@ def command(
     with reporting(quiet=quiet) as reporter:
         import math  # noqa: PLC0415
 
-        import torch  # noqa: PLC0415
-
-        from metaportrait_cli.training.perceptual import (  # noqa: PLC0415
-            MobileNetFeatures,
-            PerceptualLoss,
-        )
+        from metaportrait_cli.training.perceptual import PerceptualLoss  # noqa: PLC0415
+        from metaportrait_cli.training.place import RunOptions  # noqa: PLC0415
         from metaportrait_cli.training.sr import (  # noqa: PLC0415
-            SRConfig,
-            SRRunOptions,
+            SRTraining,
             SRWeights,
             train_sr,
         )
 
-        def show(report: StepReport) -> None:
-            terms = " ".join(f"{name} {value:.4g}" for name, value in report.terms.items())
-            reporter.say(f"step {report.step}: {terms} ({report.seconds_per_step:.3f} s a step)")
-
-        found = "cuda" if torch.cuda.is_available() else "cpu"
         card = train_sr(
-            SRConfig(
+            SRTraining(
                 weights=SRWeights(perceptual=perceptual, steady=steady),
                 steps=steps,
                 batch=batch,
@@ -79,15 +66,14 @@ def command(
             ),
             data,
             output,
-            options=SRRunOptions(
-                device=found if device == "auto" else device,
-                bf16=bf16,
+            options=RunOptions(
+                device=device,
+                precision=precision,
                 workers=workers,
                 minutes=math.inf if minutes is None else minutes,
             ),
             start_from=start_from,
-            perceptual=PerceptualLoss(MobileNetFeatures.load(features)) if features else None,
-            on_report=show,
-            on_judged=lambda step, scores: reporter.say(f"step {step}: {json.dumps(scores)}"),
+            perceptual=PerceptualLoss.load(features) if features else None,
+            on_record=lambda record: reporter.say(told(record)),
         )
         print_result(output, card, as_json=as_json)

@@ -41,6 +41,7 @@ class Conditioner:
     def __init__(
         self, source: NDArray[np.float32], *, side: int, fade: NDArray[np.float32]
     ) -> None:
+        self.source_points = source
         self._side = side
         self._warp = CorrespondenceWarp(source, side=side, fade=fade)
         self.source_lines = landmark_image(source, side=side, size=GRID)

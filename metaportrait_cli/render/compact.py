@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.regions import KINDS, PATCHES, Kind
-from metaportrait_cli.networks.compact import WarpingNetwork
+from metaportrait_cli.networks.compact_warping import CompactWarping
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.render.flows import WarpMaker, analytic_warp
@@ -38,7 +38,7 @@ def open_compact(
     device: str,
     dtype: torch.dtype,
 ) -> Renderer:
-    """Reads weights made by `train base` or `train regions`. Raises `WeightsError`.
+    """Reads weights made by `train warping` or `train regions`. Raises `WeightsError`.
 
     `deltas` are added to parameters of the region networks, by their names in the file.
     """
@@ -48,7 +48,7 @@ def open_compact(
     # Stored at half precision; a CPU is slow with it.
     warp_of: WarpMaker = analytic_warp
     if WARPING in parts:
-        warping = load_network(WarpingNetwork, path, part=WARPING).float()
+        warping = load_network(CompactWarping, path, part=WARPING).float()
         warp_of = LearnedWarps(warping, device=device, dtype=dtype)
     networks = region_networks(path)
     for name, delta in (deltas or {}).items():

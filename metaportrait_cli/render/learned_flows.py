@@ -11,15 +11,15 @@ from torch import Tensor
 from metaportrait_cli.face.conditions import GRID
 from metaportrait_cli.face.correspondence import Correspondence, CorrespondenceWarp
 from metaportrait_cli.face.landmark_image import filled_polygon, landmark_image
-from metaportrait_cli.networks.compact import Driving, WarpingNetwork, corrected
-from metaportrait_cli.networks.compact_blocks import channels_last, enlarge, shrink
+from metaportrait_cli.networks.compact_blocks import channels_last
+from metaportrait_cli.networks.compact_warping import CompactConditions, CompactWarping
 
 
 class LearnedWarps:
     """Makes the warp of each picture; a `render.WarpMaker`. Holds the network, frozen."""
 
     def __init__(
-        self, network: WarpingNetwork, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+        self, network: CompactWarping, *, device: str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
         self._network = channels_last(network.eval().requires_grad_(False).to(device, dtype))
         self._device = torch.device(device)
@@ -47,16 +47,12 @@ class LearnedWarps:
         gap: NDArray[np.uint8],
     ) -> NDArray[np.float32]:
         """The corrected flow (G, G, 2) for a prior of that shape, both in half sides."""
-        flow = self._planes(prior)  # (1, 2, G, G)
-        size = self._network.size
-        driving = Driving(
-            flow=shrink(flow, size),
+        driven = CompactConditions(
+            flow=self._planes(prior),
             lines=self._planes(lines) / 255,
             gap=self._planes(gap[..., None]) / 255,
         )
-        found = enlarge(self._network.correction(source, driving), flow.shape[-1])
-        change, hold, _ = found.split([2, 1, 1], dim=1)
-        return corrected(flow, change, hold)[0].permute(1, 2, 0).cpu().numpy()
+        return self._network(source, driven)[0].permute(1, 2, 0).cpu().numpy()
 
     def _planes(self, image: NDArray[np.generic]) -> Tensor:
         """(H, W, C) → (1, C, H, W) float32."""

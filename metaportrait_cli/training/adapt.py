@@ -19,9 +19,9 @@ from metaportrait_cli.face.regions import KINDS, Kind
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.training.data.patches import Patches
+from metaportrait_cli.training.descent import Average
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.regions import RegionWeights, drawn, region_terms
-from metaportrait_cli.training.state import Average
 
 BETAS = (0.9, 0.99)  # as in `train regions`
 

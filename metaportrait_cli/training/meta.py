@@ -2,46 +2,43 @@
 
 Reptile over people (Algorithm 1): adapt to one as `personalize` does, then move the start towards
 where that led. (Equation 9 is printed with the opposite sign, which would move it away.)
-
-A run lives in one folder: `state.pt` to go on from, `last.safetensors` (the start alone),
-`log.jsonl` and `card.json`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from metaportrait_cli.errors import TrainingError, UsageError
+from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.regions import Kind
-from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.training.adapt import Adaptation, AdaptConfig
 from metaportrait_cli.training.data.patches import Patches
+from metaportrait_cli.training.descent import Terms
+from metaportrait_cli.training.loop import Record, Task, train, unheard
 from metaportrait_cli.training.perceptual import PerceptualLoss
-from metaportrait_cli.training.regions import ARCHITECTURE, WEIGHTS
-from metaportrait_cli.training.state import CARD, CHECKPOINT, LOG, Trained, write_card
+from metaportrait_cli.training.place import Place, RunOptions
+from metaportrait_cli.training.state import Parts, RunFolder
 from metaportrait_cli.weights.join import NOTES as JOINED
-from metaportrait_cli.weights.store import read_header, save_networks
+from metaportrait_cli.weights.store import read_header
 
 CURVE_STEPS = (0, 5, 10, 20, 33, 50, 75, 100)
 LEAST_PATCHES = 8
 """Of a kind, for a person to learn from."""
 NOTE = "meta"
-"""In the file's metadata: how long it was learnt, and from which base."""
+"""In the file's metadata: which weights it is a start for."""
 
 
 @dataclass(frozen=True)
-class MetaConfig:
+class MetaTraining:
     """What is learnt and how; a run can only be continued with the same."""
 
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
@@ -57,90 +54,104 @@ class MetaConfig:
 
 
 def train_meta(
-    config: MetaConfig,
+    config: MetaTraining,
     base: Path,
     networks: Mapping[Kind, RegionNetwork],
     patches: Mapping[Kind, Patches],
     output: Path,
     *,
+    options: RunOptions,
     perceptual: PerceptualLoss | None,
-    device: str = "cpu",
-    minutes: float = float("inf"),
-    stop_at: int | None = None,
-    save_every: int = 10,
-    on_report: Callable[[dict[str, Any]], None] = lambda _report: None,
+    on_record: Callable[[Record], None] = unheard,
 ) -> dict[str, Any]:
     """Trains, or goes on training, in the folder `output`; returns the run card.
 
-    `networks` are those of the file `base`, and change. Stops, resumable, after so many minutes or
-    at outer step `stop_at`. Raises `UsageError` if nobody has enough patches, and `TrainingError`
-    once a loss is not finite.
+    `networks` are those of the file `base`, and change. Raises `UsageError` if nobody has enough
+    patches.
     """
-    people = people_with_patches(patches)
-    if not people:
-        raise UsageError(f"nobody has {LEAST_PATCHES} mouths and eyes to learn from")
-    place = torch.device(device)
-    for network in networks.values():
-        network.to(place)
-    parts: dict[str, nn.Module | torch.optim.Optimizer] = {**networks}
-    trained = Trained(parts)
-    settings = asdict(config)
-    output.mkdir(parents=True, exist_ok=True)
-    step, seconds = 0, 0.0
-    if (output / CHECKPOINT).is_file():
-        step, _ = trained.restore(output / CHECKPOINT, config=settings)
-        seconds = float(json.loads((output / CARD).read_text())["seconds"])
+    folder = RunFolder(output, config)
+    place = Place.of(options)
+    task = MetaTask(config, base, networks, patches, place=place, perceptual=perceptual)
+    return train(task, folder, options=options, place=place, on_record=on_record)
 
-    def save() -> dict[str, Any]:
-        card = {
-            "architecture": "compact",
-            "base": base.name,
-            "step": step,
-            "seconds": round(seconds + time.monotonic() - started, 1),
-            "people": len(people),
-            "device": device,
-            "config": settings,
-        }
-        trained.save(output / CHECKPOINT, step=step, best=0.0, config=settings)
-        write_start(output / WEIGHTS, base, networks, step=step)
-        write_card(output / CARD, card)
-        return card
 
-    started = time.monotonic()
-    last = min(config.steps, stop_at or config.steps)
-    while step < last and time.monotonic() - started < 60 * minutes:
-        draw = np.random.default_rng((config.seed, step))
-        rate = config.rate * (1 - step / config.steps)
-        found = []
-        for person in draw.choice(people, config.people, replace=len(people) < config.people):
+MetaBatch = list[tuple[int, int]]
+"""People by their row, and what seeds their adaptation"""
+
+
+class MetaTask(Task[MetaBatch]):
+    """People to adapt to, a few an outer step."""
+
+    architecture = "compact"
+
+    def __init__(
+        self,
+        config: MetaTraining,
+        base: Path,
+        networks: Mapping[Kind, RegionNetwork],
+        patches: Mapping[Kind, Patches],
+        *,
+        place: Place,
+        perceptual: PerceptualLoss | None,
+    ) -> None:
+        self.config = config
+        self._people = people_with_patches(patches)
+        if not self._people:
+            raise UsageError(f"nobody has {LEAST_PATCHES} mouths and eyes to learn from")
+        self._base = base.name
+        with base.open("rb") as file:
+            self._digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self._networks = {kind: network.to(place.device) for kind, network in networks.items()}
+        self._patches = patches
+        self._place = place
+        self._perceptual = perceptual.to(place.device) if perceptual is not None else None
+
+    @property
+    def state(self) -> Parts:
+        return {**self._networks}
+
+    @property
+    def weights(self) -> Mapping[str, RegionNetwork]:
+        return {**self._networks}
+
+    def batches(self, steps: range) -> Iterator[MetaBatch]:
+        config = self.config
+        for step in steps:
+            draw = np.random.default_rng((config.seed, step))
+            again = len(self._people) < config.people
+            people = draw.choice(self._people, config.people, replace=again)
+            yield [(int(person), int(draw.integers(2**31))) for person in people]
+
+    def step(self, batch: MetaBatch, number: int) -> Terms:
+        """An outer step; returns the adaptations' mean loss at their beginning and end."""
+        config = self.config
+        losses, deltas = [], []
+        for person, seed in batch:
             under_way = Adaptation(
-                networks,
-                patches_of(patches, int(person)),
+                self._networks,
+                patches_of(self._patches, person),
                 config=config.adapt,
-                perceptual=perceptual,
-                device=place,
-                seed=int(draw.integers(2**31)),
+                perceptual=self._perceptual,
+                device=self._place.device,
+                seed=seed,
             )
-            losses = [under_way.advance() for _ in range(config.inner)]
-            found.append((losses, under_way.deltas()))
-        if not np.isfinite([losses[-1] for losses, _ in found]).all():
-            raise TrainingError(
-                f"outer step {step}: the loss is not finite; go on from the last checkpoint with a"
-                " lower learning rate"
-            )
-        move(networks, [deltas for _, deltas in found], rate=rate)
-        step += 1
-        record = {
-            "step": step,
-            "first": round(float(np.mean([losses[0] for losses, _ in found])), 5),
-            "last": round(float(np.mean([losses[-1] for losses, _ in found])), 5),
+            losses.append([under_way.advance() for _ in range(config.inner)])
+            deltas.append(under_way.deltas())
+        move(self._networks, deltas, rate=config.rate * (1 - number / config.steps))
+        first, last = np.mean(losses, axis=0)[[0, -1]]
+        place = self._place.device
+        return {
+            "first": torch.tensor(float(first), device=place),
+            "last": torch.tensor(float(last), device=place),
         }
-        with (output / LOG).open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        on_report(record)
-        if step % save_every == 0:
-            save()
-    return save()
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        return {NOTE: json.dumps({"base": self._base, "sha256": self._digest})}
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return {"base": self._base, "people": len(self._people)}
 
 
 @torch.no_grad()
@@ -198,17 +209,6 @@ def curve(
             }
         under_way.advance()
     return found
-
-
-def write_start(
-    path: Path, base: Path, networks: Mapping[Kind, RegionNetwork], *, step: int
-) -> None:
-    """The networks, at full precision, and which file they are a start for."""
-    with base.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    notes = {NOTE: json.dumps({"step": step, "base": base.name, "sha256": digest})}
-    parts: dict[str, Network] = {**networks}
-    save_networks(path, parts, architecture=ARCHITECTURE, notes=notes)
 
 
 def base_of_start(path: Path) -> str:

@@ -101,12 +101,15 @@ class PerceptualLoss(nn.Module):
         super().__init__()
         self.features = features
 
-    def forward(self, images: list[Tensor], target: Tensor) -> list[Tensor]:
-        """One distance (B,) for each of `images` (B, 3, S, S), at full and at half size."""
-        together = torch.cat(images)
-        whole = self.distance(together, target)
-        half = self.distance(F.avg_pool2d(together, 2), F.avg_pool2d(target, 2))
-        return list(((whole + half) / 2).chunk(len(images)))
+    @classmethod
+    def load(cls, path: Path) -> PerceptualLoss:
+        """By the weights in `path`, see `MobileNetFeatures.load`."""
+        return cls(MobileNetFeatures.load(path))
+
+    def forward(self, image: Tensor, target: Tensor) -> Tensor:
+        """The distance (B,) of pictures (B, 3, S, S), at full and at half size."""
+        half = self.distance(F.avg_pool2d(image, 2), F.avg_pool2d(target, 2))
+        return (self.distance(image, target) + half) / 2
 
     def in_face(self, image: Tensor, target: Tensor, points: Tensor) -> Tensor:
         """The distance (B,) at full size, in a window of half the side around the landmarks.
@@ -128,12 +131,11 @@ class PerceptualLoss(nn.Module):
 
         return self.distance(window(image), window(target))
 
-    def distance(self, images: Tensor, target: Tensor) -> Tensor:
-        """Of images (n B, 3, H, W), n to a target, from the target (B, 3, H, W): (n B,)."""
+    def distance(self, image: Tensor, target: Tensor) -> Tensor:
+        """The distance (B,) of pictures (B, 3, H, W), at their size alone."""
         with torch.no_grad():
             wanted = self.features(target)
-        repeats = len(images) // len(target)
-        return _apart(self.features(images), [x.repeat(repeats, 1, 1, 1) for x in wanted])
+        return _apart(self.features(image), wanted)
 
     def with_texture(self, image: Tensor, target: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
         """The distance (B,), and how textures differ within `where` (B, 1, H, W): (B,).

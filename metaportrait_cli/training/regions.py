@@ -1,29 +1,23 @@
 """`train regions`: the networks that repaint mouths and eyes, from prepared data to weights.
 
-A run lives in one folder: `patches/` (made once), `state.pt` to go on from, `last.safetensors`
-with averaged weights, `log.jsonl` and `card.json`.
+The run's folder also holds `patches/`, made once.
 """
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from metaportrait_cli.errors import TrainingError, UsageError, WeightsError
+from metaportrait_cli.errors import UsageError, WeightsError
 from metaportrait_cli.face.regions import KINDS, PATCHES, Kind
-from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.identity import IdentityNetwork
-from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import (
     OPENING,
     OUTLINE,
@@ -31,17 +25,18 @@ from metaportrait_cli.networks.regions import (
     RegionNetwork,
     Repainted,
 )
-from metaportrait_cli.training.data.pairs import Faces, is_held_out
+from metaportrait_cli.progress import Progress, silent
+from metaportrait_cli.training.data.pairs import Faces, kept_aside
 from metaportrait_cli.training.data.patches import Patches, as_tensors, make_patches
 from metaportrait_cli.training.data.shards import read_clips, read_index
+from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
+from metaportrait_cli.training.loop import Record, Task, train, unheard
 from metaportrait_cli.training.losses import masked_l1, pyramid_l1
 from metaportrait_cli.training.perceptual import PerceptualLoss
-from metaportrait_cli.training.schedule import rate_share
-from metaportrait_cli.training.state import CARD, CHECKPOINT, LOG, Average, Trained, write_card
-from metaportrait_cli.weights.store import load_network, save_networks
+from metaportrait_cli.training.place import Place, RunOptions
+from metaportrait_cli.training.state import Parts, RunFolder, Scores
+from metaportrait_cli.weights.store import load_network
 
-ARCHITECTURE = "compact"
-WEIGHTS = "last.safetensors"
 MOUTH_FINE_WIDTH = 24
 # Variations of light and colour; old photos have none.
 GAIN_RANGE, CHANNEL_GAIN_RANGE = 0.15, 0.04
@@ -64,7 +59,7 @@ class RegionWeights:
 
 
 @dataclass(frozen=True)
-class RegionTraining:
+class RegionTraining(DescentConfig):
     """What is trained and how; a run can only be continued with the same."""
 
     kinds: tuple[Kind, ...] = KINDS
@@ -74,35 +69,143 @@ class RegionTraining:
     batch: int = 24
     """Patches of each kind a step."""
     lr: float = 6e-4
-    warm_up: int = 100
-    clip_norm: float = 1.0
     mask_from: float = 0.2
     """Share of the steps after which painting costs. Before, nothing worth its price is painted,
     and the mask would close for good."""
     hard: float = 0.5
     """Share of samples in which lips or lids are opened or closed: most others are copied."""
-    average: float = 0.998
-    held_out: float = 0.05
-    seed: int = 0
 
 
-class Regions(nn.Module):
-    """The networks that are trained."""
+def fresh_networks(config: RegionTraining) -> dict[Kind, RegionNetwork]:
+    """The networks that are trained, as they are before."""
+    torch.manual_seed(config.seed)
+    # The mouth's patches are twice as fine: one level more.
+    fine = (MOUTH_FINE_WIDTH, *config.model.widths)
+    models: dict[Kind, RegionConfig] = {
+        "mouth": replace(config.model, keep_shown=True, patch=PATCHES["mouth"], widths=fine),
+        "eyes": replace(config.model, patch=PATCHES["eyes"]),
+    }
+    return {kind: RegionNetwork(models[kind]) for kind in config.kinds}
 
-    def __init__(self, config: RegionTraining) -> None:
-        super().__init__()
-        if "mouth" in config.kinds:
-            # Patches are twice as fine: one level more.
-            widths = (MOUTH_FINE_WIDTH, *config.model.widths)
-            self.mouth = RegionNetwork(
-                replace(config.model, keep_shown=True, patch=PATCHES["mouth"], widths=widths)
+
+def train_regions(
+    config: RegionTraining,
+    data: Path,
+    output: Path,
+    *,
+    options: RunOptions,
+    identity: IdentityNetwork,
+    start_from: Path | None = None,
+    perceptual: PerceptualLoss | None = None,
+    on_record: Callable[[Record], None] = unheard,
+    on_progress: Progress = silent,
+) -> dict[str, Any]:
+    """Trains, or goes on training, in the folder `output`; returns the run card.
+
+    `start_from` gives a new run the weights of an earlier one. Raises `WeightsError` if it can't
+    start from those.
+    """
+    folder = RunFolder(output, config)
+    place = Place.of(options)
+    networks = fresh_networks(config)
+    if start_from is not None:
+        _start(networks, start_from)
+    patches = made_patches(config, data, output, identity=identity, on_progress=on_progress)
+    task = RegionTask(config, networks, *patches, place=place, perceptual=perceptual)
+    return train(task, folder, options=options, place=place, on_record=on_record)
+
+
+RegionBatch = dict[Kind, tuple[Tensor, Tensor, Tensor]]
+"""Inputs (B, 11, P, P), target (B, 3, P, P) and identity (B, 128) of each kind"""
+
+
+class RegionTask(Task[RegionBatch]):
+    """Patches of mouths and eyes under the warp, and as they really were."""
+
+    architecture = "compact"
+
+    def __init__(
+        self,
+        config: RegionTraining,
+        networks: Mapping[Kind, RegionNetwork],
+        learnt: Mapping[Kind, Patches],
+        judged: Mapping[Kind, Patches],
+        *,
+        place: Place,
+        perceptual: PerceptualLoss | None,
+    ) -> None:
+        self.config = config
+        self._place = place
+        self._perceptual = perceptual.to(place.device) if perceptual is not None else None
+        self._learnt, self._judged = learnt, judged
+        named: dict[str, RegionNetwork] = {**networks}
+        self._descent = Descent(named, config, place)
+
+    @property
+    def state(self) -> Parts:
+        return self._descent.state
+
+    @property
+    def weights(self) -> Mapping[str, RegionNetwork]:
+        return self._descent.averaged
+
+    def batches(self, steps: range) -> Iterator[RegionBatch]:
+        config, place = self.config, self._place
+        for step in steps:
+            batch: RegionBatch = {}
+            for kind in config.kinds:
+                number = step * place.world + place.rank
+                draw = np.random.default_rng((config.seed, number, KINDS.index(kind)))
+                inputs, target, known = drawn(
+                    self._learnt[kind], draw, config.batch, kind, place.device, hard=config.hard
+                )
+                batch[kind] = (*faded(inputs, target, draw), known)
+            yield batch
+
+    def step(self, batch: RegionBatch, number: int) -> Terms:
+        config = self.config
+
+        def terms() -> Terms:
+            found: Terms = {}
+            for kind, (inputs, target, known) in batch.items():
+                repainted = self._descent.networks[kind](inputs, known)
+                part = region_terms(
+                    repainted, inputs, target, perceptual=self._perceptual, weights=config.weights
+                )
+                if number < config.mask_from * config.steps:
+                    del part["mask"]
+                found |= {f"{kind}_{name}": value for name, value in part.items()}
+            return found
+
+        return self._descent.step(number, terms)
+
+    def judge(self) -> Scores:
+        found = {
+            kind: judge_patches(self.weights[kind], self._judged[kind], perceptual=self._perceptual)
+            for kind in self.config.kinds
+        }
+        return {kind: scores for kind, scores in found.items() if scores}
+
+    def merit(self, scores: Scores) -> float:
+        return sum(kind["l1"] + kind.get("perceptual", 0.0) for kind in scores.values())
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return {
+            "data": {kind: len(self._learnt[kind].inputs) for kind in self.config.kinds},
+            "perceptual_loss": self._perceptual is not None,
+        }
+
+
+def _start(networks: Mapping[Kind, RegionNetwork], weights: Path) -> None:
+    for kind, network in networks.items():
+        earlier = load_network(RegionNetwork, weights, part=kind)
+        if earlier.config != network.config:
+            raise WeightsError(
+                f"{weights}: its {kind} network is built otherwise than what is trained"
+                " here; start from other weights, or without"
             )
-        if "eyes" in config.kinds:
-            self.eyes = RegionNetwork(replace(config.model, patch=PATCHES["eyes"]))
-
-    def of(self, kind: Kind) -> RegionNetwork:
-        """The one for a kind of region."""
-        return self.mouth if kind == "mouth" else self.eyes
+        network.load_state_dict(earlier.state_dict())
 
 
 def region_terms(
@@ -112,7 +215,7 @@ def region_terms(
     *,
     perceptual: PerceptualLoss | None,
     weights: RegionWeights,
-) -> dict[str, Tensor]:
+) -> Terms:
     """Weighted scalars by name, for inputs (B, 11, P, P) and target (B, 3, P, P) in [0, 1]."""
     inside = inputs[:, OUTLINE : OUTLINE + 1]
     terms = {
@@ -125,155 +228,6 @@ def region_terms(
         distance, texture = perceptual.with_texture(found.image, target, opening)
         terms["perceptual"] = weights.perceptual * distance.mean()
         terms["texture"] = weights.texture * texture.mean()
-    return terms
-
-
-def train_regions(
-    config: RegionTraining,
-    data: Path,
-    output: Path,
-    *,
-    identity: IdentityNetwork,
-    perceptual: PerceptualLoss | None,
-    device: str = "cpu",
-    bf16: bool = False,
-    minutes: float = float("inf"),
-    stop_at: int | None = None,
-    start_from: Path | None = None,
-    log_every: int = 50,
-    judge_every: int = 500,
-    on_report: Callable[[dict[str, Any]], None] = lambda _report: None,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> dict[str, Any]:
-    """Trains, or goes on training, in the folder `output`; returns the run card.
-
-    `start_from` gives a new run the weights of an earlier one. Stops, resumable, after so many
-    minutes or at step `stop_at`. Raises `TrainingError` with the step's number once a loss is not
-    finite, and `WeightsError` if it can't start from those weights.
-    """
-    run = _set_up(config, torch.device(device), bf16, start_from=start_from, perceptual=perceptual)
-    settings = asdict(config)
-    step, seconds = 0, 0.0
-    output.mkdir(parents=True, exist_ok=True)
-    if (output / CHECKPOINT).is_file():
-        step, _ = run.trained.restore(output / CHECKPOINT, config=settings)
-        seconds = float(json.loads((output / CARD).read_text())["seconds"])
-    learnt, judged = _patches(config, data, output, identity=identity, on_progress=on_progress)
-
-    def say(record: dict[str, Any]) -> None:
-        with (output / LOG).open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        on_report(record)
-
-    started = time.monotonic()
-    sums: dict[str, float] = {}
-    scores: dict[str, dict[str, float]] = {}
-    last = min(config.steps, stop_at or config.steps)
-    while step < last and time.monotonic() - started < 60 * minutes:
-        terms = _step(run, learnt, step=step)
-        step += 1
-        for kind, average in run.averages.items():
-            average.update(run.model.of(kind), step)
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        if step % log_every == 0:
-            means = {name: round(value / log_every, 5) for name, value in sums.items()}
-            if not all(np.isfinite(list(means.values()))):
-                raise TrainingError(
-                    f"step {step}: the loss is not finite; go on from the last checkpoint with a"
-                    " lower learning rate"
-                )
-            sums = {}
-            spent = round(seconds + time.monotonic() - started, 1)
-            say({"step": step, "seconds": spent, "terms": means})
-        if step % judge_every == 0 or step == config.steps:
-            scores = {
-                kind: judge_patches(average.network, judged[kind], perceptual=run.perceptual)
-                for kind, average in run.averages.items()
-            }
-            say({"step": step, "held_out": scores})
-            card = _card(config, step, seconds + time.monotonic() - started, device, scores)
-            _save(output, run, step=step, settings=settings, card=card)
-    card = _card(config, step, seconds + time.monotonic() - started, device, scores)
-    _save(output, run, step=step, settings=settings, card=card)
-    return card
-
-
-@dataclass
-class _Run:
-    """What the loop works on."""
-
-    config: RegionTraining
-    bf16: bool
-    device: torch.device
-    model: Regions
-    averages: dict[Kind, Average[RegionNetwork]]
-    optimizer: torch.optim.Optimizer
-    perceptual: PerceptualLoss | None
-
-    @property
-    def trained(self) -> Trained:
-        averages = {f"average_{kind}": average.network for kind, average in self.averages.items()}
-        return Trained({"model": self.model, "optimizer": self.optimizer, **averages})
-
-
-def _set_up(
-    config: RegionTraining,
-    device: torch.device,
-    bf16: bool,
-    *,
-    start_from: Path | None,
-    perceptual: PerceptualLoss | None,
-) -> _Run:
-    torch.manual_seed(config.seed)
-    model = Regions(config)
-    if start_from is not None:
-        for kind in config.kinds:
-            earlier = load_network(RegionNetwork, start_from, part=kind)
-            if earlier.config != model.of(kind).config:
-                raise WeightsError(
-                    f"{start_from}: its {kind} network is built otherwise than what is trained"
-                    " here; start from other weights, or without"
-                )
-            model.of(kind).load_state_dict(earlier.state_dict())
-    model = channels_last(model.to(device))
-    return _Run(
-        config=config,
-        bf16=bf16,
-        device=device,
-        model=model,
-        averages={kind: Average(model.of(kind), decay=config.average) for kind in config.kinds},
-        optimizer=torch.optim.Adam(model.parameters(), lr=config.lr, betas=(0.9, 0.99)),
-        perceptual=perceptual.to(device) if perceptual is not None else None,
-    )
-
-
-def _step(run: _Run, learnt: Mapping[Kind, Patches], *, step: int) -> dict[str, Tensor]:
-    """One step of all networks; returns the weighted terms."""
-    config = run.config
-    share = rate_share(step, steps=config.steps, warm_up=config.warm_up)
-    for group in run.optimizer.param_groups:
-        group["lr"] = config.lr * share
-    terms: dict[str, Tensor] = {}
-    autocast = torch.autocast(run.device.type, torch.bfloat16)
-    with autocast if run.bf16 else nullcontext():
-        for kind in config.kinds:
-            draw = np.random.default_rng((config.seed, step, KINDS.index(kind)))
-            inputs, target, known = drawn(
-                learnt[kind], draw, config.batch, kind, run.device, hard=config.hard
-            )
-            inputs, target = faded(inputs, target, draw)
-            found = run.model.of(kind)(inputs, known)
-            part = region_terms(
-                found, inputs, target, perceptual=run.perceptual, weights=config.weights
-            )
-            if step < config.mask_from * config.steps:
-                del part["mask"]
-            terms |= {f"{kind}_{name}": value for name, value in part.items()}
-    run.optimizer.zero_grad(set_to_none=True)
-    torch.stack(list(terms.values())).sum().backward()
-    nn.utils.clip_grad_norm_(run.model.parameters(), config.clip_norm)
-    run.optimizer.step()
     return terms
 
 
@@ -300,27 +254,27 @@ def judge_patches(
     return totals
 
 
-def _patches(
+def made_patches(
     config: RegionTraining,
     data: Path,
     output: Path,
     *,
     identity: IdentityNetwork,
-    on_progress: Callable[[int, int], None],
+    on_progress: Progress,
 ) -> tuple[dict[Kind, Patches], dict[Kind, Patches]]:
     """Those to learn from and those to judge by, made once and kept in the run's folder."""
     folders = {name: output / "patches" / name for name in ("learnt", "judged")}
     if not all((folder / "complete").is_file() for folder in folders.values()):
         _, stems = read_index(data)
-        people = sorted({clip.identity for stem in stems for clip in read_clips(stem)})
-        kept = {person for person in people if is_held_out(person, share=config.held_out)}
-        groups = {"learnt": sorted(set(people) - kept), "judged": sorted(kept)}
+        everybody = (clip.identity for stem in stems for clip in read_clips(stem))
+        people, kept = kept_aside(everybody, share=config.held_out)
+        groups = {"learnt": people, "judged": kept}
         for number, (name, folder) in enumerate(folders.items()):
             folder.mkdir(parents=True, exist_ok=True)
 
             def shards(before: int = number * len(stems)) -> Iterator[Faces]:
                 for done, faces in enumerate(Faces.shards(data)):
-                    on_progress(before + done, len(folders) * len(stems))
+                    on_progress("patches", before + done, len(folders) * len(stems))
                     yield faces
 
             made = make_patches(shards(), people=groups[name], identity=identity, seed=config.seed)
@@ -385,36 +339,3 @@ def faded(inputs: Tensor, target: Tensor, draw: np.random.Generator) -> tuple[Te
     warped, own = inputs[:, PICTURES].split(3, dim=1)
     rest = inputs[:, PICTURES.stop :]
     return torch.cat([mix(warped), mix(own), rest], dim=1), mix(target)
-
-
-def _card(
-    config: RegionTraining,
-    step: int,
-    seconds: float,
-    device: str,
-    scores: dict[str, dict[str, float]],
-) -> dict[str, Any]:
-    return {
-        "architecture": ARCHITECTURE,
-        "step": step,
-        "seconds": round(seconds, 1),
-        "device": device,
-        "torch": torch.__version__,
-        "config": asdict(config),
-        "held_out": scores,
-    }
-
-
-def _save(
-    output: Path,
-    run: _Run,
-    *,
-    step: int,
-    settings: dict[str, Any],
-    card: dict[str, Any],
-) -> None:
-    run.trained.save(output / CHECKPOINT, step=step, best=0.0, config=settings)
-    networks: dict[str, Network] = {kind: average.network for kind, average in run.averages.items()}
-    notes = {"training": json.dumps({"step": step})}
-    save_networks(output / WEIGHTS, networks, architecture=ARCHITECTURE, notes=notes)
-    write_card(output / CARD, card)

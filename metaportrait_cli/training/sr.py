@@ -3,41 +3,32 @@
     metaportrait prepare DATA -o runs --runs 3
     metaportrait train sr runs -o run --features mobilenet_v2-b0353104.pth --minutes 60
 
-and the second line again until the steps are done. A run lives in one folder, as that of
-`train base`: `state.pt` to go on from, `last.safetensors` with averaged weights, `log.jsonl`,
-`card.json`.
+and the second line again until the steps are done.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import Tensor
 
-from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.compact_sr import CompactSR, CompactSRConfig, Reference, enlarged
-from metaportrait_cli.training.config import StepReport
-from metaportrait_cli.training.data.pairs import is_held_out
+from metaportrait_cli.training.data.pairs import kept_aside
 from metaportrait_cli.training.data.runs import SHARES, WAYS, RunDataset, Runs, SRSample, run_people
+from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
+from metaportrait_cli.training.loop import Record, Task, train, unheard
 from metaportrait_cli.training.perceptual import PerceptualLoss
-from metaportrait_cli.training.run import Sums, seconds_so_far
-from metaportrait_cli.training.schedule import rate_share
-from metaportrait_cli.training.state import CARD, CHECKPOINT, LOG, Average, Trained, write_card
-from metaportrait_cli.weights.store import load_network, save_networks
+from metaportrait_cli.training.place import Place, RunOptions
+from metaportrait_cli.training.state import Parts, RunFolder, Scores
+from metaportrait_cli.weights.store import load_network
 
-ARCHITECTURE = "compact_sr"
-BETAS = (0.9, 0.99)
+PART = "compact_sr"
 CHARBONNIER = 1e-3
-JUDGED_FRAMES = 5
+JUDGED, JUDGED_FRAMES = 8, 5
 
 
 @dataclass(frozen=True)
@@ -52,160 +43,135 @@ class SRWeights:
 
 
 @dataclass(frozen=True)
-class SRConfig:
+class SRTraining(DescentConfig):
     """What is trained and how; a run can only be continued with the same."""
 
     model: CompactSRConfig = field(default_factory=CompactSRConfig)
     weights: SRWeights = field(default_factory=SRWeights)
-    steps: int = 5000
     batch: int = 4
     patch: int = 48
     """Side of the windows in small pixels"""
     frames: int = 5
-    lr: float = 5e-4
-    warm_up: int = 100
     clip_norm: float = 0.5
     with_reference: float = 0.5
     """Share of the samples with a reference: it must work without one as well"""
     held_out: float = 0.08
-    """Share of the people that is kept for judging"""
-    average: float = 0.998
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class SRRunOptions:
-    """Where and how long; no influence on what a step does."""
-
-    device: str = "cpu"
-    bf16: bool = False
-    """Mixed precision; on a CPU it needs AVX512-BF16 or AMX to be faster."""
-    workers: int = 0
-    """Processes that make samples; 0 makes them in the loop."""
-    minutes: float = math.inf
-    """Stop, resumable, after this time."""
-    stop_at: int | None = None
-    """Stop, resumable, after this step."""
-    log_every: int = 20
-    judge_every: int = 800
-    judge_samples: int = 8
-    save_minutes: float = 4.0
-
-
-Scores = dict[str, dict[str, float]]
-
-
-@dataclass
-class _Run:
-    """What the loop works on."""
-
-    config: SRConfig
-    options: SRRunOptions
-    model: CompactSR
-    average: Average[CompactSR]
-    optimizer: torch.optim.Optimizer
-    perceptual: PerceptualLoss | None
-    device: torch.device
-    step: int = 0
-
-    @property
-    def trained(self) -> Trained:
-        parts = {"model": self.model, "average": self.average.network, "optimizer": self.optimizer}
-        return Trained(parts)
 
 
 def train_sr(
-    config: SRConfig,
+    config: SRTraining,
     data: Path,
     output: Path,
     *,
-    options: SRRunOptions,
+    options: RunOptions,
     start_from: Path | None = None,
     perceptual: PerceptualLoss | None = None,
-    on_report: Callable[[StepReport], None] = lambda _report: None,
-    on_judged: Callable[[int, Scores], None] = lambda _step, _scores: None,
+    on_record: Callable[[Record], None] = unheard,
 ) -> dict[str, Any]:
     """Trains, or goes on training, in the folder `output`; returns the run card.
 
     `start_from` gives a new run the weights of an earlier one. Without `perceptual` pixels alone
-    are compared. Raises `TrainingError` with the step's number once a loss or gradient is not
-    finite; the last checkpoint stays as it was.
+    are compared.
     """
-    run = _set_up(config, options, start_from=start_from, perceptual=perceptual)
-    output.mkdir(parents=True, exist_ok=True)
-    settings = asdict(config)
-    if (output / CHECKPOINT).is_file():
-        run.step, _ = run.trained.restore(output / CHECKPOINT, config=settings)
-    runs = Runs.load(data)
-    people = run_people(runs)
-    kept = [person for person in people if is_held_out(person, share=config.held_out)]
-    judged = judged_samples(runs, people=kept, config=config, count=options.judge_samples)
-    batches = _batches_to_come(run, runs, people=sorted(set(people) - set(kept)))
-
-    started = saved = reported = time.monotonic()
-    first_step, seconds_before = run.step, seconds_so_far(output)
-    sums, scores = Sums(run.device), {}
-    last = min(config.steps, options.stop_at or config.steps)
-    while run.step < last and time.monotonic() - started < 60 * options.minutes:
-        terms = train_step(run, next(batches))
-        run.step += 1
-        run.average.update(run.model, run.step)
-        sums.add(terms, run.step)
-
-        if run.step % options.log_every == 0 or run.step == last:
-            means = sums.means()  # raises if a number was not finite
-            now = time.monotonic()
-            report = StepReport(run.step, means, round((now - reported) / sums.count, 4))
-            sums, reported = Sums(run.device), now
-            _log(output, asdict(report))
-            on_report(report)
-        if judged and (run.step % options.judge_every == 0 or run.step == config.steps):
-            scores = judge(run.average.network, judged, perceptual=perceptual, device=run.device)
-            _log(output, {"step": run.step, "held_out": scores})
-            on_judged(run.step, scores)
-            reported = time.monotonic()
-        if time.monotonic() - saved > 60 * options.save_minutes:
-            sums.check()
-            _save(run, output, settings)
-            saved = time.monotonic()
-
-    sums.check()
-    if run.step > first_step:
-        _save(run, output, settings)
-    seconds = seconds_before + time.monotonic() - started
-    card = _card_of(run, data=data, runs=runs, kept=kept, seconds=seconds, scores=scores)
-    write_card(output / CARD, card)
-    return card
+    folder = RunFolder(output, config)
+    place = Place.of(options)
+    task = SRTask(config, data, place, start_from=start_from, perceptual=perceptual)
+    return train(task, folder, options=options, place=place, on_record=on_record)
 
 
-def train_step(run: _Run, batch: Sequence[SRSample]) -> dict[str, Tensor]:
-    """One step; returns the weighted terms."""
-    config = run.config
-    share = rate_share(run.step, steps=config.steps, warm_up=config.warm_up)
-    for group in run.optimizer.param_groups:
-        group["lr"] = config.lr * share
-    batch = [_on(sample, run.device) for sample in batch]
-    autocast = torch.autocast(run.device.type, torch.bfloat16)
-    with autocast if run.options.bf16 else nullcontext():
-        # Clips have no batch axis: time is theirs, and one more would cost every block a reshape.
-        results = [run.model(sample.frames, sample.reference) for sample in batch]
-        terms = sr_terms(
-            torch.stack(results),
-            torch.stack([sample.truth for sample in batch]),
-            perceptual=run.perceptual,
-            weights=config.weights,
+class SRTask(Task[list[SRSample]]):
+    """Windows of a few frames, degraded, and as they were."""
+
+    architecture = "compact_sr"
+
+    def __init__(
+        self,
+        config: SRTraining,
+        data: Path,
+        place: Place,
+        *,
+        start_from: Path | None,
+        perceptual: PerceptualLoss | None,
+    ) -> None:
+        self.config = config
+        self._place = place
+        self._perceptual = perceptual.to(place.device) if perceptual is not None else None
+        torch.manual_seed(config.seed)
+        network = CompactSR(config.model)
+        if start_from is not None:
+            earlier = load_network(CompactSR, start_from, part=PART)
+            network.load_state_dict(earlier.state_dict())
+        self._descent = Descent({PART: network}, config, place)
+        self._data = data.name
+        self._runs = Runs.load(data)
+        self._people, self._kept = kept_aside(run_people(self._runs), share=config.held_out)
+        self._judged = judged_samples(self._runs, people=self._kept, config=config)
+
+    @property
+    def state(self) -> Parts:
+        return self._descent.state
+
+    @property
+    def weights(self) -> Mapping[str, CompactSR]:
+        return self._descent.averaged
+
+    def batches(self, steps: range) -> Iterator[list[SRSample]]:
+        config = self.config
+        dataset = RunDataset(
+            self._runs,
+            people=self._people,
+            length=config.steps * config.batch * self._place.world,
+            seed=config.seed,
+            patch=config.patch,
+            frames=config.frames,
+            with_reference=config.with_reference,
         )
-    total = torch.stack(list(terms.values())).sum()
-    run.optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    norm = nn.utils.clip_grad_norm_(run.model.parameters(), run.config.clip_norm)
-    run.optimizer.step()
-    return {**terms, "total": total.detach(), "gradient": norm.detach()}
+        return self._place.batches(dataset, steps, count=config.batch, collate=list)
+
+    def step(self, batch: list[SRSample], number: int) -> Terms:
+        samples = [_on(sample, self._place.device) for sample in batch]
+        network = self._descent.networks[PART]
+
+        def terms() -> Terms:
+            # Clips have no batch axis: time is theirs, and one more would cost every block a
+            # reshape.
+            results = [network(sample.frames, sample.reference) for sample in samples]
+            return sr_terms(
+                torch.stack(results),
+                torch.stack([sample.truth for sample in samples]),
+                perceptual=self._perceptual,
+                weights=self.config.weights,
+            )
+
+        return self._descent.step(number, terms)
+
+    def judge(self) -> Scores:
+        network = self.weights[PART]
+        return judge_sr(
+            network, self._judged, perceptual=self._perceptual, device=self._place.device
+        )
+
+    def merit(self, scores: Scores) -> float:
+        return scores["alone"]["l1"] + scores["alone"].get("perceptual", 0.0)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return {
+            "data": {
+                "folder": self._data,
+                "pictures": len(self._runs.images),
+                "runs": len(self._runs.starts),
+                "clips": len(self._runs.clips),
+                "people": len(self._people) + len(self._kept),
+                "held_out": self._kept,
+            },
+            "perceptual_loss": self._perceptual is not None,
+        }
 
 
 def sr_terms(
     result: Tensor, truth: Tensor, *, perceptual: PerceptualLoss | None, weights: SRWeights
-) -> dict[str, Tensor]:
+) -> Terms:
     """Weighted scalars by name, of clips (B, T, 3, H, W) in [0, 1].
 
     Steadiness is the paper's short-term term without its optical flow: what changes from one frame
@@ -222,9 +188,7 @@ def sr_terms(
     return terms
 
 
-def judged_samples(
-    runs: Runs, *, people: Sequence[str], config: SRConfig, count: int
-) -> list[SRSample]:
+def judged_samples(runs: Runs, *, people: Sequence[str], config: SRTraining) -> list[SRSample]:
     """Windows of held-out people, all with a reference where there is one, nothing moved: pictures
     of the renderer differ from their truth by more than detail."""
     if not people:
@@ -232,18 +196,18 @@ def judged_samples(
     dataset = RunDataset(
         runs,
         people=people,
-        length=count,
+        length=JUDGED,
         seed=config.seed + 1,
         patch=min(2 * config.patch, runs.low.shape[1]),
         frames=JUDGED_FRAMES,
         with_reference=1.0,
         ways=[share * (way != "moved") for way, share in zip(WAYS, SHARES, strict=True)],
     )
-    return [dataset[number] for number in range(count)]
+    return [dataset[number] for number in range(JUDGED)]
 
 
 @torch.no_grad()
-def judge(
+def judge_sr(
     model: CompactSR,
     samples: Iterable[SRSample],
     *,
@@ -291,103 +255,8 @@ def _charbonnier(difference: Tensor) -> Tensor:
     return torch.sqrt(difference.float().square() + CHARBONNIER**2).mean()
 
 
-def _set_up(
-    config: SRConfig,
-    options: SRRunOptions,
-    *,
-    start_from: Path | None,
-    perceptual: PerceptualLoss | None,
-) -> _Run:
-    device = torch.device(options.device)
-    torch.manual_seed(config.seed)
-    model = CompactSR(config.model)
-    if start_from is not None:
-        state = load_network(CompactSR, start_from, part=ARCHITECTURE).state_dict()
-        model.load_state_dict(state)
-    channels_last(model.to(device))
-    return _Run(
-        config=config,
-        options=options,
-        model=model,
-        average=Average(model, decay=config.average),
-        optimizer=torch.optim.Adam(model.parameters(), lr=config.lr, betas=BETAS),
-        perceptual=perceptual.to(device) if perceptual is not None else None,
-        device=device,
-    )
-
-
-def _batches_to_come(run: _Run, runs: Runs, *, people: list[str]) -> Iterator[list[SRSample]]:
-    """Batches from the run's step on."""
-    config = run.config
-    dataset = RunDataset(
-        runs,
-        people=people,
-        length=config.steps * config.batch,
-        seed=config.seed,
-        patch=config.patch,
-        frames=config.frames,
-        with_reference=config.with_reference,
-    )
-    numbers = [
-        list(range(step * config.batch, (step + 1) * config.batch))
-        for step in range(run.step, config.steps)
-    ]
-    return iter(
-        DataLoader(
-            dataset,
-            batch_sampler=numbers,
-            num_workers=run.options.workers,
-            collate_fn=list,
-            # The loader draws from it; the run's own stays untouched.
-            generator=torch.Generator().manual_seed(config.seed),
-        )
-    )
-
-
 def _on(sample: SRSample, device: torch.device) -> SRSample:
     reference = sample.reference
     if reference is not None:
         reference = Reference(reference.image.to(device), reference.valid.to(device))
     return SRSample(sample.frames.to(device), sample.truth.to(device), reference)
-
-
-def _save(run: _Run, output: Path, settings: dict[str, Any]) -> None:
-    run.trained.save(output / CHECKPOINT, step=run.step, best=math.inf, config=settings)
-    notes = {"training": json.dumps({"step": run.step, "batch": run.config.batch})}
-    network = {ARCHITECTURE: run.average.network}
-    path = output / "last.safetensors"
-    save_networks(path, network, architecture=ARCHITECTURE, notes=notes)
-
-
-def _log(output: Path, record: dict[str, Any]) -> None:
-    with (output / LOG).open("a") as file:
-        file.write(json.dumps(record) + "\n")
-
-
-def _card_of(
-    run: _Run, *, data: Path, runs: Runs, kept: list[str], seconds: float, scores: Scores
-) -> dict[str, Any]:
-    """What is to be known about the run and the weights it made."""
-    on_gpu = run.device.type == "cuda"
-    return {
-        "architecture": ARCHITECTURE,
-        "step": run.step,
-        "samples": run.step * run.config.batch,
-        "seconds": round(seconds, 1),
-        "device": torch.cuda.get_device_name(run.device) if on_gpu else "cpu",
-        "threads": torch.get_num_threads(),
-        "precision": "bf16" if run.options.bf16 else "fp32",
-        "torch": torch.__version__,
-        "data": {
-            "folder": data.name,
-            "pictures": len(runs.images),
-            "runs": len(runs.starts),
-            "clips": len(runs.clips),
-            "people": len(run_people(runs)),
-            "held_out": kept,
-        },
-        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
-        "perceptual_loss": run.perceptual is not None,
-        "config": asdict(run.config),
-        "held_out": scores,
-    }

@@ -1,84 +1,118 @@
-"""What a training run keeps: checkpoints to go on from, averaged weights, the run card."""
+"""The folder of a training run: checkpoints to go on from, weights, a log, and the card.
+
+`state.pt` is all that has a state; `last.safetensors` the averaged weights of then and
+`best.safetensors` those that judged best; `log.jsonl` a line a report; `card.json` what is to be
+known about the run.
+"""
 
 from __future__ import annotations
 
-import copy
 import json
+import math
+import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
-from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.errors import UsageError, WeightsError
 from metaportrait_cli.media.outputs import atomic_output
-from metaportrait_cli.networks.network import Network
-
-NetworkT = TypeVar("NetworkT", bound=Network)
 
 CHECKPOINT = "state.pt"
+LAST, BEST = "last.safetensors", "best.safetensors"
 CARD = "card.json"
 LOG = "log.jsonl"
 
-
-class Average(Generic[NetworkT]):
-    """Exponential moving average of a network's parameters; what is evaluated and shipped."""
-
-    def __init__(self, network: NetworkT, *, decay: float) -> None:
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self._decay = decay
-
-    @torch.no_grad()
-    def update(self, network: NetworkT, step: int) -> None:
-        """Takes the parameters after step number `step`; early on the average is short."""
-        decay = min(self._decay, (1 + step) / (10 + step))
-        for ours, theirs in zip(self.network.parameters(), network.parameters(), strict=True):
-            ours.lerp_(theirs, 1 - decay)
+Parts = Mapping[str, nn.Module | torch.optim.Optimizer]
+"""What has a state, by name"""
+Scores = dict[str, dict[str, float]]
+"""Of held-out people: what was judged → metric → value"""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """Everything that has a state, by name: networks and optimisers."""
+@dataclass
+class Standing:
+    """How far a run is."""
 
-    parts: Mapping[str, nn.Module | torch.optim.Optimizer]
+    step: int = 0
+    seconds: float = 0.0
+    best: float = math.inf
+    scores: Scores = field(default_factory=dict)
+    """Of the last time that it was judged, in whatever piece of the run"""
 
-    def save(self, path: Path, *, step: int, best: float, config: Mapping[str, Any]) -> None:
+
+class RunFolder:
+    """The folder of one run with one config; a later piece of the run opens it again."""
+
+    def __init__(self, path: Path, config: Any) -> None:
+        """`config` is a dataclass. Raises `UsageError` if this can't be a run's folder, and
+        `WeightsError` if it holds a run with another config."""
+        self.path = path
+        self._config = json.dumps(asdict(config), sort_keys=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{path} can't be the folder of a run: {error.strerror}") from None
+        self._found = self._read()
+
+    def restore(self, parts: Parts) -> Standing:
+        """Puts all parts into the state of the last checkpoint, if there is one."""
+        if self._found is None:
+            return Standing()
+        found, self._found = self._found, None  # it is as large as all networks
+        try:
+            for name, part in parts.items():
+                part.load_state_dict(found["parts"][name])
+            torch.set_rng_state(found["rng"])
+            if found["cuda_rng"] and torch.cuda.is_available():
+                torch.cuda.set_rng_state_all(found["cuda_rng"])
+            return Standing(**found["standing"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise self._refused(f"is of another version: {error}") from None
+
+    def save(self, parts: Parts, standing: Standing) -> None:
         """Writes a checkpoint, replacing the last one when it is complete."""
         content = {
-            "step": step,
-            "best": best,
-            "config": json.dumps(config, sort_keys=True),
+            "standing": asdict(standing),
+            "config": self._config,
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all(),
-            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "parts": {name: part.state_dict() for name, part in parts.items()},
         }
-        with atomic_output(path) as partial:
+        with atomic_output(self.path / CHECKPOINT) as partial:
             torch.save(content, partial)
 
-    def restore(self, path: Path, *, config: Mapping[str, Any]) -> tuple[int, float]:
-        """Reads a checkpoint: its step and best score. Raises WeightsError if it is another's."""
+    def write_card(self, card: Mapping[str, Any]) -> None:
+        with atomic_output(self.path / CARD) as partial:
+            partial.write_text(json.dumps(card, indent=2) + "\n")
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        with (self.path / LOG).open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def _read(self) -> dict[str, Any] | None:
+        path = self.path / CHECKPOINT
+        if not path.is_file():
+            return None
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise WeightsError(f"{path}: can't be resumed from: {error}") from None
-        theirs, ours = json.loads(content["config"]), json.loads(json.dumps(config))
-        changed = sorted(key for key in ours if ours[key] != theirs.get(key))
+            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            theirs = json.loads(found["config"])
+        except (OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError) as error:
+            raise self._refused(f"can't be resumed from: {error}") from None
+        except pickle.UnpicklingError:
+            raise self._refused("is no checkpoint of a training") from None
+        ours = json.loads(self._config)
+        changed = sorted(
+            key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
+        )
         if changed:
-            raise WeightsError(
-                f"{path}: was made with other settings ({', '.join(changed)});"
-                " continue with the same, or train into another folder"
-            )
-        for name, part in self.parts.items():
-            part.load_state_dict(content["parts"][name])
-        torch.set_rng_state(content["rng"])
-        if content["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(content["cuda_rng"])
-        return int(content["step"]), float(content["best"])
+            raise self._refused(f"was made with other settings ({', '.join(changed)})")
+        return found
 
-
-def write_card(path: Path, card: Mapping[str, Any]) -> None:
-    """Writes what is to be known about a run, as JSON."""
-    with atomic_output(path) as partial:
-        partial.write_text(json.dumps(card, indent=2) + "\n")
+    def _refused(self, reason: str) -> WeightsError:
+        return WeightsError(
+            f"{self.path / CHECKPOINT}: {reason}; continue with the settings and version of then,"
+            " or train into another folder"
+        )

@@ -21,7 +21,7 @@ from metaportrait_cli.face.regions import (
     patch_to_picture,
 )
 from metaportrait_cli.face.source import Source
-from metaportrait_cli.networks.compact import CompactConfig, WarpingNetwork
+from metaportrait_cli.networks.compact_warping import CompactWarping, CompactWarpingConfig
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
@@ -110,7 +110,7 @@ def test_a_file_may_hold_any_of_the_networks(
     tmp_path: Path, portrait: NDArray[np.uint8], portrait_face: Face
 ) -> None:
     torch.manual_seed(0)
-    warping = WarpingNetwork(CompactConfig.small())
+    warping = CompactWarping(CompactWarpingConfig())
     save_networks(tmp_path / "a.safetensors", {"warping": warping}, architecture="compact")
     parts: dict[str, Network] = {kind: network(kind) for kind in KINDS}
     save_networks(tmp_path / "b.safetensors", parts, architecture="compact")

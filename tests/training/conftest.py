@@ -5,41 +5,17 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from metaportrait_cli.face.detector import MediaPipeDetector
-from metaportrait_cli.networks.compact import CompactConfig
-from metaportrait_cli.networks.discriminator import DiscriminatorConfig
-from metaportrait_cli.training.config import BaseConfig
 from metaportrait_cli.training.data.prepare import FaceFinder, PrepareOptions, looking_with, prepare
 from metaportrait_cli.training.data.prepare_runs import PrepareRunsOptions, prepare_runs
 from metaportrait_cli.weights import bundled_path
 
 RUNS = PrepareRunsOptions(size=128, runs=2)
 OPTIONS = PrepareOptions(size=64, step=4, frames_per_identity=6, files_per_shard=2)
-MODEL = CompactConfig(
-    image_size=64,
-    code_dim=16,
-    stem_width=8,
-    encoder_widths=(8, 16, 16, 24),
-    warp_size=64,
-    warp_widths=(16, 16, 24, 24),
-    decoder_widths=(16, 16, 8),
-    condition_hidden=8,
-    full_width=4,
-)
-BASE = BaseConfig(
-    model=MODEL,
-    discriminator=DiscriminatorConfig(widths=(4, 8), scales=2),
-    steps=4,
-    batch=2,
-    warm_up=1,
-    adversarial_from=0.5,
-    held_out=0.0,
-)
 
 
 @pytest.fixture(scope="session")
@@ -84,12 +60,6 @@ def prepared(
     folder = tmp_path_factory.mktemp("prepared")
     prepare(footage, folder, OPTIONS, find_faces=find_faces, on_progress=lambda *_: None)
     return folder
-
-
-@pytest.fixture
-def base() -> BaseConfig:
-    """A training of a few steps of a tiny network."""
-    return replace(BASE)
 
 
 @pytest.fixture(scope="session")

@@ -19,20 +19,21 @@ from metaportrait_cli.render.compact import region_networks
 from metaportrait_cli.training.adapt import Adaptation, AdaptConfig
 from metaportrait_cli.training.data.patches import Patches
 from metaportrait_cli.training.meta import (
-    MetaConfig,
+    MetaTraining,
     base_of_start,
     move,
     patches_of,
     people_with_patches,
     train_meta,
 )
+from metaportrait_cli.training.place import RunOptions
 from metaportrait_cli.training.regions import learnt_patches
 from metaportrait_cli.weights.join import join_files
 from metaportrait_cli.weights.store import save_networks
 
 CPU = torch.device("cpu")
 BATCH: dict[Kind, int] = {"mouth": 4, "eyes": 4}
-META = MetaConfig(adapt=AdaptConfig(batch=BATCH), steps=4, people=2, inner=2)
+META = MetaTraining(adapt=AdaptConfig(batch=BATCH), steps=4, people=2, inner=2)
 
 
 @pytest.fixture
@@ -111,7 +112,15 @@ def test_a_start_is_found_from_which_people_are_learnt_sooner(
     base: Path, patches: dict[Kind, Patches], tmp_path: Path
 ) -> None:
     config = replace(META, adapt=AdaptConfig(batch=BATCH, lr=3e-3), steps=6, inner=6, rate=1.0)
-    train_meta(config, base, region_networks(base), patches, tmp_path / "run", perceptual=None)
+    train_meta(
+        config,
+        base,
+        region_networks(base),
+        patches,
+        tmp_path / "run",
+        options=RunOptions(),
+        perceptual=None,
+    )
     start = tmp_path / "run" / "last.safetensors"
     first = [
         adaptation(region_networks(each), patches, config.adapt).advance() for each in (base, start)
@@ -148,8 +157,8 @@ def test_stopping_and_going_on_is_the_same_as_not_stopping(
             region_networks(base),
             patches,
             tmp_path / folder,
+            options=RunOptions(stop_at=stop_at),
             perceptual=None,
-            stop_at=stop_at,
         )
 
     train("straight")

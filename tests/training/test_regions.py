@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,8 @@ from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.training.data.pairs import Faces
 from metaportrait_cli.training.data.patches import make_patches
+from metaportrait_cli.training.loop import Record
+from metaportrait_cli.training.place import RunOptions
 from metaportrait_cli.training.regions import RegionTraining, faded, train_regions
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network, read_header, save_networks
@@ -48,17 +49,16 @@ def test_patches_show_the_face_under_the_warp_and_as_it_was(
 def test_it_learns_and_leaves_weights_and_a_card(
     prepared: Path, tmp_path: Path, identity: IdentityNetwork
 ) -> None:
-    reports: list[dict[str, Any]] = []
+    records: list[Record] = []
     card = train_regions(
         replace(CONFIG, steps=120, batch=8, lr=3e-3),
         prepared,
         tmp_path,
         identity=identity,
-        perceptual=None,
-        log_every=30,
-        on_report=reports.append,
+        options=RunOptions(log_every=30),
+        on_record=records.append,
     )
-    terms = [report["terms"] for report in reports if "terms" in report]
+    terms = [record["terms"] for record in records if "terms" in record]
     for name in ("mouth_inside", "eyes_inside"):
         assert terms[-1][name] < 0.95 * terms[0][name], name
     assert card["step"] == 120
@@ -78,8 +78,7 @@ def test_stopping_and_going_on_is_the_same_as_not_stopping(
             prepared,
             tmp_path / folder,
             identity=identity,
-            perceptual=None,
-            stop_at=stop_at,
+            options=RunOptions(stop_at=stop_at),
         )
 
     train("straight")
@@ -115,6 +114,6 @@ def test_weights_of_another_network_are_no_start(
             prepared,
             tmp_path / "run",
             identity=identity,
-            perceptual=None,
+            options=RunOptions(),
             start_from=path,
         )

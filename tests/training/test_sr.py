@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from metaportrait_cli.errors import TrainingError, WeightsError
+from metaportrait_cli.errors import TrainingError
 from metaportrait_cli.networks.compact_sr import CompactSR, CompactSRConfig
-from metaportrait_cli.training.config import StepReport
 from metaportrait_cli.training.data.runs import RunDataset, Runs, run_people
+from metaportrait_cli.training.loop import Record
 from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLoss
+from metaportrait_cli.training.place import RunOptions
 from metaportrait_cli.training.sr import (
-    SRConfig,
-    SRRunOptions,
+    SRTraining,
     SRWeights,
-    judge,
+    judge_sr,
     sr_terms,
     train_sr,
 )
 from metaportrait_cli.weights.store import load_network
 
-EVERY_STEP = SRRunOptions(log_every=1)
-SMALL = SRConfig(
+EVERY_STEP = RunOptions(log_every=1)
+SMALL = SRTraining(
     model=CompactSRConfig(fine_width=8, width=8, stages=1),
     steps=4,
     batch=2,
@@ -58,7 +57,7 @@ def test_one_clip_can_be_learnt(runs: Path) -> None:
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
-    scores = judge(model, [sample], perceptual=None, device=torch.device("cpu"))
+    scores = judge_sr(model, [sample], perceptual=None, device=torch.device("cpu"))
     assert scores["alone"]["l1"] < 0.9 * scores["bicubic"]["l1"]
     assert scores["referred"]["l1"] < scores["alone"]["l1"]
 
@@ -71,22 +70,16 @@ def test_stopping_and_going_on_is_the_same_as_not_stopping(runs: Path, tmp_path:
         torch.load(tmp_path / name / "state.pt", weights_only=True)
         for name in ("straight", "twice")
     )
-    assert straight["step"] == twice["step"] == 4
-    for part in ("model", "average"):
+    assert straight["standing"]["step"] == twice["standing"]["step"] == 4
+    for part in ("compact_sr", "average_compact_sr"):
         for key, value in straight["parts"][part].items():
             assert torch.equal(value, twice["parts"][part][key]), (part, key)
-
-
-def test_other_settings_are_refused(runs: Path, tmp_path: Path) -> None:
-    train_sr(SMALL, runs, tmp_path, options=replace(EVERY_STEP, stop_at=1))
-    with pytest.raises(WeightsError, match="lr"):
-        train_sr(replace(SMALL, lr=1.0), runs, tmp_path, options=EVERY_STEP)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(runs: Path, tmp_path: Path) -> None:
     train_sr(SMALL, runs, tmp_path, options=replace(EVERY_STEP, stop_at=2))
     state = torch.load(tmp_path / "state.pt", weights_only=True)
-    next(iter(state["parts"]["model"].values())).fill_(float("nan"))
+    next(iter(state["parts"]["compact_sr"].values())).fill_(float("nan"))
     torch.save(state, tmp_path / "state.pt")
     poisoned = (tmp_path / "state.pt").read_bytes()
     with pytest.raises(TrainingError, match="step 3"):
@@ -94,18 +87,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(runs: Path, tmp_path: Path) -> 
     assert (tmp_path / "state.pt").read_bytes() == poisoned
 
 
-def test_a_run_leaves_weights_a_log_and_a_card(runs: Path, tmp_path: Path) -> None:
+def test_what_a_run_leaves(runs: Path, tmp_path: Path) -> None:
     perceptual = PerceptualLoss(MobileNetFeatures())
-    reports: list[StepReport] = []
+    records: list[Record] = []
     card = train_sr(
-        SMALL, runs, tmp_path, options=EVERY_STEP, perceptual=perceptual, on_report=reports.append
+        SMALL, runs, tmp_path, options=EVERY_STEP, perceptual=perceptual, on_record=records.append
     )
-    assert json.loads((tmp_path / "card.json").read_text()) == json.loads(json.dumps(card))
-    assert card["step"] == 4
     assert card["data"]["people"] == 1
-    assert {"pixel", "steady", "perceptual"} <= reports[0].terms.keys()
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert {"pixel", "steady", "perceptual"} <= records[0]["terms"].keys()
     model = load_network(CompactSR, tmp_path / "last.safetensors", part="compact_sr")
     assert model.config == SMALL.model
 
