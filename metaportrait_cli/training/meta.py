@@ -25,7 +25,7 @@ from metaportrait_cli.training.data.patches import Patches
 from metaportrait_cli.training.descent import Terms
 from metaportrait_cli.training.loop import Record, Task, train, unheard
 from metaportrait_cli.training.perceptual import PerceptualLoss
-from metaportrait_cli.training.place import Place, RunOptions
+from metaportrait_cli.training.place import Place, RunOptions, joined
 from metaportrait_cli.training.state import Parts, RunFolder
 from metaportrait_cli.weights.join import NOTES as JOINED
 from metaportrait_cli.weights.store import read_header
@@ -70,9 +70,9 @@ def train_meta(
     patches.
     """
     folder = RunFolder(output, config)
-    place = Place.of(options)
-    task = MetaTask(config, base, networks, patches, place=place, perceptual=perceptual)
-    return train(task, folder, options=options, place=place, on_record=on_record)
+    with joined(options) as place:
+        task = MetaTask(config, base, networks, patches, place=place, perceptual=perceptual)
+        return train(task, folder, options=options, place=place, on_record=on_record)
 
 
 MetaBatch = list[tuple[int, int]]

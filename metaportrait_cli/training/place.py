@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -51,28 +51,6 @@ class Place:
     workers: int = 0
     rank: int = 0
     world: int = 1
-
-    @classmethod
-    def of(cls, options: RunOptions) -> Place:
-        """Joins the other processes, if there are any. Raises `UsageError`."""
-        name, dtype = choose(options.device, options.precision, half_on_cpu=True)
-        if dtype == torch.float16:
-            raise UsageError("training in fp16 is not stable: choose --precision bf16 or fp32")
-        device = torch.device(name)
-        world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-        if world > 1 and not torch.distributed.is_initialized():
-            torch.distributed.init_process_group("nccl" if name == "cuda" else "gloo")
-        if world > 1 and name == "cuda":
-            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-            torch.cuda.set_device(device)
-        return cls(
-            device=device,
-            bf16=dtype == torch.bfloat16,
-            compile=options.compile,
-            workers=options.workers,
-            rank=rank,
-            world=world,
-        )
 
     @property
     def name(self) -> str:
@@ -131,3 +109,32 @@ class Place:
                 generator=torch.Generator().manual_seed(0),
             )
         )
+
+
+@contextmanager
+def joined(options: RunOptions) -> Iterator[Place]:
+    """Where this process trains, together with the others if there are any. Raises `UsageError`."""
+    name, dtype = choose(options.device, options.precision, half_on_cpu=True)
+    if dtype == torch.float16:
+        raise UsageError("training in fp16 is not stable: choose `precision` bf16 or fp32")
+    device = torch.device(name)
+    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    if world > 1 and name == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    if world > 1:
+        torch.distributed.init_process_group("nccl" if name == "cuda" else "gloo")
+    try:
+        yield Place(
+            device=device,
+            bf16=dtype == torch.bfloat16,
+            compile=options.compile,
+            workers=options.workers,
+            rank=rank,
+            world=world,
+        )
+        if world > 1:
+            torch.distributed.barrier()  # the first one saves what all have learnt
+    finally:
+        if world > 1:
+            torch.distributed.destroy_process_group()

@@ -33,7 +33,7 @@ from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
 from metaportrait_cli.training.loop import Record, Task, train, unheard
 from metaportrait_cli.training.losses import masked_l1, pyramid_l1
 from metaportrait_cli.training.perceptual import PerceptualLoss
-from metaportrait_cli.training.place import Place, RunOptions
+from metaportrait_cli.training.place import Place, RunOptions, joined
 from metaportrait_cli.training.state import Parts, RunFolder, Scores
 from metaportrait_cli.weights.store import load_network
 
@@ -106,13 +106,13 @@ def train_regions(
     start from those.
     """
     folder = RunFolder(output, config)
-    place = Place.of(options)
     networks = fresh_networks(config)
     if start_from is not None:
         _start(networks, start_from)
     patches = made_patches(config, data, output, identity=identity, on_progress=on_progress)
-    task = RegionTask(config, networks, *patches, place=place, perceptual=perceptual)
-    return train(task, folder, options=options, place=place, on_record=on_record)
+    with joined(options) as place:
+        task = RegionTask(config, networks, *patches, place=place, perceptual=perceptual)
+        return train(task, folder, options=options, place=place, on_record=on_record)
 
 
 RegionBatch = dict[Kind, tuple[Tensor, Tensor, Tensor]]

@@ -34,7 +34,7 @@ from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
 from metaportrait_cli.training.loop import Record, Task, train, unheard
 from metaportrait_cli.training.losses import masked_l1, pyramid_l1
 from metaportrait_cli.training.perceptual import PerceptualLoss
-from metaportrait_cli.training.place import Place, RunOptions
+from metaportrait_cli.training.place import Place, RunOptions, joined
 from metaportrait_cli.training.state import Parts, RunFolder, Scores
 from metaportrait_cli.weights.store import load_network
 
@@ -130,9 +130,9 @@ def train_warping(
     are compared.
     """
     folder = RunFolder(output, config)
-    place = Place.of(options)
-    task = WarpingTask(config, data, place, start_from=start_from, perceptual=perceptual)
-    return train(task, folder, options=options, place=place, on_record=on_record)
+    with joined(options) as place:
+        task = WarpingTask(config, data, place, start_from=start_from, perceptual=perceptual)
+        return train(task, folder, options=options, place=place, on_record=on_record)
 
 
 class WarpingTask(Task[Sample]):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
@@ -32,7 +29,6 @@ from metaportrait_cli.training.place import Place, RunOptions
 from metaportrait_cli.training.state import Parts, RunFolder, Scores
 from metaportrait_cli.weights.store import load_network, read_header
 
-ROOT = Path(__file__).parents[2]
 EVERY_STEP = RunOptions(log_every=1)
 CPU = Place(torch.device("cpu"))
 
@@ -281,36 +277,49 @@ def test_a_rate_stays_for_as_long_as_it_is_told() -> None:
     assert rates[1000] == pytest.approx(FINAL_SHARE)
 
 
-PROCESS = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-from tests.training.test_loop import CONFIG, EVERY_STEP, Line, LineTask, RunFolder, train
-from metaportrait_cli.training.place import Place
-Line.noise = 0.0
-config, place = replace(CONFIG, batch=2), Place.of(EVERY_STEP)
-folder = RunFolder(Path(sys.argv[1]), config)
-train(LineTask(config, place=place), folder, options=EVERY_STEP, place=place)
-"""
+class Exchange:
+    """`torch.distributed` between threads, each of which stands for a process."""
+
+    def __init__(self, world: int) -> None:
+        self._all = threading.Barrier(world, timeout=30)
+        self._given: dict[int, Tensor] = {}
+
+    def all_reduce(self, value: Tensor) -> None:
+        self._given[threading.get_ident()] = value.clone()
+        self._all.wait()
+        total = torch.stack(list(self._given.values())).sum(0)
+        self._all.wait()
+        value.copy_(total)
+
+    def broadcast(self, value: Tensor, *, src: int) -> None:
+        assert src == 0
+        own = value if threading.current_thread().name == "0" else torch.zeros_like(value)
+        self.all_reduce(own)
+        value.copy_(own)
 
 
 def test_two_processes_learn_as_one_with_twice_the_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared = {
-        **os.environ,
-        **{"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"},
-        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())},
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(tmp_path / "two")], env={**shared, "RANK": rank}
-        )
-        for rank in ("0", "1")
-    ]
     monkeypatch.setattr(Line, "noise", 0.0)
     run(tmp_path / "one")
-    assert [process.wait(timeout=100) for process in processes] == [0, 0]
+    exchange = Exchange(2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", exchange.all_reduce)
+    monkeypatch.setattr(torch.distributed, "broadcast", exchange.broadcast)
+    config = replace(CONFIG, batch=CONFIG.batch // 2)
+
+    def process(rank: int) -> None:
+        place = replace(CPU, rank=rank, world=2)
+        folder = RunFolder(tmp_path / "two", config)
+        # The clocks of processes differ: the first one's counts.
+        options = replace(EVERY_STEP, minutes=0.0 if rank else 9.0)
+        train(LineTask(config, place=place), folder, options=options, place=place)
+
+    threads = [threading.Thread(target=process, args=(n,), name=str(n)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     one, two = (
         load_network(Line, tmp_path / name / "last.safetensors", part="line").weight
         for name in ("one", "two")
@@ -319,9 +328,3 @@ def test_two_processes_learn_as_one_with_twice_the_batch(
     torch.testing.assert_close(one, two)
     lines = (tmp_path / "two" / "log.jsonl").read_text().splitlines()
     assert len(lines) == CONFIG.steps + 1  # and one of judging
-
-
-def _free_port() -> int:
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return int(opened.getsockname()[1])
