@@ -18,6 +18,14 @@ class Motion(StrEnum):
     absolute = "absolute"
 
 
+class Framing(StrEnum):
+    """Choices of --framing."""
+
+    auto = "auto"
+    source = "source"
+    driver = "driver"
+
+
 class Region(StrEnum):
     """Choices of --region."""
 
@@ -67,12 +75,22 @@ def command(
     ] = "largest",
     motion: Annotated[
         Motion,
-        typer.Option(help="The driver's change on the source's own rest, or its pose as is."),
+        typer.Option(help="The driver's change of pose on the source's own, or its pose as is."),
     ] = Motion.relative,
+    framing: Annotated[
+        Framing,
+        typer.Option(
+            help="Whose place and size the face has; 'auto': the driver's with --motion absolute,"
+            " else the source's."
+        ),
+    ] = Framing.auto,
     region: Annotated[Region, typer.Option(help="Which part of the motion.")] = Region.all,
     reference_frame: Annotated[
         str,
-        typer.Option(help="Driver frame (from 0) that matches the source at rest, or 'auto'."),
+        typer.Option(
+            help="Driver frame (from 0) that shows what the source shows; 'auto' counts the"
+            " expression from either person's rest."
+        ),
     ] = "auto",
     strength: Annotated[float, typer.Option(help="How much of the motion, 0 to 3.")] = 1.0,
     smooth: Annotated[bool, typer.Option(help="Smooth the motion, without lag.")] = True,
@@ -146,6 +164,7 @@ def command(
                 source_face=FaceChoice.parse(source_face),
                 drive=DriveOptions(
                     motion=motion.value,
+                    framing=framing.value,
                     region=region.value,
                     strength=strength,
                     smooth=smooth,

@@ -7,18 +7,23 @@ and crossed ones less. Gaps are in the model's unit; shape (..., G), the pairs i
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
 from metaportrait_cli.face.topology import EYE_CORNERS, INNER_LIPS, LIDS
 from metaportrait_cli.motion.alignment import Floats
+from metaportrait_cli.motion.morphable import MorphableModel
 
 PAIRS: Final = np.array([*LIDS[0], *LIDS[1], *INNER_LIPS])
 """(G, 2) upper and lower points."""
 
 EYES: Final = (slice(0, len(LIDS[0])), slice(len(LIDS[0]), len(LIDS[0]) + len(LIDS[1])))
 LIPS: Final = slice(EYES[1].stop, None)
+
+FIRMNESS: Final = 0.01
+"""Gap errors (model's unit) that are left to moving single points rather than the whole face."""
 
 
 def gaps(faces: Floats) -> Floats:
@@ -51,6 +56,14 @@ def opened(faces: Floats, amounts: Floats) -> Floats:
     moved[:, PAIRS[:, 0], 1] -= amounts / 2
     moved[:, PAIRS[:, 1], 1] += amounts / 2
     return moved
+
+
+@lru_cache(maxsize=4)
+def gap_operator(model: MorphableModel) -> Floats:
+    """(G, E) least change of expression, in standard deviations, that changes gaps by one."""
+    effect = gaps(model.expression_basis).T  # (G, E)
+    normal = effect @ effect.T + FIRMNESS**2 * np.eye(len(effect), dtype=np.float32)
+    return np.linalg.solve(normal, effect)
 
 
 def transferred(gap: Floats, own: Floats, reference: Floats, floor: Floats) -> Floats:

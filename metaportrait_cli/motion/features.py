@@ -67,3 +67,10 @@ def legible_axes(model: MorphableModel) -> Floats:
     effect = features(model.expression_basis * model.expression_jitter[:, None, None])  # (E, F)
     start = np.concatenate([effect, np.eye(len(effect), dtype=np.float32)], axis=1)
     return np.linalg.qr(start)[0].T.astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def feature_operator(model: MorphableModel) -> Floats:
+    """(F, E) likeliest change of expression that changes each feature by one, and no other."""
+    effect = features(model.expression_basis)  # (E, F)
+    return np.linalg.solve(effect.T @ effect, effect.T).astype(np.float32)

@@ -13,7 +13,8 @@ Conventions
   turns, so that turning the head hardly moves the translation.
 - Coefficients are whitened: their distribution over people (identity) or over a person's frames
   (expression) has unit variance.
-- Expression is person-centred: b = 0 is the average over frames, not a silent, neutral face.
+- Expression is person-centred: b = 0 is the average over frames, not a silent, neutral face. That
+  one is found by the detector's blendshapes, see `motion.rest`.
 - Every basis vector is either symmetric or antisymmetric under mirroring, so a mirrored face has
   the same coefficients up to the signs in `identity_parity` and `expression_parity`.
 - Irises aren't part of the bases. Gaze is two numbers an eye: the offset (right, down) of the iris
@@ -33,6 +34,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
 from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.face.detector import BLENDSHAPE_COUNT
 from metaportrait_cli.face.topology import EYE_CORNERS, IRISES, MESH_POINTS, POINTS
 from metaportrait_cli.motion.alignment import Floats
 
@@ -77,6 +79,12 @@ class MorphableModel:
     expression_jitter: Floats
     """(E,) frame-to-frame noise of each fitted coefficient while a face is at rest."""
 
+    blendshape_effect: Floats
+    """(B, E) change of a person's expression with each of the detector's blendshapes."""
+
+    blendshape_rest: Floats
+    """(B,) blendshapes of a face at rest."""
+
     def __post_init__(self) -> None:
         """Reject arrays that do not fit together (a file of another topology, or a damaged one)."""
         k, e = len(self.identity_basis), len(self.expression_basis)
@@ -90,6 +98,8 @@ class MorphableModel:
             "rigid_weight": (MESH_POINTS,),
             "shape_weight": (MESH_POINTS,),
             "expression_jitter": (e,),
+            "blendshape_effect": (BLENDSHAPE_COUNT, e),
+            "blendshape_rest": (BLENDSHAPE_COUNT,),
         }
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:

@@ -2,8 +2,11 @@
 
 Identity comes from the source, expression and pose from the driver (paper, appendix A), in the
 parameters of the morphable model; the result is landmarks in pixels of the source's frame. What the
-model cannot express of the source (its residual) is kept as it is, so a result at the reference is
-exactly the source.
+model cannot express of the source (its residual) is kept as it is.
+
+Motion is counted from a reference of the driver and added to a start of the source: usually either
+person's rest, see `motion.rest`; or a frame of the driver and the source as its picture shows it,
+and then a result at the reference is exactly the source.
 """
 
 from __future__ import annotations
@@ -24,10 +27,17 @@ from metaportrait_cli.motion.alignment import (
     rotation_of_vector,
     vector_of,
 )
-from metaportrait_cli.motion.fitting import FaceParameters, fit_frames, fit_identity
+from metaportrait_cli.motion.fitting import (
+    FaceParameters,
+    fit_frames,
+    fit_identity,
+    still_faces,
+)
 from metaportrait_cli.motion.morphable import MorphableModel
+from metaportrait_cli.motion.rest import at_rest
 
 Motion = Literal["relative", "absolute"]
+Framing = Literal["source", "driver"]
 Region = Literal["all", "expression", "pose"]
 
 DETAIL: Final = 0.5
@@ -40,14 +50,14 @@ EYE_FLOOR: Final = 0.15
 LIP_FLOOR: Final = 0.06
 """The same for lips, in inter-ocular distances."""
 
-CONTACT_FIRMNESS: Final = 0.01
-"""Gap errors (model's unit) that are left to moving single points rather than the whole face."""
-
 TURN_LIMITS: Final = np.radians([30.0, 22.0, 35.0]).astype(np.float32)
 """Yaw, pitch and roll beyond the source views' range up to which a source can be turned."""
 
 SHIFT_LIMIT: Final = 0.6
 """Distance, in inter-ocular distances, that a face may move away from where the source has it."""
+
+SIZE_LIMIT: Final = 0.3
+"""Natural logarithm of how much larger or smaller a face may become than the source has it."""
 
 KNEE: Final = 0.7
 """Share of a limit up to which motion passes unchanged."""
@@ -70,8 +80,10 @@ class Retargeted:
 class Retargeter:
     """One source person, ready to be driven. Holds no state between calls: windows are independent.
 
-    motion: "relative" adds the driver's change since the reference to the source's own expression
-    and pose; "absolute" shows the driver's expression and head pose as they are.
+    motion: "relative" adds the driver's change of pose since the reference to the source's own
+    pose; "absolute" shows the driver's head pose as it is. Expression is the same in both.
+    framing: "source" keeps the face at the source's size and around its place; with "driver" it
+    has the driver's size and place, counted from the reference's.
     strength: 0 keeps the source still, 1 moves it as much as the driver, more exaggerates.
     region: which part of the motion is passed on.
     """
@@ -81,24 +93,30 @@ class Retargeter:
         *,
         model: MorphableModel,
         source_landmarks: Floats,
+        source_blendshapes: Floats | None = None,
         motion: Motion = "relative",
+        framing: Framing = "source",
         strength: float = 1.0,
         region: Region = "all",
     ) -> None:
         """Fits the source: landmarks (478, 3) in pixels, or (S, 478, 3) of S pictures of a person.
 
-        The first picture gives the frame, the expression and the place of the result.
+        The first picture gives the frame, the gaze and the place of the result. Blendshapes (S, B)
+        of the pictures tell the person's rest; without them it is the first picture's expression.
         """
         views = np.asarray(source_landmarks, np.float32).reshape(-1, POINTS, 3)
         self.model = model
         self.motion: Motion = motion
+        self.framing: Framing = framing
         self.strength = strength
         self.region: Region = region
         self.views = fit_frames(model, views, fit_identity(model, views))
         self.source = self.views.frame(0)
-        self._rest = self._faces(self.source)
+        self.rest = self.source
+        if source_blendshapes is not None:
+            self.rest = at_rest(model, self.views, source_blendshapes)
+        self._shown = still_faces(model, self.source)
         self._gap_shares = self._mean_gap_shares()
-        self._gap_gain = self._gap_operator()
 
     def choose_reference(self, driver: FaceParameters) -> int:
         """The driver's frame to count its motion from: the one most like the source.
@@ -112,40 +130,45 @@ class Retargeter:
         turn = vector_of(driver.rotation @ source.rotation[0].T)
         distance = distance + 4 * (turn**2).sum(-1) / np.radians(20) ** 2
         distance += 0.5 * ((driver.gaze - source.gaze) ** 2).mean((-1, -2)) / 0.15**2
-        faces = self._faces(driver)
+        faces = still_faces(model, driver)
         openness = apertures.eye_openness(faces).mean(-1)
         widest = np.quantile(openness, 0.75)
         distance += 4 * np.maximum(0, 1 - openness / widest) ** 2 / 0.2**2
-        lips = apertures.mouth_openness(faces) - apertures.mouth_openness(self._rest)
+        lips = apertures.mouth_openness(faces) - apertures.mouth_openness(self._shown)
         distance += 2 * (lips / LIP_FLOOR) ** 2
         distance += (driver.error / np.median(driver.error)) ** 2
         return int(distance.argmin())
 
-    def retarget(self, driver: FaceParameters, reference: FaceParameters) -> Retargeted:
+    def retarget(
+        self,
+        driver: FaceParameters,
+        reference: FaceParameters,
+        *,
+        start: FaceParameters | None = None,
+    ) -> Retargeted:
         """Landmarks of the source performing the driver's T frames.
 
         `driver` is fitted (and smoothed) with the driver's own identity; `reference` is one frame
-        of the same fit, usually the one `choose_reference` names.
+        of the same fit, `start` one frame of the source that corresponds to it: `rest` where the
+        reference is the driver's rest; by default the source's first picture.
         """
         if len(reference) != 1:
             raise ValueError(f"the reference has {len(reference)} frames, expected one")
-        faces = self._express(driver, reference)
+        faces = self._express(driver, reference, start or self.source)
         rotation, scale, translation, clamped = self._place(driver, reference)
         landmarks = from_frame(faces, rotation, scale, translation).astype(np.float32)
         return Retargeted(landmarks=landmarks, rotation=rotation, clamped=clamped)
 
-    def _faces(self, parameters: FaceParameters) -> Floats:
-        """Faces (T, 478, 3) in the model frame, residual included."""
-        p = parameters
-        return self.model.shape(p.identity, p.expression, p.gaze) + p.residual
-
-    def _express(self, driver: FaceParameters, reference: FaceParameters) -> Floats:
+    def _express(
+        self, driver: FaceParameters, reference: FaceParameters, start: FaceParameters
+    ) -> Floats:
         """The source's face (T, 478, 3) in the model frame with the driver's expression."""
         source = self.source
         strength = 0.0 if self.region == "pose" else self.strength
-        start = reference if self.motion == "relative" else source
-        expression = source.expression + strength * (driver.expression - start.expression)
-        gaze = source.gaze + strength * (driver.gaze - start.gaze)
+        # Less than the whole motion leaves something of what the picture shows.
+        begin = source.expression + min(strength, 1) * (start.expression - source.expression)
+        expression = begin + strength * (driver.expression - reference.expression)
+        gaze = source.gaze + strength * (driver.gaze - reference.gaze)
         # Differences to the driver's own reference: its constant part is the driver's identity.
         detail = strength * DETAIL * (driver.residual - reference.residual)
         detail[:, MESH_POINTS:] = 0
@@ -153,8 +176,9 @@ class Retargeter:
         faces = self.model.shape(source.identity, expression, gaze) + residual
         if strength == 0:
             return faces
-        wanted = self._wanted_gaps(driver, reference, strength)
-        expression = expression + (wanted - apertures.gaps(faces)) @ self._gap_gain
+        wanted = self._wanted_gaps(driver, reference, start, strength)
+        missing = wanted - apertures.gaps(faces)
+        expression = expression + missing @ apertures.gap_operator(self.model)
         mesh = self.model.shape(source.identity, expression, gaze) + residual
         mesh = apertures.opened(mesh, wanted - apertures.gaps(mesh))[:, :MESH_POINTS]
         faces = self.model.with_irises(mesh, gaze)
@@ -162,15 +186,17 @@ class Retargeter:
         return faces
 
     def _wanted_gaps(
-        self, driver: FaceParameters, reference: FaceParameters, strength: float
+        self,
+        driver: FaceParameters,
+        reference: FaceParameters,
+        start: FaceParameters,
+        strength: float,
     ) -> Floats:
         """Gaps (T, G) between lids and lips: the driver's, scaled to the source's own apertures."""
-        gaps = apertures.gaps(self._faces(driver))
-        rest = apertures.gaps(self._rest)
-        if self.motion == "relative":
-            own, start = rest, apertures.gaps(self._faces(reference))
-        else:  # apertures of either person at average expression, their individual form included
-            own, start = self._own_gaps(self.source), self._own_gaps(reference)
+        gaps = apertures.gaps(still_faces(self.model, driver))
+        shown = apertures.gaps(self._shown)
+        own = apertures.gaps(still_faces(self.model, start))
+        begin = apertures.gaps(still_faces(self.model, reference))
         size = np.ones(gaps.shape[1], np.float32)
         floor = np.empty_like(size)
         widths = self._eye_size(self.source)
@@ -182,16 +208,12 @@ class Retargeter:
         floor = floor * self._gap_shares
         eyes = slice(0, apertures.LIPS.start)
         # A source seen with closed eyes opens them when the driver's are open.
-        own[:, eyes] = np.maximum(own[:, eyes], np.minimum(start * size, floor / 2)[:, eyes])
-        wanted = apertures.transferred(gaps * size, own, start * size, floor)
-        exaggerated = rest + strength * (wanted - rest)
+        own[:, eyes] = np.maximum(own[:, eyes], np.minimum(begin * size, floor / 2)[:, eyes])
+        wanted = apertures.transferred(gaps * size, own, begin * size, floor)
+        before = shown + min(strength, 1) * (own - shown)
+        exaggerated = before + strength * (wanted - own)
         # Exaggeration mustn't push one lid or lip through the other.
         return np.maximum(exaggerated, np.minimum(wanted, 0))
-
-    def _own_gaps(self, parameters: FaceParameters) -> Floats:
-        """Gaps (1, G) of a person at average expression."""
-        rest = self.model.rest(parameters.identity)[None]
-        return apertures.gaps(rest)
 
     def _mean_gap_shares(self) -> Floats:
         """Each gap (G,) of the mean face over the mean of its eye or mouth: less at the corners."""
@@ -203,19 +225,13 @@ class Retargeter:
         """Widths (2,) of a person's eyes, in the model's unit."""
         return apertures.eye_widths(self.model.rest(parameters.identity))
 
-    def _gap_operator(self) -> Floats:
-        """(G, E) least change of expression, in standard deviations, that changes gaps by one."""
-        effect = apertures.gaps(self.model.expression_basis).T  # (G, E)
-        normal = effect @ effect.T + CONTACT_FIRMNESS**2 * np.eye(len(effect), dtype=np.float32)
-        return np.linalg.solve(normal, effect)
-
     def _place(
         self, driver: FaceParameters, reference: FaceParameters
     ) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
         """Rotation (T, 3, 3), scale (T,), translation (T, 3) of the result, and what was clamped.
 
-        Relative motion locks the scale: a driver's size changes come from the camera, or from a
-        detector that breathes, more often than from leaning forward.
+        The source's framing locks its scale: a driver's size changes come from the camera, or from
+        a detector that breathes, more often than from leaning forward.
         """
         source, count = self.source, len(driver)
         strength = 0.0 if self.region == "expression" else self.strength
@@ -226,8 +242,10 @@ class Retargeter:
         turned = np.abs(angles - wanted).max(-1) > np.radians(1)
 
         scale = np.repeat(source.scale, count)
-        if self.motion == "absolute":
-            scale = scale * (driver.scale / reference.scale) ** strength
+        if self.framing == "driver":
+            growth = strength * np.log(driver.scale / reference.scale)
+            held = np.sign(growth) * _soft(np.abs(growth), np.full(1, SIZE_LIMIT, np.float32))
+            scale = scale * np.exp(held)
         shift = strength * (driver.translation - reference.translation) / reference.scale[:, None]
         shift[:, 2] = 0  # depth says nothing under weak perspective
         distance = np.linalg.norm(shift, axis=-1, keepdims=True)
@@ -256,6 +274,28 @@ def rebased(reference: FaceParameters, shot: FaceParameters) -> FaceParameters:
         reference,
         scale=np.median(shot.scale, keepdims=True),
         translation=np.median(shot.translation, axis=0, keepdims=True),
+    )
+
+
+def framed(
+    reference: FaceParameters,
+    source: FaceParameters,
+    *,
+    driver_size: tuple[int, int],
+    source_size: tuple[int, int],
+) -> FaceParameters:
+    """The reference at that place and size in the driver's picture which the source has in its own.
+
+    Sizes are (width, height); pictures correspond as if the driver's, as large as fits into the
+    source's, lay on its middle.
+    """
+    zoom = min(theirs / own for theirs, own in zip(source_size, driver_size, strict=True))
+    middle = np.array([*driver_size, 0], np.float32) / 2
+    other = np.array([*source_size, 0], np.float32) / 2
+    return replace(
+        reference,
+        scale=source.scale / np.float32(zoom),
+        translation=((source.translation - other) / np.float32(zoom) + middle).astype(np.float32),
     )
 
 

@@ -152,7 +152,7 @@ def animate(
     report.weights = rendering.weights
     performance = Performance(
         track=motion.track,
-        source_points=np.stack([view.face.points for view in (source, *source.others)]),
+        source=source,
         model=MorphableModel.load(bundled_path(MORPHABLE_MODEL)),
         options=options.drive,
     )

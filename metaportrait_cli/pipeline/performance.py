@@ -7,15 +7,26 @@ with its length; windows overlap by what the smoothing needs, so the result does
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metaportrait_cli.errors import UsageError
+from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import MotionTrack, State, shot_ranges
 from metaportrait_cli.motion.fitting import FaceParameters, fit_frames, fit_identity
 from metaportrait_cli.motion.morphable import MorphableModel
-from metaportrait_cli.motion.retarget import Motion, Region, Retargeter, rebased
+from metaportrait_cli.motion.rest import at_rest
+from metaportrait_cli.motion.retarget import (
+    Framing,
+    Motion,
+    Region,
+    Retargeter,
+    framed,
+    rebased,
+)
 from metaportrait_cli.motion.smoothing import half_width, smooth, windows
 
 FIT_FRAMES = 128
@@ -23,6 +34,8 @@ FIT_FRAMES = 128
 # framing from this many spread over the shot.
 IDENTITY_FRAMES = 96
 REFERENCE_FRAMES = 256
+# What a reference tells of the head rather than the face.
+POSE = ("rotation", "scale", "translation")
 
 
 @dataclass(frozen=True)
@@ -30,11 +43,18 @@ class DriveOptions:
     """How the driver's motion is passed on; see the command's help."""
 
     motion: Motion = "relative"
+    framing: Framing | Literal["auto"] = "auto"
+    """Whose place and size the face has; `auto` takes the driver's where motion is absolute."""
     strength: float = 1.0
     region: Region = "all"
     smooth: bool = True
     reference_frame: int | None = None
-    """Frame that corresponds to the source at rest; `None` finds the best one of each shot."""
+    """Frame that corresponds to what the source shows, expression included; `None` counts the
+    expression from either person's rest, and the pose from the best frame of each shot."""
+
+    def __post_init__(self) -> None:
+        if self.framing not in ("auto", *get_args(Framing)):
+            raise UsageError(f"--framing {self.framing} is none of auto, source, driver")
 
 
 @dataclass
@@ -42,8 +62,7 @@ class Performance:
     """The source under the driver's motion; the notes fill while `windows` is iterated."""
 
     track: MotionTrack
-    source_points: NDArray[np.float32]
-    """(S, 478, 3): in the source's picture, then in further pictures of the person."""
+    source: Source
     model: MorphableModel
     options: DriveOptions
     references: list[int] = field(default_factory=list)
@@ -55,26 +74,43 @@ class Performance:
         """Driven landmarks (T, 478, 3) in pixels of the source's picture, T ≤ `size`, in order."""
         light = self.track.light()
         shots = shot_ranges(light["shot"])
-        retargeter = Retargeter(
-            model=self.model,
-            source_landmarks=self.source_points,
-            motion=self.options.motion,
-            strength=self.options.strength,
-            region=self.options.region,
-        )
-        identity = self._driver_identity(light["state"])
-        for start, stop in shots:
-            if identity is None or light["state"][start] == State.ABSENT:
-                at_rest = np.repeat(self.source_points[:1], stop - start, axis=0)
-                yield from _split(at_rest, size)
+        retargeter = self._retargeter()
+        identity, rest = self._driver(light["state"])
+        start = retargeter.rest
+        if self.options.reference_frame is not None:
+            rest, start = None, retargeter.source
+        for first, last in shots:
+            if identity is None or light["state"][first] == State.ABSENT:
+                still = np.repeat(self.source.face.points[None], last - first, axis=0)
+                yield from _split(still, size)
                 continue
-            found = start + np.flatnonzero(light["state"][start:stop] == State.FOUND)
+            found = first + np.flatnonzero(light["state"][first:last] == State.FOUND)
             reference = self._reference(retargeter, identity, found)
-            for window in windows(stop - start, size=FIT_FRAMES, overlap=self._overlap):
-                driver = self._fitted(start + window.start, start + window.stop, identity)
-                result = retargeter.retarget(driver.frames(window.keep), reference)
+            if rest is not None:
+                reference = replace(rest, **{n: getattr(reference, n) for n in POSE})
+            for window in windows(last - first, size=FIT_FRAMES, overlap=self._overlap):
+                driver = self._fitted(first + window.start, first + window.stop, identity)
+                result = retargeter.retarget(driver.frames(window.keep), reference, start=start)
                 self.clamped_frames += int(result.clamped.sum())
                 yield from _split(result.landmarks, size)
+
+    def _retargeter(self) -> Retargeter:
+        options = self.options
+        faces = [view.face for view in (self.source, *self.source.others)]
+        shapes = np.stack([face.blendshapes for face in faces])
+        framing = options.framing
+        if framing == "auto":
+            framing = "driver" if options.motion == "absolute" else "source"
+        return Retargeter(
+            model=self.model,
+            source_landmarks=np.stack([face.points for face in faces]),
+            # Faces that no detector looked at have none: they are taken as they are.
+            source_blendshapes=shapes if shapes.any() else None,
+            motion=options.motion,
+            framing=framing,
+            strength=options.strength,
+            region=options.region,
+        )
 
     @property
     def _overlap(self) -> int:
@@ -86,11 +122,19 @@ class Performance:
             return fitted
         return smooth(self.model, fitted, fps=float(self.track.rate))
 
-    def _driver_identity(self, states: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+    def _driver(
+        self, states: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32] | None, FaceParameters | None]:
+        """The driver's identity, and the driver at rest."""
         found = np.flatnonzero(states == State.FOUND)
         if not len(found):
-            return None
-        return fit_identity(self.model, self._points(_spread(found, IDENTITY_FRAMES)))
+            return None, None
+        seen = self._records(_spread(found, IDENTITY_FRAMES))
+        identity = fit_identity(self.model, seen["points"])
+        if not seen["blendshapes"].any():
+            return identity, None
+        fitted = fit_frames(self.model, seen["points"], identity)
+        return identity, at_rest(self.model, fitted, seen["blendshapes"])
 
     def _reference(
         self,
@@ -98,9 +142,9 @@ class Performance:
         identity: NDArray[np.float32],
         found: NDArray[np.intp],
     ) -> FaceParameters:
-        """One frame that stands for the driver at the source's rest, with the shot's framing."""
+        """One frame that stands for the driver as the source is seen, with the wanted framing."""
         candidates = _spread(found, REFERENCE_FRAMES)
-        shot = fit_frames(self.model, self._points(candidates), identity)
+        shot = fit_frames(self.model, self._records(candidates)["points"], identity)
         chosen = self.options.reference_frame
         if chosen is None:
             chosen = int(candidates[retargeter.choose_reference(shot)])
@@ -111,10 +155,18 @@ class Performance:
         if not first <= chosen <= last:  # a frame of another shot was asked for
             first = last = chosen
         steady = self._fitted(first, last + 1, identity).frame(chosen - first)
-        return rebased(steady, shot)
+        if retargeter.framing == "source":
+            return rebased(steady, shot)
+        height, width = self.source.picture.shape[:2]
+        return framed(
+            steady,
+            retargeter.source,
+            driver_size=(self.track.width, self.track.height),
+            source_size=(width, height),
+        )
 
-    def _points(self, frames: NDArray[np.intp]) -> NDArray[np.float32]:
-        return np.concatenate([self.track.read(i, i + 1)["points"] for i in frames.tolist()])
+    def _records(self, frames: NDArray[np.intp]) -> NDArray[np.void]:
+        return np.concatenate([self.track.read(i, i + 1) for i in frames.tolist()])
 
 
 def _spread(frames: NDArray[np.intp], count: int) -> NDArray[np.intp]:

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError
+from metaportrait_cli.face.detector import BLENDSHAPE_COUNT
 from metaportrait_cli.face.topology import (
     EAR_SIDES,
     EYE_CORNERS,
@@ -53,6 +54,12 @@ FRAMES_PER_PERSON: Final = 120
 
 IDENTITY_FRAMES: Final = 24
 
+BLENDSHAPE_RIDGE: Final = 1.0
+"""Keeps the effect of blendshapes that hardly ever move small."""
+
+RESTING: Final = 0.25
+"""Quantile of a blendshape over a clip that counts as the face's rest."""
+
 NOISE_CORRELATION: Final = 16.0
 """About how many neighbouring coordinates err together (variance inflation of `noise`)."""
 
@@ -65,6 +72,9 @@ class Track:
     landmarks: Floats
     frame: NDArray[np.int64]
     """(T,) number of each frame in its clip: tells which frames follow each other."""
+
+    blendshapes: Floats | None = None
+    """(T, B) that the detector gave."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ class Statistics:
 
 def load_tracks(folder: Path) -> list[Track]:
     """Reads every .npz of a folder: `landmarks` (T, 478, 3) in pixels, and optionally `identity`
-    (a name; without it every file is a person) and `frame` (T,).
+    (a name; without it every file is a person), `frame` (T,) and `blendshapes` (T, B).
 
     Raises MediaError when there is nothing to read.
     """
@@ -97,7 +107,8 @@ def load_tracks(folder: Path) -> list[Track]:
             landmarks = file["landmarks"].astype(np.float32)
             person = str(file["identity"]) if "identity" in file else path.stem
             frame = file["frame"] if "frame" in file else np.arange(len(landmarks))
-            tracks.append(Track(person, landmarks, frame))
+            shapes = file.get("blendshapes")
+            tracks.append(Track(person, landmarks, frame, shapes))
     if not tracks:
         raise MediaError(f"{folder}: no .npz landmark tracks")
     return tracks
@@ -127,6 +138,7 @@ def learn(
         on_round(step + 1)
     kept = sum(map(len, people))
     model = replace(model, expression_jitter=_jitter(model, tracks))
+    model = with_blendshapes(model, tracks)
     return model, Statistics(
         people=len(people),
         frames=kept,
@@ -187,6 +199,8 @@ def _first_model(people: Sequence[Floats]) -> MorphableModel:
         shape_weight=_shape_weight(),
         noise=0.05,
         expression_jitter=np.zeros(0, np.float32),
+        blendshape_effect=np.zeros((BLENDSHAPE_COUNT, 0), np.float32),
+        blendshape_rest=np.zeros(BLENDSHAPE_COUNT, np.float32),
     )
 
 
@@ -289,6 +303,7 @@ def _improve(
         rigid_weight=rigid_weight,
         noise=float(np.sqrt(remains * NOISE_CORRELATION)),
         expression_jitter=np.zeros(len(expression[0]), np.float32),
+        blendshape_effect=np.zeros((BLENDSHAPE_COUNT, len(expression[0])), np.float32),
     )
     return model, identity[2], expression[2]
 
@@ -382,3 +397,32 @@ def _jitter(model: MorphableModel, tracks: Iterable[Track]) -> Floats:
     # has sqrt(6) times the noise; larger values are motion.
     lowest = np.quantile(np.abs(np.concatenate(second)), 0.2, axis=0)
     return (lowest / 0.253 / np.sqrt(6)).astype(np.float32)
+
+
+def with_blendshapes(model: MorphableModel, tracks: Iterable[Track]) -> MorphableModel:
+    """The model with the effect of blendshapes, learnt from the tracks that have them.
+
+    Within clips: what a person always shows is their face, not their expression. Without such
+    tracks blendshapes have no effect.
+    """
+    moved, changed, resting = [], [], []
+    for track in tracks:
+        if track.blendshapes is None or len(track.landmarks) < ENOUGH_FRAMES:
+            continue
+        count = min(len(track.landmarks), FRAMES_PER_PERSON)
+        picked = np.linspace(0, len(track.landmarks) - 1, count).astype(int)
+        landmarks, shapes = track.landmarks[picked], track.blendshapes[picked]
+        fit = fit_frames(model, landmarks, fit_identity(model, _some(landmarks)))
+        moved.append(shapes - shapes.mean(0))
+        changed.append(fit.expression - fit.expression.mean(0))
+        resting.append(np.quantile(shapes, RESTING, axis=0))
+    if not moved:
+        return model
+    rows = np.concatenate(moved).astype(np.float64)
+    system = rows.T @ rows + BLENDSHAPE_RIDGE * np.eye(rows.shape[1])
+    effect = np.linalg.solve(system, rows.T @ np.concatenate(changed))
+    return replace(
+        model,
+        blendshape_effect=effect.astype(np.float32),
+        blendshape_rest=np.median(resting, axis=0).astype(np.float32),
+    )

@@ -10,7 +10,7 @@ from metaportrait_cli.motion import apertures
 from metaportrait_cli.motion.alignment import from_frame, rotation_of, vector_of
 from metaportrait_cli.motion.fitting import FaceParameters, fit_frames, fit_identity
 from metaportrait_cli.motion.morphable import MorphableModel, interocular
-from metaportrait_cli.motion.retarget import TURN_LIMITS, Retargeter, rebased
+from metaportrait_cli.motion.retarget import TURN_LIMITS, Retargeter, framed, rebased
 
 
 def fitted(model: MorphableModel, landmarks) -> FaceParameters:
@@ -164,6 +164,27 @@ def test_size_changes_of_the_driver_are_not_passed_on(
     result = retargeter.retarget(zooming, zooming.frame(0)).landmarks
     scale = fit_frames(model, result, retargeter.source.identity).scale
     np.testing.assert_allclose(scale, retargeter.source.scale[0], rtol=0.01)
+
+
+def test_driver_framing_shows_the_drivers_place_and_size(
+    model: MorphableModel, performance
+) -> None:
+    """Absolute motion of one person by pictures of one size gives back the landmarks."""
+    landmarks = performance(40, turn=0.1)
+    landmarks[30:] += np.array([12, -8, 0], np.float32)
+    retargeter = Retargeter(
+        model=model, source_landmarks=landmarks[3], motion="absolute", framing="driver"
+    )
+    own = fit_frames(model, landmarks, retargeter.source.identity)
+    for size in ((640, 400), (1280, 800)):
+        zoom = size[0] / 640
+        moved = replace(own, scale=own.scale * zoom, translation=own.translation * zoom)
+        reference = framed(
+            moved.frame(3), retargeter.source, driver_size=size, source_size=(640, 400)
+        )
+        found = retargeter.retarget(moved, reference).landmarks
+        error = np.linalg.norm((found - landmarks)[..., :2], axis=-1)
+        assert error.mean() < 0.01 * interocular(landmarks[3])
 
 
 def test_pose_is_clamped_softly_and_counted(model: MorphableModel, performance, driver) -> None:

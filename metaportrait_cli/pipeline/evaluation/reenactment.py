@@ -171,7 +171,7 @@ def _cross_clip(
         raise MediaError(f"{driver}: fewer than {RUN_FRAMES} frames; give longer clips")
     performance = Performance(
         track=motion.track,
-        source_points=source.face.points[None],
+        source=source,
         model=judge.model,
         options=DriveOptions(),
     )
