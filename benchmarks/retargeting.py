@@ -18,9 +18,9 @@ import numpy as np
 from metaportrait_cli.metrics.motion import (
     aed,
     apd,
-    identity_distance,
     identity_leakage,
     landmark_jitter,
+    shape_distance,
 )
 from metaportrait_cli.motion import apertures
 from metaportrait_cli.motion.alignment import Floats
@@ -113,9 +113,9 @@ def retrieval(model: MorphableModel, clips: list[Clip]) -> None:
         halves.append([fit_identity(model, spread(part)) for part in parts])
     found = 0
     for i, (person, count) in enumerate(people):
-        own = identity_distance(*halves[i])
+        own = shape_distance(*halves[i])
         others = [
-            identity_distance(halves[i][a], halves[j][1 - a])
+            shape_distance(halves[i][a], halves[j][1 - a])
             for a in (0, 1)
             for j in range(len(people))
             if j != i

@@ -48,7 +48,7 @@ def landmark_jitter(landmarks: Floats, *, quiet: float = 0.3) -> float:
 
 @dataclass(frozen=True)
 class IdentityLeakage:
-    """How far a result's face shape is from either person's, by `identity_distance`."""
+    """How far a result's face shape is from either person's, by `shape_distance`."""
 
     to_source: float
     to_driver: float
@@ -59,7 +59,7 @@ class IdentityLeakage:
         return self.to_source / max(self.to_source + self.to_driver, 1e-9)
 
 
-def identity_distance(first: Floats, second: Floats) -> float:
+def shape_distance(first: Floats, second: Floats) -> float:
     """Distance between two people's identity coefficients (K,): their root mean square difference.
 
     Coefficients have unit variance over people, so two strangers are about 1.4 apart.
@@ -70,6 +70,6 @@ def identity_distance(first: Floats, second: Floats) -> float:
 def identity_leakage(result: Floats, source: Floats, driver: Floats) -> IdentityLeakage:
     """Whose face a result has, from identity coefficients (K,) fitted to all three (appendix A)."""
     return IdentityLeakage(
-        to_source=identity_distance(result, source),
-        to_driver=identity_distance(result, driver),
+        to_source=shape_distance(result, source),
+        to_driver=shape_distance(result, driver),
     )

@@ -16,7 +16,7 @@ BORDER = 2  # pixels
 
 
 @dataclass(frozen=True)
-class Motion:
+class TrueMotion:
     """True motion from one frame to the next.
 
     `backward`: for each pixel of the later frame, how far away it was in the earlier one.
@@ -27,7 +27,7 @@ class Motion:
     visible: NDArray[np.bool_]
 
 
-def true_motion(earlier: NDArray[np.uint8], later: NDArray[np.uint8]) -> Motion:
+def true_motion(earlier: NDArray[np.uint8], later: NDArray[np.uint8]) -> TrueMotion:
     """DIS optical flow (Kroeger et al., ECCV 2016) between true frames (H, W, 3) RGB."""
     first, second = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (earlier, later))
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -42,11 +42,11 @@ def true_motion(earlier: NDArray[np.uint8], later: NDArray[np.uint8]) -> Motion:
     visible &= (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     visible[:BORDER] = visible[-BORDER:] = False
     visible[:, :BORDER] = visible[:, -BORDER:] = False
-    return Motion(backward, visible)
+    return TrueMotion(backward, visible)
 
 
 def warping_error(
-    earlier: NDArray[np.uint8], later: NDArray[np.uint8], motion: Motion
+    earlier: NDArray[np.uint8], later: NDArray[np.uint8], motion: TrueMotion
 ) -> tuple[float, float]:
     """How far the later frame is from the earlier one moved along the true motion.
 

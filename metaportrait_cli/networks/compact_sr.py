@@ -69,7 +69,7 @@ class FrameBlock(nn.Module):
         return frames + self.conv2(leaky_relu(self.conv1(frames)))
 
 
-class TemporalBlock(nn.Module):
+class CompactTemporalBlock(nn.Module):
     """Residual space-time convolution: 3x3x3, then 1x3x3 (Equation 10).
 
     Beyond the clip's ends time runs backwards, as the paper says; a single frame repeats itself.
@@ -124,7 +124,9 @@ class CompactSR(Network):
         self.recall = conv2d(4 * phases, fine, kernel=3, bias=False)
         self.down = conv2d(fine, width, kernel=3, stride=2)
         self.frame_blocks = nn.ModuleList(FrameBlock(width) for _ in range(config.stages))
-        self.temporal_blocks = nn.ModuleList(TemporalBlock(width) for _ in range(config.stages))
+        self.temporal_blocks = nn.ModuleList(
+            CompactTemporalBlock(width) for _ in range(config.stages)
+        )
         self.up = conv2d(width, phases * fine, kernel=3)
         self.join = conv2d(fine, fine, kernel=3)
         # Change of RGB, and the share of the reference's detail.
@@ -171,10 +173,10 @@ class CompactSR(Network):
                 reference = Reference(picture, valid)
             yield self._leave(x, waiting.take(len(x)), shown.take(len(x)), reference)
 
-    def _stages(self) -> Iterator[tuple[FrameBlock, TemporalBlock]]:
+    def _stages(self) -> Iterator[tuple[FrameBlock, CompactTemporalBlock]]:
         return zip(
             cast("Iterable[FrameBlock]", self.frame_blocks),
-            cast("Iterable[TemporalBlock]", self.temporal_blocks),
+            cast("Iterable[CompactTemporalBlock]", self.temporal_blocks),
             strict=True,
         )
 

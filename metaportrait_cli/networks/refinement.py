@@ -27,7 +27,7 @@ from metaportrait_cli.networks.layers import (
     upsample_twice,
 )
 from metaportrait_cli.networks.network import Network
-from metaportrait_cli.networks.warping import Warp, warp
+from metaportrait_cli.networks.warping import WarpingOutput, sampled_at
 
 GAZE_POINTS = 8  # four on each iris
 GAZE_VARIANCE = 0.005  # in squared [-1, 1] units
@@ -253,7 +253,7 @@ class RefinementNetwork(Network):
     def forward(
         self,
         state: SourceState,
-        motion: Warp,
+        motion: WarpingOutput,
         *,
         driving_line: Tensor,
         mouth_mask: Tensor,
@@ -285,7 +285,7 @@ class RefinementNetwork(Network):
     def conditions(
         self,
         state: SourceState,
-        motion: Warp,
+        motion: WarpingOutput,
         *,
         driving_line: Tensor,
         mouth_mask: Tensor,
@@ -302,7 +302,7 @@ class RefinementNetwork(Network):
         ):
             condition = torch.cat(
                 [
-                    warp(features, motion.grid),
+                    sampled_at(features, motion.grid),
                     resize(motion.occlusion, size),
                     gaze_maps(gaze, size),
                     level_lines,

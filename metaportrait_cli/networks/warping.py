@@ -61,7 +61,7 @@ class WarpingConfig:
 
 
 @dataclass(frozen=True)
-class Warp:
+class WarpingOutput:
     """What the warping network says about one driving view."""
 
     motion_code: Tensor
@@ -172,7 +172,9 @@ class WarpingNetwork(Network):
         self.flow_head = MapHead(in_width=self.hourglass.out_width, out_width=2)
         self.occlusion_head = MapHead(in_width=self.hourglass.out_width, out_width=1)
 
-    def forward(self, *, source: Tensor, source_line: Tensor, driving_line: Tensor) -> Warp:
+    def forward(
+        self, *, source: Tensor, source_line: Tensor, driving_line: Tensor
+    ) -> WarpingOutput:
         """All inputs (B, 3, H, W), RGB in [0, 1]; the lines are landmark images."""
         x = torch.cat([source, source_line, driving_line], dim=1).to(self.dtype)
         code = self.motion_encoder(x)  # z_w = E_w(x_in)
@@ -183,7 +185,7 @@ class WarpingNetwork(Network):
         flow = 2 * pixels / pixels.new_tensor([width - 1, height - 1]).view(1, 2, 1, 1)
         grid = base_grid(height, width, like=flow) + flow.permute(0, 2, 3, 1)
         occlusion = resize(torch.sigmoid(self.occlusion_head(features)), source.shape[-2:])
-        return Warp(motion_code=code, flow=flow, grid=grid, occlusion=occlusion)
+        return WarpingOutput(motion_code=code, flow=flow, grid=grid, occlusion=occlusion)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -205,7 +207,7 @@ def base_grid(height: int, width: int, *, like: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]
 
 
-def warp(features: Tensor, grid: Tensor) -> Tensor:
+def sampled_at(features: Tensor, grid: Tensor) -> Tensor:
     """Sample ``features`` (B, C, H, W) at ``grid`` (B, h, w, 2), resized to H x W first.
 
     Backward warping; outside the picture it is reflected.

@@ -20,7 +20,7 @@ from metaportrait_cli.errors import TrainingError
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.training.descent import Terms
 from metaportrait_cli.training.place import Place, RunOptions
-from metaportrait_cli.training.state import BEST, LAST, Parts, RunFolder, Scores, Standing
+from metaportrait_cli.training.state import BEST, LAST, RunFolder, Scores, Standing, Stateful
 from metaportrait_cli.weights.store import save_networks
 
 BatchT = TypeVar("BatchT")
@@ -43,7 +43,7 @@ class Task(ABC, Generic[BatchT]):
 
     @property
     @abstractmethod
-    def state(self) -> Parts:
+    def state(self) -> Stateful:
         """Everything that has a state and that steps change."""
 
     @property

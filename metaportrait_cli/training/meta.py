@@ -25,8 +25,8 @@ from metaportrait_cli.training.data.patches import Patches
 from metaportrait_cli.training.descent import Terms
 from metaportrait_cli.training.loop import Record, Task, train, unheard
 from metaportrait_cli.training.perceptual import PerceptualLoss
-from metaportrait_cli.training.place import Place, RunOptions, joined
-from metaportrait_cli.training.state import Parts, RunFolder
+from metaportrait_cli.training.place import Place, RunOptions, taking_part
+from metaportrait_cli.training.state import RunFolder, Stateful
 from metaportrait_cli.weights.join import NOTES as JOINED
 from metaportrait_cli.weights.store import read_header
 
@@ -70,7 +70,7 @@ def train_meta(
     patches.
     """
     folder = RunFolder(output, config)
-    with joined(options) as place:
+    with taking_part(options) as place:
         task = MetaTask(config, base, networks, patches, place=place, perceptual=perceptual)
         return train(task, folder, options=options, place=place, on_record=on_record)
 
@@ -107,7 +107,7 @@ class MetaTask(Task[MetaBatch]):
         self._perceptual = perceptual.to(place.device) if perceptual is not None else None
 
     @property
-    def state(self) -> Parts:
+    def state(self) -> Stateful:
         return {**self._networks}
 
     @property

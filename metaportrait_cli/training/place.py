@@ -112,7 +112,7 @@ class Place:
 
 
 @contextmanager
-def joined(options: RunOptions) -> Iterator[Place]:
+def taking_part(options: RunOptions) -> Iterator[Place]:
     """Where this process trains, together with the others if there are any. Raises `UsageError`."""
     name, dtype = choose(options.device, options.precision, half_on_cpu=True)
     if dtype == torch.float16:

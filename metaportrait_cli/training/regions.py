@@ -33,8 +33,8 @@ from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
 from metaportrait_cli.training.loop import Record, Task, train, unheard
 from metaportrait_cli.training.losses import masked_l1, pyramid_l1
 from metaportrait_cli.training.perceptual import PerceptualLoss
-from metaportrait_cli.training.place import Place, RunOptions, joined
-from metaportrait_cli.training.state import Parts, RunFolder, Scores
+from metaportrait_cli.training.place import Place, RunOptions, taking_part
+from metaportrait_cli.training.state import RunFolder, Scores, Stateful
 from metaportrait_cli.weights.store import load_network
 
 MOUTH_FINE_WIDTH = 24
@@ -110,7 +110,7 @@ def train_regions(
     if start_from is not None:
         _start(networks, start_from)
     patches = made_patches(config, data, output, identity=identity, on_progress=on_progress)
-    with joined(options) as place:
+    with taking_part(options) as place:
         task = RegionTask(config, networks, *patches, place=place, perceptual=perceptual)
         return train(task, folder, options=options, place=place, on_record=on_record)
 
@@ -142,7 +142,7 @@ class RegionTask(Task[RegionBatch]):
         self._descent = Descent(named, config, place)
 
     @property
-    def state(self) -> Parts:
+    def state(self) -> Stateful:
         return self._descent.state
 
     @property

@@ -22,8 +22,8 @@ from metaportrait_cli.training.data.runs import SHARES, WAYS, RunDataset, Runs, 
 from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
 from metaportrait_cli.training.loop import Record, Task, train, unheard
 from metaportrait_cli.training.perceptual import PerceptualLoss
-from metaportrait_cli.training.place import Place, RunOptions, joined
-from metaportrait_cli.training.state import Parts, RunFolder, Scores
+from metaportrait_cli.training.place import Place, RunOptions, taking_part
+from metaportrait_cli.training.state import RunFolder, Scores, Stateful
 from metaportrait_cli.weights.store import load_network
 
 PART = "compact_sr"
@@ -74,7 +74,7 @@ def train_sr(
     are compared.
     """
     folder = RunFolder(output, config)
-    with joined(options) as place:
+    with taking_part(options) as place:
         task = SRTask(config, data, place, start_from=start_from, perceptual=perceptual)
         return train(task, folder, options=options, place=place, on_record=on_record)
 
@@ -108,7 +108,7 @@ class SRTask(Task[list[SRSample]]):
         self._judged = judged_samples(self._runs, people=self._kept, config=config)
 
     @property
-    def state(self) -> Parts:
+    def state(self) -> Stateful:
         return self._descent.state
 
     @property

@@ -26,7 +26,7 @@ LAST, BEST = "last.safetensors", "best.safetensors"
 CARD = "card.json"
 LOG = "log.jsonl"
 
-Parts = Mapping[str, nn.Module | torch.optim.Optimizer]
+Stateful = Mapping[str, nn.Module | torch.optim.Optimizer]
 """What has a state, by name"""
 Scores = dict[str, dict[str, float]]
 """Of held-out people: what was judged → metric → value"""
@@ -57,7 +57,7 @@ class RunFolder:
             raise UsageError(f"{path} can't be the folder of a run: {error.strerror}") from None
         self._found = self._read()
 
-    def restore(self, parts: Parts) -> Standing:
+    def restore(self, parts: Stateful) -> Standing:
         """Puts all parts into the state of the last checkpoint, if there is one."""
         if self._found is None:
             return Standing()
@@ -72,7 +72,7 @@ class RunFolder:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise self._refused(f"is of another version: {error}") from None
 
-    def save(self, parts: Parts, standing: Standing) -> None:
+    def save(self, parts: Stateful, standing: Standing) -> None:
         """Writes a checkpoint, replacing the last one when it is complete."""
         content = {
             "standing": asdict(standing),

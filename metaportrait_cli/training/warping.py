@@ -34,8 +34,8 @@ from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
 from metaportrait_cli.training.loop import Record, Task, train, unheard
 from metaportrait_cli.training.losses import masked_l1, pyramid_l1
 from metaportrait_cli.training.perceptual import PerceptualLoss
-from metaportrait_cli.training.place import Place, RunOptions, joined
-from metaportrait_cli.training.state import Parts, RunFolder, Scores
+from metaportrait_cli.training.place import Place, RunOptions, taking_part
+from metaportrait_cli.training.state import RunFolder, Scores, Stateful
 from metaportrait_cli.weights.store import load_network
 
 PART = "warping"
@@ -130,7 +130,7 @@ def train_warping(
     are compared.
     """
     folder = RunFolder(output, config)
-    with joined(options) as place:
+    with taking_part(options) as place:
         task = WarpingTask(config, data, place, start_from=start_from, perceptual=perceptual)
         return train(task, folder, options=options, place=place, on_record=on_record)
 
@@ -167,7 +167,7 @@ class WarpingTask(Task[Sample]):
         self._judged = held_out_samples(self._faces, people=self._kept, most=JUDGED)
 
     @property
-    def state(self) -> Parts:
+    def state(self) -> Stateful:
         return self._descent.state
 
     @property

@@ -8,9 +8,9 @@ import pytest
 from metaportrait_cli.metrics.motion import (
     aed,
     apd,
-    identity_distance,
     identity_leakage,
     landmark_jitter,
+    shape_distance,
 )
 from metaportrait_cli.motion.alignment import rotation_of
 from metaportrait_cli.motion.fitting import FaceParameters
@@ -58,7 +58,7 @@ def test_jitter_counts_trembling_at_rest_but_not_steady_motion() -> None:
 
 def test_leakage_tells_whose_face_it_is() -> None:
     source, driver = np.zeros(10, np.float32), np.full(10, 2, np.float32)
-    assert identity_distance(source, driver) == pytest.approx(2)
+    assert shape_distance(source, driver) == pytest.approx(2)
     assert identity_leakage(source, source, driver).share == 0
     assert identity_leakage(driver, source, driver).share == pytest.approx(1)
     assert identity_leakage(source + 0.5, source, driver).share == pytest.approx(0.25)

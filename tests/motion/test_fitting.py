@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from metaportrait_cli.metrics.motion import identity_distance
+from metaportrait_cli.metrics.motion import shape_distance
 from metaportrait_cli.motion.alignment import from_frame, rotation_of, vector_of
 from metaportrait_cli.motion.fitting import concatenate, fit_frames, fit_identity, reconstruct
 from metaportrait_cli.motion.morphable import MorphableModel
@@ -50,8 +50,8 @@ def test_gaze_does_not_depend_on_the_depth_that_the_detector_gives_irises(
 
 
 def test_identity_is_found_from_many_frames(model: MorphableModel, person, performance) -> None:
-    own = identity_distance(fit_identity(model, performance(3)), person(3))
-    other = identity_distance(fit_identity(model, performance(3)), person(4))
+    own = shape_distance(fit_identity(model, performance(3)), person(3))
+    other = shape_distance(fit_identity(model, performance(3)), person(4))
     assert own < 0.5 < other
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from mediapipe.tasks.python import BaseOptions, vision
 
-from metaportrait_cli.metrics.motion import identity_distance, identity_leakage
+from metaportrait_cli.metrics.motion import identity_leakage, shape_distance
 from metaportrait_cli.motion.alignment import Floats
 from metaportrait_cli.motion.fitting import fit_frames, fit_identity
 from metaportrait_cli.motion.morphable import MorphableModel, interocular
@@ -73,9 +73,9 @@ def test_halves_of_a_clip_have_the_same_identity(model: MorphableModel, people) 
         for person, points in people.items()
     }
     for first, second in combinations(halves, 2):
-        between = identity_distance(halves[first][0], halves[second][1])
-        assert identity_distance(*halves[first]) < between
-        assert identity_distance(*halves[second]) < between
+        between = shape_distance(halves[first][0], halves[second][1])
+        assert shape_distance(*halves[first]) < between
+        assert shape_distance(*halves[second]) < between
 
 
 def test_no_pair_leaks_the_drivers_face(model: MorphableModel, people) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor
 from metaportrait_cli.networks.compact_sr import (
     CompactSR,
     CompactSRConfig,
+    CompactTemporalBlock,
     Reference,
-    TemporalBlock,
     enlarged,
 )
 
@@ -79,7 +79,7 @@ def test_streaming_lags_by_its_stages_only() -> None:
 
 
 def test_time_is_reflected_at_the_ends() -> None:
-    block = TemporalBlock(4)
+    block = CompactTemporalBlock(4)
     frames = torch.rand(4, 4, 6, 6)
     longer = torch.cat([frames[1:2], frames, frames[2:3]])
     assert torch.allclose(block(frames), block(longer)[1:-1], atol=1e-6)

@@ -24,14 +24,14 @@ from metaportrait_cli.networks.refinement import (
 )
 from metaportrait_cli.networks.style_decoder import StyleDecoder
 from metaportrait_cli.networks.temporal_sr import TemporalBlock
-from metaportrait_cli.networks.warping import MapHead, base_grid, warp
+from metaportrait_cli.networks.warping import MapHead, base_grid, sampled_at
 
 
 def test_zero_flow_is_not_the_identity() -> None:
     """The grid puts -1 and 1 on pixel centres, sampling on picture edges."""
     torch.manual_seed(0)
     picture = torch.rand(1, 1, 6, 10)
-    warped = warp(picture, base_grid(6, 10, like=picture))
+    warped = sampled_at(picture, base_grid(6, 10, like=picture))
     # Pixel (row, column) is read at 6/5 row - 1/2 and 10/9 column - 1/2, reflected at the edges.
     expected = F.grid_sample(
         picture, base_grid(6, 10, like=picture), padding_mode="reflection", align_corners=False
@@ -49,7 +49,7 @@ def test_grid_is_x_first_and_reaches_one_on_border_pixels() -> None:
 def test_deformation_is_resized_without_aligned_corners_and_pictures_reflect() -> None:
     x = torch.arange(8.0).view(1, 1, 1, 8).expand(1, 1, 8, 8)
     outside = torch.full((1, 4, 4, 2), -1.25)  # one pixel beyond the left edge
-    torch.testing.assert_close(warp(x, outside), torch.full((1, 1, 8, 8), 0.5))
+    torch.testing.assert_close(sampled_at(x, outside), torch.full((1, 1, 8, 8), 0.5))
 
 
 def test_finer_levels_see_a_blown_up_copy_of_the_coarsest_lines() -> None:

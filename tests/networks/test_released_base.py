@@ -23,7 +23,7 @@ from metaportrait_cli.convert.base import (
 from metaportrait_cli.convert.released import convert_files
 from metaportrait_cli.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
 from metaportrait_cli.networks.refinement import RefinementConfig, RefinementNetwork
-from metaportrait_cli.networks.warping import WarpingConfig, WarpingNetwork, warp
+from metaportrait_cli.networks.warping import WarpingConfig, WarpingNetwork, sampled_at
 from metaportrait_cli.weights.store import load_network
 
 # What counts as the same network: largest difference; the mean one must be below 1e-5.
@@ -68,7 +68,7 @@ def run(
         "flow": motion.flow,
         "deformation": motion.grid,
         "occlusion_map": motion.occlusion,
-        "deformed": warp(inputs["source"], motion.grid),
+        "deformed": sampled_at(inputs["source"], motion.grid),
         "prediction": prediction,
     }
 

@@ -26,7 +26,7 @@ from metaportrait_cli.training.descent import (
 )
 from metaportrait_cli.training.loop import Record, Task, train
 from metaportrait_cli.training.place import Place, RunOptions
-from metaportrait_cli.training.state import Parts, RunFolder, Scores
+from metaportrait_cli.training.state import RunFolder, Scores, Stateful
 from metaportrait_cli.weights.store import load_network, read_header
 
 EVERY_STEP = RunOptions(log_every=1)
@@ -69,7 +69,7 @@ class LineTask(Task[Tensor]):
         self._descent = Descent({"line": self.network}, config, place)
 
     @property
-    def state(self) -> Parts:
+    def state(self) -> Stateful:
         return self._descent.state
 
     @property
@@ -234,7 +234,7 @@ def test_time_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
     save = RunFolder.save
 
-    def noted(self: RunFolder, parts: Parts, standing: Any) -> None:
+    def noted(self: RunFolder, parts: Stateful, standing: Any) -> None:
         saved.append(standing.step)
         save(self, parts, standing)
 

@@ -32,7 +32,7 @@ from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.pipeline.source import MAX_SIDE, load_source
 from metaportrait_cli.progress import Progress, silent
 
-Kind = Literal["video", "photos"]
+Medium = Literal["video", "photos"]
 
 LOOKS = 240
 """Pictures that are looked at of a video, at most."""
@@ -81,7 +81,7 @@ class Look:
 class Recording:
     """All usable looks in order, of pictures of one size if it is a video."""
 
-    kind: Kind
+    kind: Medium
     looks: tuple[Look, ...]
     fitted: FaceParameters
     """The looks in terms of the morphable model, one identity for all"""
@@ -192,7 +192,9 @@ class Looker:
             embedding=embed(self.network, image[None], face.points[None])[0].numpy(),
         )
 
-    def _checked(self, kind: Kind, looks: list[Look], *, path: Path, notes: list[str]) -> Recording:
+    def _checked(
+        self, kind: Medium, looks: list[Look], *, path: Path, notes: list[str]
+    ) -> Recording:
         """The recording without what is too dark, if enough is left to go by."""
         bright = [look for look in looks if look.brightness >= DARKEST_FACE]
         if len(bright) < len(looks) / 2:

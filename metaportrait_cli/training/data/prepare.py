@@ -25,6 +25,7 @@ from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.stills import read_still
+from metaportrait_cli.progress import Progress
 from metaportrait_cli.training.data.shards import (
     ClipRecord,
     Shard,
@@ -33,8 +34,6 @@ from metaportrait_cli.training.data.shards import (
     write_index,
     write_shard,
 )
-
-Progress = Callable[[str, int, int | None], None]
 
 SHUFFLE_SALT = "prepare"
 # Lips and lids are a small part of the points and most of an expression.

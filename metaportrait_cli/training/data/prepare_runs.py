@@ -24,11 +24,11 @@ from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.media.reader import open_frames
+from metaportrait_cli.progress import Progress
 from metaportrait_cli.training.data.prepare import (
     POINTS_OUTSIDE,
     Item,
     Prepared,
-    Progress,
     joined,
     read_items,
     summary,
