@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.correspondence import moved_by
 from metaportrait_cli.face.landmark_image import filled_polygon
+from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.evaluation.reenactment import SIZE, first_face
 from metaportrait_cli.pipeline.evaluation.sampling import (
     count_frames,
@@ -31,7 +32,7 @@ from metaportrait_cli.pipeline.evaluation.sampling import (
 from metaportrait_cli.pipeline.evaluation.scoring import ClipScores, Judge
 from metaportrait_cli.pipeline.source import MAX_SIDE
 from metaportrait_cli.render.named import DEFAULT, NONE, rendering_named
-from metaportrait_cli.render.protocol import Renderer
+from metaportrait_cli.render.protocol import Driven, Renderer
 
 Image = NDArray[np.uint8]
 
@@ -50,7 +51,8 @@ def main() -> None:
         name: rendering_named(name, device="cpu").renderer for name in (NONE, args.weights)
     }
     means: dict[str, list[list[float]]] = defaultdict(list)
-    with Judge() as judge:
+    with Engine() as engine:
+        judge = Judge(engine)
         for clip in find_clips(args.clips):
             for name, scores in judged(clip, judge, renderers, frames=args.frames):
                 values = scores.means()
@@ -83,7 +85,8 @@ def judged(
             points = source.crop.to_crop(face.points, SIZE)
             truth = source.crop.cut(picture, SIZE)
             seen = judge.look_at(truth[None], points[None])
-            results = {name: session.render(points[None])[0] for name, session in sessions.items()}
+            driven = Driven.of(points[None])
+            results = {name: session.render(driven).frames[0] for name, session in sessions.items()}
             results |= mended(list(results.values())[-1], truth, points)
             for name, image in results.items():
                 judge.compare(scores[name], result=image[None], truth=seen)

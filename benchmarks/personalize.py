@@ -17,15 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.media.stills import write_still
+from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.person.atlas import as_source
 from metaportrait_cli.pipeline.person.contest import Quality, Trial, Yardstick, video_trial
 from metaportrait_cli.pipeline.person.personalize import Kit, PersonalizeOptions, portrait_of
 from metaportrait_cli.pipeline.person.recording import Looker, Recording
-from metaportrait_cli.render.named import DEFAULT, NONE, rendering_named
+from metaportrait_cli.render.named import DEFAULT, NONE
 from metaportrait_cli.render.protocol import Frames
-from metaportrait_cli.weights import bundled_path
 
 LEARNT_SHARE = 2 / 3
 JUDGED_FRAMES = 24
@@ -41,14 +40,14 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
-    options = PersonalizeOptions(weights=chosen.weights, seconds=chosen.seconds, device="cpu")
+    options = PersonalizeOptions(seconds=chosen.seconds)
+    engine = Engine(chosen.weights, device="cpu")
     kit = Kit.load()
     rows: list[np.ndarray] = []
     found: dict[str, dict[str, Quality]] = {}
     for clip in chosen.clips:
-        with MediaPipeDetector(bundled_path("face_landmarker.task")) as detector:
-            recording = Looker(detector, kit.identity, kit.model).video(clip)
-        qualities, pictures, adaptation = judged(recording, options, kit)
+        recording = Looker(engine.detector, kit.identity, kit.model).video(clip)
+        qualities, pictures, adaptation = judged(recording, options, kit, engine)
         if not found:
             print("| clip |", " | ".join(qualities), "|")
             print("|---" * (1 + len(qualities)) + "|")
@@ -68,17 +67,16 @@ def main() -> None:
 
 
 def judged(
-    recording: Recording, options: PersonalizeOptions, kit: Kit
+    recording: Recording, options: PersonalizeOptions, kit: Kit, engine: Engine
 ) -> tuple[dict[str, Quality], list[np.ndarray], dict[str, Any]]:
     """Quality on the last third by what was used; three rows of pictures; how it adapted."""
     count = round(LEARNT_SHARE * len(recording.looks))
-    result = portrait_of(recording.part(0, count), options, kit=kit)
+    result = portrait_of(recording.part(0, count), options, kit=kit, engine=engine)
     person = result.portrait
     trial = video_trial(
         person.source, recording.part(count, len(recording.looks)), most=JUDGED_FRAMES
     )
-    base = rendering_named(options.weights, device="cpu").renderer
-    own = rendering_named(options.weights, device="cpu", person=person).renderer
+    base, own = engine.rendering().renderer, engine.rendering(person).renderer
     lends = person.source.lends if person.source.others else None
     first = replace(trial, source=as_source(recording.looks[0], trial.source.crop))
     results: dict[str, Frames] = {
@@ -86,7 +84,7 @@ def judged(
         "canvas": trial.render(base, lends=None),
         "atlas": trial.render(base, lends=lends),
     }
-    if options.weights != NONE:  # without adapted weights the same again
+    if engine.weights != NONE:  # without adapted weights the same again
         results["weights"] = trial.render(own, lends=None)
         results["both"] = trial.render(own, lends=lends)
     yardstick = Yardstick([trial], features=kit.features, identity=kit.identity)

@@ -8,6 +8,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def as_tensor(frames: NDArray[np.uint8]) -> Tensor:
-    """Pictures (B, H, W, 3) as float (B, 3, H, W) in [0, 1]."""
-    return torch.tensor(frames).permute(0, 3, 1, 2).float() / 255
+def as_tensor(pictures: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
+    """Pictures (B, H, W, C) in [0, 255] as float (B, C, H, W) in [0, 1]."""
+    planes = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
+    return planes.to(device).float() / 255
+
+
+def as_pictures(planes: Tensor) -> NDArray[np.uint8]:
+    """Float (B, C, H, W) as pictures (B, H, W, C), cut to [0, 1] and rounded to 8 bits."""
+    rounded = (planes.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return rounded.permute(0, 2, 3, 1).cpu().numpy()

@@ -23,6 +23,7 @@ from metaportrait_cli.convert.temporal_sr import temporal_sr_keys, unused_keys
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
 from metaportrait_cli.networks.temporal_sr import TemporalSR, TemporalSRConfig
+from metaportrait_cli.weights.architectures import RELEASED
 from metaportrait_cli.weights.store import load_network, read_header
 
 SMALL = TemporalSRConfig(output_size=8, style_dim=4, narrow=4 / 512)
@@ -200,4 +201,4 @@ def test_existing_output_is_kept_unless_allowed(tmp_path: Path) -> None:
     result = runner.invoke(app, [*command, "--overwrite"])
     assert (result.exit_code, result.stdout) == (0, f"{output}\n")
     assert "temporal_sr" in result.stderr
-    assert read_header(output).architecture == released.ARCHITECTURE
+    assert read_header(output).architecture == RELEASED

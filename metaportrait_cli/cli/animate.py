@@ -124,13 +124,12 @@ def command(
         from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
         from metaportrait_cli.pipeline import animate as pipeline  # noqa: PLC0415
+        from metaportrait_cli.pipeline.engine import Engine  # noqa: PLC0415
         from metaportrait_cli.pipeline.performance import DriveOptions  # noqa: PLC0415
-        from metaportrait_cli.render.released.folder import is_prepared  # noqa: PLC0415
 
-        if bool(source) == (portrait is not None):
-            raise UsageError("give either --source or --portrait")
         sources = source or []
-        target = output or pipeline.default_output(portrait or sources[0], driver)
+        named = portrait or next(iter(sources), driver)
+        target = output or pipeline.default_output(named, driver)
         if skip_existing and target.exists():
             reporter.note(f"{target} exists; skipped")
             print_result(target, {"output": str(target), "skipped": True}, as_json=as_json)
@@ -139,47 +138,33 @@ def command(
             raise UsageError(
                 f"--reference-frame {reference_frame!r} is neither 'auto' nor a frame number"
             )
-        if is_prepared(driver):
-            from metaportrait_cli.pipeline.prepared import animate_folder  # noqa: PLC0415
-            from metaportrait_cli.weights import resolve  # noqa: PLC0415
-
-            done = animate_folder(
+        with Engine(weights, device=device, precision=precision) as engine:
+            done = pipeline.animate(
+                sources,
                 driver,
-                resolve(weights or pipeline.DEFAULT),
                 target,
+                pipeline.AnimateOptions(
+                    face=FaceChoice.parse(face),
+                    source_face=FaceChoice.parse(source_face),
+                    drive=DriveOptions(
+                        motion=motion.value,
+                        framing=framing.value,
+                        region=region.value,
+                        strength=strength,
+                        smooth=smooth,
+                        reference_frame=None if reference_frame == "auto" else int(reference_frame),
+                    ),
+                    full=full,
+                    size=size,
+                    compare=compare,
+                    audio=audio,
+                    window=window,
+                ),
                 overwrite=overwrite,
+                portrait=portrait,
+                engine=engine,
                 on_progress=reporter.progress,
             )
-            print_result(target, done.as_json(), as_json=as_json)
-            return
-        done = pipeline.animate(
-            sources,
-            driver,
-            target,
-            pipeline.AnimateOptions(
-                weights=weights,
-                device=device,
-                precision=precision,
-                face=FaceChoice.parse(face),
-                source_face=FaceChoice.parse(source_face),
-                drive=DriveOptions(
-                    motion=motion.value,
-                    framing=framing.value,
-                    region=region.value,
-                    strength=strength,
-                    smooth=smooth,
-                    reference_frame=None if reference_frame == "auto" else int(reference_frame),
-                ),
-                full=full,
-                size=size,
-                compare=compare,
-                audio=audio,
-                window=window,
-            ),
-            overwrite=overwrite,
-            portrait=portrait,
-            on_progress=reporter.progress,
-        )
         for note in done.notes:
             reporter.note(note)
         stages = ", ".join(f"{name} {ms}" for name, ms in done.stage_ms_per_frame.items())

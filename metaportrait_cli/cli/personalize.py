@@ -59,6 +59,7 @@ def command(
     with reporting(quiet=quiet) as reporter:
         from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
+        from metaportrait_cli.pipeline.engine import Engine  # noqa: PLC0415
         from metaportrait_cli.pipeline.person import personalize as pipeline  # noqa: PLC0415
 
         pictures = [*(photos or []), *(more_photos or [])]
@@ -68,21 +69,21 @@ def command(
         if first is None or (video is not None and pictures):
             raise UsageError("give either --video or --photos")
         target = output or Path(f"{first.stem}.portrait")
-        done = pipeline.personalize(
-            target,
-            pipeline.PersonalizeOptions(
-                weights=weights,
-                seconds=seconds,
-                seed=seed,
-                device=device,
-                face=FaceChoice.parse(face),
-            ),
-            video=video,
-            photos=pictures,
-            sheet=sheet,
-            overwrite=overwrite,
-            on_progress=reporter.progress,
-        )
+        with Engine(weights, device=device) as engine:
+            done = pipeline.personalize(
+                target,
+                pipeline.PersonalizeOptions(
+                    seconds=seconds,
+                    seed=seed,
+                    face=FaceChoice.parse(face),
+                ),
+                video=video,
+                photos=pictures,
+                sheet=sheet,
+                engine=engine,
+                overwrite=overwrite,
+                on_progress=reporter.progress,
+            )
         _show(done, reporter)
         write_report(report, done.as_json())
         print_result(target, done.as_json(), as_json=as_json)

@@ -51,23 +51,24 @@ def command(
     """Any clip at twice its size: faces enhanced without flicker, the rest enlarged plainly."""
     with reporting(quiet=quiet) as reporter:
         from metaportrait_cli.pipeline import upscale as pipeline  # noqa: PLC0415
+        from metaportrait_cli.pipeline.engine import Engine  # noqa: PLC0415
 
         target = output or pipeline.default_output(clip, face_only=face_only)
-        done = pipeline.upscale(
-            clip,
-            target,
-            pipeline.UpscaleOptions(
-                weights=weights,
-                device=device,
-                precision=precision,
-                strength=strength,
-                face_only=face_only,
-                audio=audio,
-                window=window,
-            ),
-            overwrite=overwrite,
-            on_progress=reporter.progress,
-        )
+        with Engine(device=device, precision=precision) as engine:
+            done = pipeline.upscale(
+                clip,
+                target,
+                pipeline.UpscaleOptions(
+                    weights=weights,
+                    strength=strength,
+                    face_only=face_only,
+                    audio=audio,
+                    window=window,
+                ),
+                engine=engine,
+                overwrite=overwrite,
+                on_progress=reporter.progress,
+            )
         for note in done.notes:
             reporter.note(note)
         stages = ", ".join(f"{name} {ms}" for name, ms in done.stage_ms_per_frame.items())

@@ -20,9 +20,8 @@ from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.refinement import RefinementConfig
 from metaportrait_cli.networks.temporal_sr import TemporalSRConfig
 from metaportrait_cli.networks.warping import WarpingConfig
+from metaportrait_cli.weights.architectures import RELEASED
 from metaportrait_cli.weights.store import save_networks
-
-ARCHITECTURE = "metaportrait-released"
 
 
 def convert_files(
@@ -48,7 +47,7 @@ def convert_files(
             if on_notice:
                 count = sum(value.numel() for value in network.parameters())
                 on_notice(f"{path.name}: {part}, {count:,} parameters")
-    save_networks(output, parts, architecture=ARCHITECTURE)
+    save_networks(output, parts, architecture=RELEASED)
     return output
 
 

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.pixels import as_tensor
+from metaportrait_cli.weights import bundled_path
+from metaportrait_cli.weights.store import load_network
 
 CHIP_SIDE = 150
 # Left eye's outer and inner corner, right eye's, the base of the nose.
@@ -69,6 +71,11 @@ def cut_chips(pictures: Tensor, matrices: Tensor) -> Tensor:
     return F.grid_sample(
         pictures, grid.to(pictures.dtype), padding_mode="border", align_corners=False
     )
+
+
+def identity_network() -> IdentityNetwork:
+    """The bundled one; stored at half precision, which a CPU is slow with."""
+    return load_network(IdentityNetwork, bundled_path("identity"), part="identity").float()
 
 
 @torch.no_grad()

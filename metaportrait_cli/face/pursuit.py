@@ -8,7 +8,6 @@ now and then to catch a region that has drifted off.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,18 +29,15 @@ SAME_FACE = 0.2
 class Pursuit:
     """Looks at the frames of one clip in order; one instance serves one thread."""
 
-    def __init__(self, path: Path) -> None:
-        self._detector = MediaPipeDetector(path)
+    def __init__(self, detector: MediaPipeDetector) -> None:
+        """The detector is lent; whoever made it closes it."""
+        self._detector = detector
         # Without its networks the detector looks at every frame, as if it were the first.
         self._model = self._detector.networks
         self._last: list[Face] = []
         self._unchecked = 0
         self.turns = 0
         """Quarter turns counter-clockwise that bring this shot's pictures upright."""
-
-    def close(self) -> None:
-        """Frees the models."""
-        self._detector.close()
 
     def begin(self, image: NDArray[np.uint8]) -> list[Face]:
         """Faces of the first frame of a shot, however small, and which way up the shot is."""

@@ -44,6 +44,9 @@ MOUTH_CORNERS: Final = (61, 291)
 EAR_SIDES: Final = (234, 454)
 """The rearmost points of the mesh, just in front of the ears; right, left."""
 
+FOREHEAD, CHIN = 10, 152
+"""The uppermost and the lowest point of the oval's middle."""
+
 
 @cache
 def _table() -> dict[str, Any]:
@@ -84,3 +87,17 @@ def mirror() -> NDArray[np.int32]:
 def expressive() -> NDArray[np.int32]:
     """What tells the expression to the blendshape network (146,)."""
     return np.array(_table()["expressive"], np.int32)
+
+
+def head_axes(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rotations (…, 3, 3) of heads with landmarks (…, 478, 3).
+
+    Columns are the head's own axes as seen in the picture: towards the picture's right, down, and
+    away from the camera, where a face that looks straight into it has the identity.
+    """
+    across = points[..., EAR_SIDES[1], :] - points[..., EAR_SIDES[0], :]
+    across = across / np.linalg.norm(across, axis=-1, keepdims=True)
+    down = points[..., CHIN, :] - points[..., FOREHEAD, :]
+    down = down - (down * across).sum(-1, keepdims=True) * across
+    down = down / np.linalg.norm(down, axis=-1, keepdims=True)
+    return np.stack([across, down, np.cross(across, down)], axis=-1).astype(np.float32)

@@ -14,6 +14,7 @@ from metaportrait_cli.media.animation import AnimatedImage, ImageFolder
 from metaportrait_cli.media.arguments import PADDING, reader_arguments
 from metaportrait_cli.media.binaries import ffmpeg_binary, has_filter
 from metaportrait_cli.media.frames import Frame, FrameSource
+from metaportrait_cli.media.given import Clip, GivenFrames
 from metaportrait_cli.media.info import VideoInfo
 from metaportrait_cli.media.probe import probe
 from metaportrait_cli.media.process import ENDED_FROM_OUTSIDE, GRACE_SECONDS, Child
@@ -26,9 +27,9 @@ _CUT_SHORT = ("partial file", "ended prematurely")
 
 
 def open_frames(
-    path: Path, *, folder_rate: Fraction = Fraction(25), max_side: int | None = None
+    path: Path | Clip, *, folder_rate: Fraction = Fraction(25), max_side: int | None = None
 ) -> FrameSource:
-    """Frames of a video file, an animated image, or a folder of images of one size.
+    """Frames of a video file, an animated image, a folder of images of one size, or of a program.
 
     A folder is taken to show `folder_rate` images a second.
 
@@ -38,6 +39,8 @@ def open_frames(
     """
     if folder_rate <= 0:
         raise UsageError(f"a folder can't be read at {folder_rate} frames per second")
+    if isinstance(path, Clip):
+        return GivenFrames(path, max_side=max_side)
     if path.is_dir():
         return ImageFolder(path, rate=folder_rate, max_side=max_side)
     if is_animation(path):

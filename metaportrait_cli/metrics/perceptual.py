@@ -6,6 +6,13 @@ import torch
 from torch import Tensor
 
 from metaportrait_cli.networks.squeezenet import SqueezeNet
+from metaportrait_cli.weights import bundled_path
+from metaportrait_cli.weights.store import load_network
+
+
+def bundled_features() -> SqueezeNet:
+    """The network that ships; stored at half precision, which a CPU is slow with."""
+    return load_network(SqueezeNet, bundled_path("squeezenet"), part="squeezenet").float()
 
 
 @torch.no_grad()

@@ -37,6 +37,7 @@ from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.detector import BLENDSHAPE_COUNT
 from metaportrait_cli.face.topology import EYE_CORNERS, IRISES, MESH_POINTS, POINTS
 from metaportrait_cli.motion.alignment import Floats
+from metaportrait_cli.weights import bundled_path
 
 ARCHITECTURE: Final = "morphable478"
 
@@ -176,6 +177,11 @@ class MorphableModel:
         partial = path.with_name(path.name + ".partial")
         partial.write_bytes(content)
         partial.replace(path)
+
+    @classmethod
+    def bundled(cls) -> MorphableModel:
+        """The one that ships."""
+        return cls.load(bundled_path("morphable"))
 
     @classmethod
     def load(cls, path: Path) -> MorphableModel:

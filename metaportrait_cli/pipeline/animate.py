@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import UsageError
-from metaportrait_cli.face.detector import CONFIDENCE_STEPS, MediaPipeDetector
+from metaportrait_cli.face.detector import CONFIDENCE_STEPS
 from metaportrait_cli.face.orientation import describe_turns
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State, shot_ranges
+from metaportrait_cli.media.given import Clip
 from metaportrait_cli.media.outputs import check_output
-from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.writer import check_video_name
-from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.motion.motion_file import SUFFIX
 from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
-from metaportrait_cli.pipeline.driver import DriverMotion, load_motion
+from metaportrait_cli.pipeline.driver import Driver, DriverMotion, as_driver, load_motion
 from metaportrait_cli.pipeline.encode import encode
+from metaportrait_cli.pipeline.engine import Engine, lasting
 from metaportrait_cli.pipeline.performance import DriveOptions, Performance
 from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portrait
 from metaportrait_cli.pipeline.report import MARK, RunReport, describe_gaps, gap_note
-from metaportrait_cli.pipeline.source import load_sources
+from metaportrait_cli.pipeline.source import Picture, load_sources
 from metaportrait_cli.progress import Progress, Stopwatch, silent
-from metaportrait_cli.render.named import DEFAULT, Rendering, rendering_named
-from metaportrait_cli.render.protocol import Frames
-from metaportrait_cli.render.views import open_views
-from metaportrait_cli.weights import bundled_path
+from metaportrait_cli.render.opening import Rendering
+from metaportrait_cli.render.protocol import Driven, Frames, Session
+from metaportrait_cli.render.released.folder import is_prepared
 
-LANDMARK_MODEL = "face_landmarker.task"
-MORPHABLE_MODEL = "morphable.safetensors"
 DEFAULT_DRIVE = DriveOptions()
 CROP_SIZE = 512
 """Side of the result in pixels that shows the crop alone, unless another is asked for."""
@@ -48,11 +47,6 @@ MOST_DOUBLINGS = 2
 class AnimateOptions:
     """Settings of one run; see the command's help for what users are told."""
 
-    weights: str | None = None
-    """`none`, or a name, path or `hf://` spec of weights; see `renderers.rendering_named`. `None`
-    takes those that the portrait was made for, or the bundled ones."""
-    device: str = "auto"
-    precision: str = "auto"
     face: FaceChoice = LARGEST_FACE
     source_face: FaceChoice = LARGEST_FACE
     drive: DriveOptions = DEFAULT_DRIVE
@@ -82,104 +76,232 @@ def default_output(source: Path, driver: Path) -> Path:
 
 
 def animate(
-    source_paths: Sequence[Path],
-    driver_path: Path,
-    output: Path,
+    source: Picture | Sequence[Picture] | None,
+    driver: Driver,
+    output: str | os.PathLike[str],
     options: AnimateOptions | None = None,
     *,
+    portrait: str | os.PathLike[str] | None = None,
+    engine: Engine | None = None,
     overwrite: bool = False,
-    portrait: Path | None = None,
     on_progress: Progress = silent,
 ) -> RunReport:
     """Re-enacts the portrait with the driver's motion and writes the clip to `output`.
 
-    The first source gives the picture; further ones of the same person help in other poses. A
-    `portrait` file, made by `personalize`, stands in place of sources.
-    As many frames as the driver, at its rate, with its audio. `on_progress` is called with the
-    stages `landmarks` and `render`. Raises the errors of `metaportrait_cli.errors`; the output
-    appears under its name only when it is complete.
+    Takes what `Animation.open` takes, and a folder that the authors' own tools prepared as driver,
+    which brings its sources along. As many frames as the driver, at its rate, with its audio.
+    Raises the errors of `metaportrait_cli.errors`; the output appears under its name only when it
+    is complete.
     """
-    options = options or AnimateOptions()
     started = time.perf_counter()
-    stopwatch = Stopwatch()
-    if bool(source_paths) == (portrait is not None):
-        raise UsageError("give either --source or --portrait")
-    shown = [portrait] if portrait is not None else source_paths
-    check_output(output, overwrite=overwrite, is_input=[*shown, driver_path])
-    check_video_name(output)
-    report = RunReport(
-        command="animate",
-        inputs={"source": [str(path) for path in shown], "driver": str(driver_path)},
-        output=str(output),
-        settings=asdict(options),
-    )
-    model = bundled_path(LANDMARK_MODEL)
+    output, driver = Path(output), as_driver(driver)
+    with lasting(engine) as loaded:
+        if isinstance(driver, Path) and is_prepared(driver):
+            from metaportrait_cli.pipeline.prepared import animate_folder  # noqa: PLC0415  torch
 
-    person: Portrait | None = None
-    with stopwatch("source"):
-        if portrait is not None:
-            person = load_portrait(portrait)
-            source = person.source
-        else:
-            with MediaPipeDetector(model) as detector:
-                source = load_sources(source_paths, choice=options.source_face, detector=detector)
-    motion = load_motion(
-        driver_path,
-        choice=options.face,
-        model=model,
-        stopwatch=stopwatch,
-        on_progress=on_progress,
-    )
-    _describe_source(report, source)
-    describe_motion(report, motion)
-    wanted = options.drive.reference_frame
-    if wanted is not None and not 0 <= wanted < len(motion.track):
-        raise UsageError(
-            f"--reference-frame {wanted}: the driver has frames 0 to {len(motion.track) - 1}"
+            return animate_folder(
+                driver, output, engine=loaded, overwrite=overwrite, on_progress=on_progress
+            )
+        files = [portrait, driver, *_listed(source)]
+        inputs = [Path(each) for each in files if isinstance(each, (str, os.PathLike))]
+        check_output(output, overwrite=overwrite, is_input=inputs)
+        check_video_name(output)
+        with Animation.open(
+            loaded, source, driver, options, portrait=portrait, on_progress=on_progress
+        ) as animation:
+            report = animation.report
+            report.output = str(output)
+            report.frames = encode(
+                (picture.image for picture in animation.pictures()),
+                output,
+                rate=animation.rate,
+                total=animation.frames,
+                stage="render",
+                stopwatch=animation.stopwatch,
+                on_progress=on_progress,
+                audio_from=animation.sound,
+                comment=MARK,
+            )
+    report.measure(animation.stopwatch, time.perf_counter() - started)
+    return report
+
+
+@dataclass(frozen=True)
+class TimedPicture:
+    """One picture of a result."""
+
+    time: Fraction
+    """Seconds since the first one"""
+    image: NDArray[np.uint8]
+    """(H, W, 3) RGB"""
+
+
+@dataclass
+class Animation:
+    """A portrait under a driver's motion, opened: the driver is known, pictures are to come."""
+
+    source: Source
+    motion: DriverMotion
+    options: AnimateOptions
+    report: RunReport
+    engine: Engine
+    on_progress: Progress
+    rendering: Rendering
+    size: int
+    """Side of the crop that the renderer is opened at"""
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    @classmethod
+    def open(
+        cls,
+        engine: Engine,
+        source: Picture | Sequence[Picture] | None,
+        driver: Driver,
+        options: AnimateOptions | None = None,
+        *,
+        portrait: str | os.PathLike[str] | None = None,
+        on_progress: Progress = silent,
+    ) -> Animation:
+        """Finds the face in the source and in all of the driver.
+
+        The first source gives the picture; further ones of the same person help in other poses. A
+        `portrait` file, made by `personalize`, stands in place of sources. Sources are paths or
+        arrays (H, W, 3), a driver is a path or a `Clip` of frames. `on_progress` is called with
+        the stages `landmarks` and `render`. Raises the errors of `metaportrait_cli.errors`.
+        """
+        options = options or AnimateOptions()
+        stopwatch = Stopwatch()
+        sources = _listed(source)
+        if bool(sources) == (portrait is not None):
+            raise UsageError("give either --source or --portrait")
+        driver = as_driver(driver)
+        if options.compare and isinstance(driver, Clip) and not driver.lasts:
+            raise UsageError("--compare reads the driver twice: give its frames as a list")
+        shown = sources if portrait is None else [portrait]
+        report = RunReport(
+            command="animate",
+            inputs={
+                "source": ["picture" if isinstance(s, np.ndarray) else str(s) for s in shown],
+                "driver": driver.name if isinstance(driver, Clip) else str(driver),
+            },
+            output="",
+            settings={**engine.settings(), **asdict(options)},
         )
-
-    with stopwatch("source"):
-        rendering = rendering_named(
-            options.weights or (person.base.name if person else DEFAULT),
-            person=person,
-            device=options.device,
-            precision=options.precision,
-            on_notice=report.notes.append,
+        person: Portrait | None = None
+        with stopwatch("source"):
+            if portrait is not None:
+                person = load_portrait(Path(portrait))
+                opened = person.source
+            else:
+                opened = load_sources(sources, choice=options.source_face, detector=engine.detector)
+        motion = load_motion(
+            driver,
+            choice=options.face,
+            engine=engine,
+            stopwatch=stopwatch,
             on_progress=on_progress,
         )
-        rendering, size = _sized(rendering, source, options, on_notice=report.notes.append)
-        session = open_views(rendering.renderer, source, size=size, rate=motion.track.rate)
-    report.weights = rendering.weights
-    performance = Performance(
-        track=motion.track,
-        source=source,
-        model=MorphableModel.load(bundled_path(MORPHABLE_MODEL)),
-        options=options.drive,
-    )
-    driven = stopwatch.timed("retarget", performance.windows(options.window))
-    in_crop = (source.crop.to_crop(points, size) for points in driven)
-    enhancer = rendering.enhancer
-    rendered: Iterable[Frames]
-    if enhancer is None:
-        rendered = stopwatch.timed("render", (session.render(points) for points in in_crop))
-    else:
-        windows = stopwatch.timed("render", (enhancer.window(session, p) for p in in_crop))
-        rendered = stopwatch.timed("enhance", enhancer.enhance(windows, source))
-    composed = _composed(rendered, source, motion, options=options, stopwatch=stopwatch)
-    report.frames = encode(
-        composed,
-        output,
-        rate=motion.track.rate,
-        total=len(motion.track),
-        stage="render",
-        stopwatch=stopwatch,
-        on_progress=on_progress,
-        audio_from=driver_path if options.audio and motion.has_audio else None,
-        comment=MARK,
-    )
-    _describe_performance(report, performance)
-    report.measure(stopwatch, time.perf_counter() - started)
-    return report
+        _describe_source(report, opened)
+        describe_motion(report, motion)
+        wanted = options.drive.reference_frame
+        if wanted is not None and not 0 <= wanted < len(motion.track):
+            raise UsageError(
+                f"--reference-frame {wanted}: the driver has frames 0 to {len(motion.track) - 1}"
+            )
+        with stopwatch("source"):
+            rendering = engine.rendering(person)
+            rendering, size = _sized(rendering, opened, options, engine=engine, report=report)
+        report.weights = dict(rendering.weights)
+        return cls(
+            source=opened,
+            motion=motion,
+            options=options,
+            report=report,
+            engine=engine,
+            on_progress=on_progress,
+            rendering=rendering,
+            size=size,
+            stopwatch=stopwatch,
+        )
+
+    @property
+    def rate(self) -> Fraction:
+        """Pictures a second, exactly."""
+        return self.motion.track.rate
+
+    @property
+    def frames(self) -> int:
+        """How many pictures there will be: one for each of the driver's."""
+        return len(self.motion.track)
+
+    @property
+    def sound(self) -> Path | None:
+        """The file whose sound belongs to the pictures, if it is wanted."""
+        return self.motion.sound if self.options.audio else None
+
+    def pictures(self) -> Iterator[TimedPicture]:
+        """The pictures in order, made as they are asked for."""
+        rendering, stopwatch = self.rendering, self.stopwatch
+        with self.engine.telling(self.report.notes.append, self.on_progress):
+            with stopwatch("source"):
+                session = rendering.renderer.open(self.source, size=self.size, rate=self.rate)
+                performance = Performance(
+                    track=self.motion.track,
+                    source=self.source,
+                    model=self.engine.face_model,
+                    options=self.options.drive,
+                )
+            rendered: Iterable[Frames] = stopwatch.timed(
+                "render", self._rendered(session, performance)
+            )
+            if rendering.enhancer is not None:
+                rendered = stopwatch.timed("enhance", rendering.enhancer.enhance(rendered))
+            for number, image in enumerate(self._composed(rendered)):
+                yield TimedPicture(number / self.rate, image)
+        _describe_performance(self.report, performance, frames=self.frames)
+
+    def close(self) -> None:
+        """Lets go of the driver's landmarks."""
+        self.motion.track.close()
+
+    def __enter__(self) -> Animation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _rendered(self, session: Session, performance: Performance) -> Iterator[Frames]:
+        first = 0
+        windows = performance.windows(self.options.window)
+        for points in self.stopwatch.timed("retarget", windows):
+            driven = Driven.of(self.source.crop.to_crop(points, self.size), first=first)
+            first += len(points)
+            yield session.render(driven).frames
+
+    def _composed(self, rendered: Iterable[Frames]) -> Iterator[NDArray[np.uint8]]:
+        """Output pictures (H, W, 3), one a frame."""
+        source, options = self.source, self.options
+        paste = PasteBack(source) if options.full else None
+        size = options.size or CROP_SIZE
+        still = source.picture if options.full else source.crop.cut(source.picture, size)
+        panels = SideBySide(still, height=still.shape[0]) if options.compare else None
+        with closing(self.motion.pictures()) as driver:
+            for window in rendered:
+                for crop in window:
+                    with self.stopwatch("compose"):
+                        picture = paste(crop) if paste else resized(crop, size)
+                        if panels is not None:
+                            picture = panels(next(driver, None), picture)
+                    yield picture
+
+
+def _listed(source: Picture | Sequence[Picture] | None) -> Sequence[Picture]:
+    """One picture, or several."""
+    if source is None:
+        return []
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        return source
+    return [source]
 
 
 def _sized(
@@ -187,7 +309,8 @@ def _sized(
     source: Source,
     options: AnimateOptions,
     *,
-    on_notice: Callable[[str], None],
+    engine: Engine,
+    report: RunReport,
 ) -> tuple[Rendering, int]:
     """With super-resolution where the wanted size needs it, and the size to open the renderer at.
 
@@ -210,9 +333,9 @@ def _sized(
         own=own,
         doublings=doublings,
         asked=asked,
-        device=options.device,
-        precision=options.precision,
-        on_notice=on_notice,
+        device=engine.device,
+        precision=engine.precision,
+        on_notice=report.notes.append,
     )
     return (rendering, size) if enhanced is None else (enhanced, own)
 
@@ -223,35 +346,6 @@ def doublings_for(size: int, *, own: int) -> int:
     while count < MOST_DOUBLINGS and size > ENOUGH * (own << count):
         count += 1
     return count
-
-
-def _composed(
-    rendered: Iterable[Frames],
-    source: Source,
-    motion: DriverMotion,
-    *,
-    options: AnimateOptions,
-    stopwatch: Stopwatch,
-) -> Iterator[NDArray[np.uint8]]:
-    """Output pictures (H, W, 3), one a frame."""
-    paste = PasteBack(source) if options.full else None
-    size = options.size or CROP_SIZE
-    still = source.picture if options.full else source.crop.cut(source.picture, size)
-    panels = SideBySide(still, height=still.shape[0]) if options.compare else None
-    with ExitStack() as stack:
-        driver = iter(())
-        if panels is not None and motion.is_clip:
-            driver = iter(stack.enter_context(open_frames(motion.path)))
-        shown: NDArray[np.uint8] | None = None
-        for window in rendered:
-            for crop in window:
-                with stopwatch("compose"):
-                    picture = paste(crop) if paste else resized(crop, size)
-                    if panels is not None:
-                        frame = next(driver, None)
-                        shown = frame.image if frame is not None else shown
-                        picture = panels(shown, picture)
-                yield picture
 
 
 def describe_motion(report: RunReport, motion: DriverMotion) -> None:
@@ -269,7 +363,7 @@ def describe_motion(report: RunReport, motion: DriverMotion) -> None:
         "lowest_confidence": round(float(light["confidence"][found].min(initial=1.0)), 2),
     }
     report.notes += motion.notes
-    note = gap_note(motion.path, motion.gaps, frames=len(track), rate=rate)
+    note = gap_note(motion.name, motion.gaps, frames=len(track), rate=rate)
     if note:
         report.notes.append(note)
 
@@ -292,11 +386,11 @@ def _describe_source(report: RunReport, source: Source) -> None:
         report.notes.append(f"{source.path.name}: the face was found with low confidence only")
 
 
-def _describe_performance(report: RunReport, performance: Performance) -> None:
+def _describe_performance(report: RunReport, performance: Performance, *, frames: int) -> None:
     report.reference_frames = performance.references
     report.clamped_frames = performance.clamped_frames
     if performance.clamped_frames:
         report.notes.append(
-            f"{performance.clamped_frames} of {report.frames} frames turn further than the source"
+            f"{performance.clamped_frames} of {frames} frames turn further than the source"
             " supports; their pose was held back"
         )

@@ -13,7 +13,6 @@ import metaportrait_cli
 from metaportrait_cli.errors import FfmpegError, MetaPortraitError, WeightsError
 from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.media.binaries import ffmpeg_binary
-from metaportrait_cli.pipeline.animate import LANDMARK_MODEL
 from metaportrait_cli.weights import bundled_path
 
 LIBRARIES = ("torch", "mediapipe", "opencv-python", "av", "numpy", "pillow", "safetensors")
@@ -91,7 +90,7 @@ def _encoder() -> str:
 
 
 def _landmark_model() -> str:
-    path = bundled_path(LANDMARK_MODEL)
+    path = bundled_path("face_landmarker")
     import numpy as np  # noqa: PLC0415
 
     with MediaPipeDetector(path) as detector:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -23,32 +25,63 @@ from metaportrait_cli.face.track import (
     fill_gaps,
     resampled,
 )
+from metaportrait_cli.media.given import Clip
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.motion.motion_file import SUFFIX, read_motion
+from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.sightings import sightings
 from metaportrait_cli.progress import Progress, Stopwatch
+
+Driver = str | os.PathLike[str] | Clip
 
 
 @dataclass(frozen=True)
 class DriverMotion:
     """The driver's motion, and what was noticed on the way."""
 
-    path: Path
+    driver: Path | Clip
     track: MotionTrack
     gaps: list[Gap]
     has_audio: bool
-    is_clip: bool
-    """Whether `path` has pictures, or is a motion template."""
+    order: Sequence[int] | None
+    """The driver's picture on screen in each frame of the track; `None` of a motion template, which
+    has none."""
     turns: list[int] = field(default_factory=list)
     """Quarter turns counter-clockwise that bring each shot upright; the track's points are so."""
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.driver.name
+
+    @property
+    def sound(self) -> Path | None:
+        """The file whose sound belongs to the motion."""
+        return self.driver if self.has_audio and isinstance(self.driver, Path) else None
+
+    def pictures(self) -> Generator[NDArray[np.uint8], None, None]:
+        """What is on screen in each frame of the track, (H, W, 3); none of a motion template."""
+        if self.order is None:
+            return
+        with open_frames(self.driver) as frames:
+            shown = next(frames)
+            for number in self.order:
+                while shown.index < number:
+                    shown = next(frames)
+                yield shown.image
+
+
+def as_driver(driver: Driver) -> Path | Clip:
+    """A driver as a caller may give it."""
+    return driver if isinstance(driver, Clip) else Path(driver)
+
 
 def load_motion(
-    path: Path,
+    driver: Driver,
     *,
     choice: FaceChoice,
-    model: Path,
+    engine: Engine,
     stopwatch: Stopwatch,
     on_progress: Progress,
 ) -> DriverMotion:
@@ -56,16 +89,16 @@ def load_motion(
 
     Raises `MediaError` for what can't be read, `NoFaceError` where no frame shows the face.
     """
-    if path.name.endswith(SUFFIX):
-        track = read_motion(path)
-        return DriverMotion(path, track, gaps=[], has_audio=False, is_clip=False)
+    driver = as_driver(driver)
+    if isinstance(driver, Path) and driver.name.endswith(SUFFIX):
+        return DriverMotion(driver, read_motion(driver), gaps=[], has_audio=False, order=None)
 
-    with open_frames(path) as frames:
+    with open_frames(driver) as frames:
         info = frames.info
         track = MotionTrack(width=info.width, height=info.height, rate=info.rate)
         turns: list[int] = []  # of each shot
         follower = FaceFollower(choice, rate=info.rate)
-        looking = sightings(frames, watch=follower, model=model, stopwatch=stopwatch)
+        looking = sightings(frames, watch=follower, detector=engine.detector, stopwatch=stopwatch)
         with closing(looking) as seen:
             for sight in seen:
                 face = follower.follow(sight.faces, cut=sight.cut)
@@ -75,31 +108,33 @@ def load_motion(
                 track.append(_record(sight.time, sight.shot, face))
                 on_progress("landmarks", len(track), info.frames)
         notes = [frames.warning] if frames.warning else []
-    notes += turn_notes(path, turns)
+    notes += turn_notes(driver.name, turns)
     if turns[0] % 2:
         track.width, track.height = track.height, track.width
     light = track.light()
     if not (light["state"] == State.FOUND).any():
         raise NoFaceError(
-            f"{path}: no face found in any of {len(track)} frames ({info.width}x{info.height});"
-            " give a clip with a face turned towards the camera"
+            f"{info.path}: no face found in any of {len(track)} frames"
+            f" ({info.width}x{info.height}); give a clip with a face turned towards the camera"
         )
     gaps = fill_gaps(track)
+    order: Sequence[int] = range(len(track))
     if info.variable_rate:
         track.rate = even_rate(light["time"], info.rate)
+        order = shown_frames(light["time"], track.rate)
         track = resampled(track)
     return DriverMotion(
-        path,
+        driver,
         track,
         gaps=gaps,
         has_audio=bool(info.audio),
-        is_clip=True,
+        order=order,
         turns=turns,
         notes=notes,
     )
 
 
-def turn_notes(path: Path, turns: list[int]) -> list[str]:
+def turn_notes(name: str, turns: list[int]) -> list[str]:
     """One line for the user if shots were not upright."""
     if not any(turns):
         return []
@@ -109,7 +144,7 @@ def turn_notes(path: Path, turns: list[int]) -> list[str]:
         if count
     ]
     more = ", …" if len(told) > 3 else ""
-    return [f"{path.name}: {', '.join(told[:3])}{more}; looked at upright"]
+    return [f"{name}: {', '.join(told[:3])}{more}; looked at upright"]
 
 
 def even_rate(times: NDArray[np.float64], declared: Fraction) -> Fraction:
@@ -118,6 +153,12 @@ def even_rate(times: NDArray[np.float64], declared: Fraction) -> Fraction:
         return declared
     spacing = (float(times[-1]) - float(times[0])) / (len(times) - 1)
     return Fraction(1 / spacing).limit_denominator(1001)
+
+
+def shown_frames(times: NDArray[np.float64], rate: Fraction) -> Sequence[int]:
+    """Which of the frames at `times` (T,) is on screen in the middle of each of T even frames."""
+    middles = times[0] + (np.arange(len(times)) + 0.5) / float(rate)
+    return (np.searchsorted(times, middles, side="right") - 1).tolist()
 
 
 def _record(time: Fraction, shot: int, face: Face | None) -> NDArray[np.void]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +16,13 @@ from metaportrait_cli.face import topology
 from metaportrait_cli.face.orientation import turned_points
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State
 from metaportrait_cli.media.outputs import atomic_output, check_output
-from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.motion.motion_file import SUFFIX, write_motion
-from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, describe_motion
+from metaportrait_cli.pipeline.animate import describe_motion
 from metaportrait_cli.pipeline.driver import DriverMotion, load_motion
 from metaportrait_cli.pipeline.encode import encode
+from metaportrait_cli.pipeline.engine import Engine, lasting
 from metaportrait_cli.pipeline.report import RunReport
 from metaportrait_cli.progress import Progress, Stopwatch, silent
-from metaportrait_cli.weights import bundled_path
 
 STATE_COLOURS = {
     State.FOUND: (90, 230, 120),
@@ -38,17 +38,20 @@ def default_template(clip: Path) -> Path:
 
 
 def extract_landmarks(
-    clip: Path,
-    output: Path,
+    clip: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
     face: FaceChoice = LARGEST_FACE,
-    overlay: Path | None = None,
+    overlay: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    engine: Engine | None = None,
     on_progress: Progress = silent,
 ) -> RunReport:
     """Writes the motion template of one face of a clip, and an overlay clip if a path is given."""
     started = time.perf_counter()
     stopwatch = Stopwatch()
+    clip, output = Path(clip), Path(output)
+    overlay = None if overlay is None else Path(overlay)
     if not output.name.endswith(SUFFIX):
         raise UsageError(f"{output}: a motion template's name ends in {SUFFIX}")
     if clip.name.endswith(SUFFIX):
@@ -56,13 +59,10 @@ def extract_landmarks(
     check_output(output, overwrite=overwrite, is_input=[clip])
     if overlay is not None:
         check_output(overlay, overwrite=overwrite, is_input=[clip, output])
-    motion = load_motion(
-        clip,
-        choice=face,
-        model=bundled_path(LANDMARK_MODEL),
-        stopwatch=stopwatch,
-        on_progress=on_progress,
-    )
+    with lasting(engine) as loaded:
+        motion = load_motion(
+            clip, choice=face, engine=loaded, stopwatch=stopwatch, on_progress=on_progress
+        )
     report = RunReport(
         command="landmarks",
         inputs={"clip": str(clip)},
@@ -81,7 +81,7 @@ def extract_landmarks(
             stage="overlay",
             stopwatch=stopwatch,
             on_progress=on_progress,
-            audio_from=clip if motion.has_audio else None,
+            audio_from=motion.sound,
         )
     report.frames = len(motion.track)
     report.measure(stopwatch, time.perf_counter() - started)
@@ -91,17 +91,16 @@ def extract_landmarks(
 def _overlaid(motion: DriverMotion) -> Iterator[NDArray[np.uint8]]:
     """The clip's frames (H, W, 3) with the landmarks drawn over them."""
     track = motion.track
-    with open_frames(motion.path) as frames:
-        for index, frame in zip(range(len(track)), frames, strict=False):
-            record = track.read(index, index + 1)
-            picture = frame.image.copy()
-            turns = motion.turns[int(record["shot"][0])]
-            height, width = picture.shape[:2]
-            if turns % 2:
-                width, height = height, width
-            points = turned_points(record["points"][0], -turns, width=width, height=height)
-            draw_landmarks(picture, points, State(int(record["state"][0])))
-            yield picture
+    for index, image in enumerate(motion.pictures()):
+        record = track.read(index, index + 1)
+        picture = image.copy()
+        turns = motion.turns[int(record["shot"][0])]
+        height, width = picture.shape[:2]
+        if turns % 2:
+            width, height = height, width
+        points = turned_points(record["points"][0], -turns, width=width, height=height)
+        draw_landmarks(picture, points, State(int(record["state"][0])))
+        yield picture
 
 
 def draw_landmarks(

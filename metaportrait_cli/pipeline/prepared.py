@@ -10,40 +10,45 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from metaportrait_cli.devices import choose
 from metaportrait_cli.errors import MediaError
 from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.pipeline.encode import encode
+from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.report import MARK, RunReport
 from metaportrait_cli.progress import Progress, Stopwatch, silent
+from metaportrait_cli.render.named import DEFAULT
 from metaportrait_cli.render.released.networks import (
     ReleasedRenderer,
     TemporalEnhancer,
     has_super_resolution,
 )
+from metaportrait_cli.weights import resolve
 
 RATE = Fraction(24000, 1001)  # what the authors' tool writes
 
 
 def animate_folder(
     folder: Path,
-    weights: Path,
     output: Path,
     *,
+    engine: Engine,
     overwrite: bool = False,
     on_progress: Progress = silent,
 ) -> RunReport:
     """Renders every driving frame of the folder, in its order, as one clip at 23.976 fps."""
     started = time.perf_counter()
     stopwatch = Stopwatch()
+    weights = resolve(engine.weights or DEFAULT)
     check_output(output, overwrite=overwrite, is_input=[weights])
     report = RunReport(
         command="animate",
         inputs={"folder": str(folder)},
         output=str(output),
-        settings={"weights": str(weights)},
+        settings=engine.settings(),
         rate=str(RATE),
     )
-    frames = stopwatch.timed("render", _frames(folder, weights))
+    frames = stopwatch.timed("render", _frames(folder, weights, engine))
     report.frames = encode(
         frames,
         output,
@@ -61,10 +66,11 @@ def animate_folder(
     return report
 
 
-def _frames(folder: Path, weights: Path) -> Iterator[NDArray[np.uint8]]:
-    base = ReleasedRenderer.load(weights)
+def _frames(folder: Path, weights: Path, engine: Engine) -> Iterator[NDArray[np.uint8]]:
+    device, dtype = choose(engine.device, engine.precision)
+    base = ReleasedRenderer.load(weights, device=device, dtype=dtype)
     rendered = (picture for _, picture in base.render_folder(folder))
     if has_super_resolution(weights):
-        yield from TemporalEnhancer.load(weights).enhance(rendered)
+        yield from TemporalEnhancer.load(weights, device=device, dtype=dtype).enhance(rendered)
     else:
         yield from rendered

@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import sys
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import metaportrait_cli
@@ -66,7 +65,7 @@ def describe_gaps(gaps: list[Gap], *, rate: float) -> list[dict[str, Any]]:
     ]
 
 
-def gap_note(path: Path, gaps: list[Gap], *, frames: int, rate: float) -> str | None:
+def gap_note(name: str, gaps: list[Gap], *, frames: int, rate: float) -> str | None:
     """One line for the user, or `None` if the face was there all along."""
     if not gaps:
         return None
@@ -74,7 +73,7 @@ def gap_note(path: Path, gaps: list[Gap], *, frames: int, rate: float) -> str | 
     spans = ", ".join(f"{gap.start / rate:.1f}-{gap.stop / rate:.1f} s" for gap in gaps[:3])
     more = ", …" if len(gaps) > 3 else ""
     return (
-        f"{path.name}: no face in {missing} of {frames} frames ({spans}{more});"
+        f"{name}: no face in {missing} of {frames} frames ({spans}{more});"
         " motion interpolated or held there"
     )
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.detector import Face, MediaPipeDetector
 from metaportrait_cli.face.pursuit import Pursuit
 from metaportrait_cli.face.track import CutDetector
 from metaportrait_cli.media.reader import Frame
@@ -54,14 +53,14 @@ class Sighting:
 
 
 def sightings(
-    frames: Iterable[Frame], *, watch: Watch, model: Path, stopwatch: Stopwatch
+    frames: Iterable[Frame], *, watch: Watch, detector: MediaPipeDetector, stopwatch: Stopwatch
 ) -> Generator[Sighting, None, None]:
     """One sighting a frame, in order; `watch` is asked about each before the next is looked at.
 
     Close it before `frames`, which another thread reads.
     """
     cuts = CutDetector()
-    pursuit = Pursuit(model)
+    pursuit = Pursuit(detector)
     shot = 0
     ahead = prefetched(stopwatch.timed("decode", frames), depth=FRAMES_AHEAD)
     try:
@@ -79,4 +78,3 @@ def sightings(
             yield Sighting(frame.time, shot, cut, everywhere, faces, pursuit.turns)
     finally:
         ahead.close()
-        pursuit.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.errors import NoFaceError
+from metaportrait_cli.errors import MediaError, NoFaceError
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face, MediaPipeDetector
 from metaportrait_cli.face.orientation import turned
@@ -31,24 +32,34 @@ MAX_FURTHER_FRAMES = 4
 FURTHER_TURN = 9.0
 
 
+Picture = str | os.PathLike[str] | NDArray[np.uint8]
+"""A photo or a clip on disk, or a picture (H, W, 3) RGB."""
+
+
 def load_sources(
-    paths: Sequence[Path], *, choice: FaceChoice, detector: MediaPipeDetector
+    pictures: Sequence[Picture], *, choice: FaceChoice, detector: MediaPipeDetector
 ) -> Source:
-    """The first path's portrait, with those of the other paths as its `others`.
+    """The first picture's portrait, with those of the others as its `others`.
 
     A clip alone lends further frames in other poses. Raises as `load_source` does.
     """
-    first, *others = [load_source(path, choice=choice, detector=detector) for path in paths]
-    if not others and not is_still(paths[0]):
-        others = _further_frames(paths[0], first, choice=choice, detector=detector)
+    first, *others = [load_source(each, choice=choice, detector=detector) for each in pictures]
+    if not others and not isinstance(pictures[0], np.ndarray) and not is_still(first.path):
+        others = _further_frames(first.path, first, choice=choice, detector=detector)
     return replace(first, others=tuple(others))
 
 
-def load_source(path: Path, *, choice: FaceChoice, detector: MediaPipeDetector) -> Source:
+def load_source(picture: Picture, *, choice: FaceChoice, detector: MediaPipeDetector) -> Source:
     """Reads a photo, or a clip's first frame with the face, and finds the face in it.
 
     Raises `MediaError` for what can't be read, `NoFaceError` where the face isn't there.
     """
+    if isinstance(picture, np.ndarray):
+        path = Path("picture")
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise MediaError(f"{path}: must be an array (H, W, 3) of uint8, RGB")
+        return _source(path, picture, choice=choice, detector=detector)
+    path = Path(picture)
     if path.is_file() and is_still(path):
         still = read_still(path)
         image = still.image if still.alpha is None else _on_white(still.image, still.alpha)

@@ -6,6 +6,7 @@ steady crop and puts it back. Of the clip, a window of frames is held at a time.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -24,10 +25,10 @@ from metaportrait_cli.media.info import VideoInfo
 from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.writer import check_video_name
-from metaportrait_cli.pipeline.animate import LANDMARK_MODEL
 from metaportrait_cli.pipeline.compose import resized
-from metaportrait_cli.pipeline.driver import even_rate
+from metaportrait_cli.pipeline.driver import even_rate, shown_frames
 from metaportrait_cli.pipeline.encode import encode
+from metaportrait_cli.pipeline.engine import Engine, lasting
 from metaportrait_cli.pipeline.report import RunReport
 from metaportrait_cli.pipeline.sightings import FRAMES_AHEAD, sightings
 from metaportrait_cli.progress import Progress, Stopwatch, silent
@@ -40,9 +41,8 @@ from metaportrait_cli.render.face_stream import (
     put_back,
 )
 from metaportrait_cli.stages import prefetched
-from metaportrait_cli.weights import bundled_path
+from metaportrait_cli.weights.architectures import COMPACT_SR
 
-DEFAULT_WEIGHTS = "compact_sr"
 FACE_SIDE = 512
 """Least side of the result that shows the face alone."""
 H264_MACROBLOCKS = 139264
@@ -56,9 +56,8 @@ Image = NDArray[np.uint8]
 class UpscaleOptions:
     """Settings of one run; see the command's help for what users are told."""
 
-    weights: str = DEFAULT_WEIGHTS
-    device: str = "auto"
-    precision: str = "auto"
+    weights: str = COMPACT_SR
+    """A name, path or `hf://` spec of super-resolution weights"""
     strength: float = 1.0
     """How much of the enhanced face shows over the plain one, 0 to 1."""
     face_only: bool = False
@@ -92,10 +91,11 @@ def default_output(clip: Path, *, face_only: bool) -> Path:
 
 
 def upscale(
-    clip: Path,
-    output: Path,
+    clip: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     options: UpscaleOptions | None = None,
     *,
+    engine: Engine | None = None,
     overwrite: bool = False,
     on_progress: Progress = silent,
 ) -> RunReport:
@@ -106,15 +106,17 @@ def upscale(
     its name only when it is complete.
     """
     options = options or UpscaleOptions()
+    device, precision = (engine.device, engine.precision) if engine else ("auto", "auto")
     started = time.perf_counter()
     stopwatch = Stopwatch()
+    clip, output = Path(clip), Path(output)
     check_output(output, overwrite=overwrite, is_input=[clip])
     check_video_name(output)
     report = RunReport(
         command="upscale",
         inputs={"clip": str(clip)},
         output=str(output),
-        settings=asdict(options),
+        settings={**asdict(options), "device": device, "precision": precision},
     )
     with open_frames(clip) as frames:
         info = frames.info
@@ -127,9 +129,10 @@ def upscale(
             from metaportrait_cli.render.super_resolution import super_resolution_named  # noqa: PLC0415
 
             network, report.weights = super_resolution_named(
-                options.weights, device=options.device, precision=options.precision
+                options.weights, device=device, precision=precision
             )
-    faces = find_faces(clip, stopwatch=stopwatch, on_progress=on_progress)
+    with lasting(engine) as loaded:
+        faces = find_faces(clip, engine=loaded, stopwatch=stopwatch, on_progress=on_progress)
     if options.face_only and not faces.paths:
         raise NoFaceError(
             f"{clip}: no face found in any of {faces.frames} frames"
@@ -152,7 +155,9 @@ def upscale(
     return report
 
 
-def find_faces(clip: Path, *, stopwatch: Stopwatch, on_progress: Progress = silent) -> FacesInClip:
+def find_faces(
+    clip: Path, *, engine: Engine, stopwatch: Stopwatch, on_progress: Progress = silent
+) -> FacesInClip:
     """The first pass: where each face is, in each shot, and when each frame is shown."""
     with open_frames(clip) as frames:
         info = frames.info
@@ -162,7 +167,7 @@ def find_faces(clip: Path, *, stopwatch: Stopwatch, on_progress: Progress = sile
         looking = sightings(
             frames,
             watch=crowd,
-            model=bundled_path(LANDMARK_MODEL),
+            detector=engine.detector,
             stopwatch=stopwatch,
         )
         with closing(looking):
@@ -184,12 +189,6 @@ def find_faces(clip: Path, *, stopwatch: Stopwatch, on_progress: Progress = sile
         order=order,
         warning=warning,
     )
-
-
-def shown_frames(times: NDArray[np.float64], rate: Fraction) -> Sequence[int]:
-    """Which of the frames at `times` (T,) is on screen in the middle of each of T even frames."""
-    middles = times[0] + (np.arange(len(times)) + 0.5) / float(rate)
-    return (np.searchsorted(times, middles, side="right") - 1).tolist()
 
 
 def pictures(

@@ -1,68 +1,48 @@
-"""The renderer of compact weights: which of the networks a file holds decides what they do.
+"""The renderer of compact weights: the warp, helped by what networks a file holds.
 
-A file of architecture `compact` holds either the whole model, part `compact`, or any of `warping`,
-`mouth` and `eyes`, which help the analytic renderer.
+These are any of `warping`, `mouth` and `eyes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.face.identity import identity_network
 from metaportrait_cli.face.regions import KINDS, PATCHES, Kind
 from metaportrait_cli.networks.compact_warping import CompactWarping
-from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.render.flows import WarpMaker, analytic_warp
-from metaportrait_cli.render.learned import PART as WHOLE
-from metaportrait_cli.render.learned import LearnedRenderer
 from metaportrait_cli.render.learned_flows import LearnedWarps
-from metaportrait_cli.render.protocol import Renderer
+from metaportrait_cli.render.opening import Opening, Rendering
 from metaportrait_cli.render.regions import RegionRefiner
-from metaportrait_cli.render.warped import WarpRenderer
-from metaportrait_cli.weights import bundled_path
+from metaportrait_cli.render.warped import RefinedWarpRenderer, WarpRenderer
 from metaportrait_cli.weights.store import load_network, read_header
 
-ARCHITECTURE = "compact"
 WARPING = "warping"
 
 
-def open_compact(
-    path: Path,
-    *,
-    deltas: Mapping[str, Tensor] | None = None,
-    device: str,
-    dtype: torch.dtype,
-) -> Renderer:
-    """Reads weights made by `train warping` or `train regions`. Raises `WeightsError`.
-
-    `deltas` are added to parameters of the region networks, by their names in the file.
-    """
-    parts = read_header(path).configs
-    if WHOLE in parts:
-        return LearnedRenderer.load(path, device=device, dtype=dtype)
+def from_file(opening: Opening) -> Rendering:
+    """Reads weights made by `train warping` or `train regions`. Raises `WeightsError`."""
+    path, device, dtype = opening.path, opening.device, opening.dtype
     # Stored at half precision; a CPU is slow with it.
     warp_of: WarpMaker = analytic_warp
-    if WARPING in parts:
+    if WARPING in read_header(path).configs:
         warping = load_network(CompactWarping, path, part=WARPING).float()
         warp_of = LearnedWarps(warping, device=device, dtype=dtype)
     networks = region_networks(path)
-    for name, delta in (deltas or {}).items():
+    for name, delta in opening.deltas.items():
         kind, _, parameter = name.partition(".")
         known = dict(networks[kind].named_parameters()) if kind in networks else {}
         own = known.get(parameter)
         if own is None or own.shape != delta.shape:
             raise WeightsError(f"{path}: has no {name} of the shape that the portrait adapts")
         own.data += delta.float()
-    refiner = None
-    if networks:
-        identity = load_network(IdentityNetwork, bundled_path("identity"), part="identity").float()
-        refiner = RegionRefiner(networks, identity, device=device, dtype=dtype)
-    return WarpRenderer(warp_of, refiner)
+    if not networks:
+        return Rendering(WarpRenderer(warp_of))
+    refiner = RegionRefiner(networks, identity_network(), device=device, dtype=dtype)
+    renderer = RefinedWarpRenderer(refiner, warp_of)
+    return Rendering(renderer, adaptable=renderer)
 
 
 def region_networks(path: Path) -> dict[Kind, RegionNetwork]:

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from fractions import Fraction
+
 import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.face.source import Source
-from metaportrait_cli.render.protocol import Frames
+from metaportrait_cli.render.opening import Rendering
+from metaportrait_cli.render.protocol import Driven, Rendered
+
+
+def without_weights() -> Rendering:
+    """See `named`."""
+    return Rendering(CopyRenderer())
 
 
 class CopyRenderer:
-    """Shows the source all the time: what a method must beat to be worth its while."""
+    """What a method must beat to be worth its while."""
 
     fixed_size = None
     keeps_detail = True
 
-    def open(self, source: Source, *, size: int) -> CopySession:
-        """Cuts the crop."""
+    def open(self, source: Source, *, size: int, rate: Fraction | None = None) -> CopySession:
+        """Cuts the crop; further pictures have nothing to add."""
         return CopySession(source.crop.cut(source.picture, size))
 
 
+@dataclass(frozen=True)
 class CopySession:
     """One source crop (S, S, 3), whatever drives it."""
 
-    def __init__(self, crop: NDArray[np.uint8]) -> None:
-        self._crop = crop
+    crop: NDArray[np.uint8]
 
-    def render(self, driven: NDArray[np.float32]) -> Frames:
-        """The crop (T, S, S, 3), once for each of the driven landmarks (T, 478, 3)."""
-        return np.repeat(self._crop[None], len(driven), axis=0)
+    def render(self, driven: Driven) -> Rendered:
+        """The crop, once a frame."""
+        return Rendered(np.repeat(self.crop[None], len(driven), axis=0))

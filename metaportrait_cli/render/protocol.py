@@ -1,29 +1,76 @@
 """From driven landmarks to pictures of the crop: the seam where renderers are exchanged.
 
-A renderer works in windows of consecutive frames. It does its source-only work once, in `open`.
+What crosses it is `Driven` on the way in and `Rendered` on the way out. A renderer works in windows
+of consecutive frames and does its source-only work once, in `open`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metaportrait_cli.face.correspondence import Correspondence
+from metaportrait_cli.face.regions import Kind
 from metaportrait_cli.face.source import Source
+from metaportrait_cli.face.topology import head_axes
+
+if TYPE_CHECKING:
+    import torch
+
+    from metaportrait_cli.networks.regions import RegionNetwork
 
 Frames = NDArray[np.uint8]  # (T, S, S, 3) RGB
+
+
+@dataclass(frozen=True)
+class Driven:
+    """T frames of motion: where the face is to be."""
+
+    landmarks: NDArray[np.float32]
+    """(T, 478, 3) in pixels of the crop"""
+    numbers: NDArray[np.intp]
+    """(T,) frames of the driver, from 0, for renderers that look at its pixels"""
+
+    @classmethod
+    def of(cls, landmarks: NDArray[np.float32], *, first: int = 0) -> Self:
+        """Consecutive frames from number `first` on."""
+        return cls(landmarks, np.arange(first, first + len(landmarks)))
+
+    @property
+    def rotation(self) -> NDArray[np.float32]:
+        """Where the head looks, (T, 3, 3); see `topology.head_axes`."""
+        return head_axes(self.landmarks)
+
+    def at(self, frames: NDArray[np.intp] | slice) -> Self:
+        """Some of the frames, by their place in the window."""
+        return type(self)(self.landmarks[frames], self.numbers[frames])
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Pictures of the crop, of the size asked for or of the network's own; composing scales them.
+
+    `flows` says, where it is known, from where in the source's crop each frame was moved;
+    `reference.trust` tells how far.
+    """
+
+    frames: Frames
+    flows: tuple[Correspondence, ...] | None = None
 
 
 class Session(Protocol):
     """One source, ready to be driven."""
 
-    def render(self, driven: NDArray[np.float32]) -> Frames:
-        """Pictures of the crop for driven landmarks (T, 478, 3) in pixels of the crop.
-
-        Of the size asked for, or of the network's own; composing scales them.
-        """
+    def render(self, driven: Driven) -> Rendered:
+        """Pictures for consecutive frames of motion."""
         ...
 
 
@@ -40,10 +87,12 @@ class Renderer(Protocol):
         """Whether larger pictures show what detail the source has, rather than enlarged paint."""
         ...
 
-    def open(self, source: Source, *, size: int) -> Session:
+    def open(self, source: Source, *, size: int, rate: Fraction | None = None) -> Session:
         """Does all work that depends on the source alone, for output of `size` × `size`.
 
-        Further pictures of the source take no part; see `views.open_views`.
+        Further pictures of the source belong to it; `views.blended` serves renderers that can't
+        join pictures themselves. `rate` is that of the one clip whose frames will be rendered, in
+        order; `None` if frames have nothing to do with each other.
         """
         ...
 
@@ -51,10 +100,42 @@ class Renderer(Protocol):
 class Enhancer(Protocol):
     """Takes rendered windows in order and gives enhanced ones; may lag, must not lose a frame."""
 
-    def window(self, session: Session, driven: NDArray[np.float32], /) -> Any:
-        """Renders driven landmarks (T, 478, 3) with whatever `enhance` will want to know."""
+    def enhance(self, windows: Iterable[Frames]) -> Iterator[Frames]:
+        """Windows (T, S, S, 3) → pictures (n, 2S, 2S, 3) of the same frames in the same order."""
         ...
 
-    def enhance(self, windows: Iterable[Any], source: Source) -> Iterator[Frames]:
-        """What `window` gave → pictures (n, S, S, 3) of the same frames in the same order."""
+
+class Warped(Protocol):
+    """One picture under a renderer's warp, before its networks repaint mouth and eyes."""
+
+    @property
+    def crop(self) -> NDArray[np.uint8]:
+        """(S, S, 3), the source's own"""
+        ...
+
+    def warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """The crop (S, S, 3) moved to driven landmarks (478, 3), and the outline (N, 2) of the part
+        of the mouth that the source doesn't show."""
+        ...
+
+
+class Adaptable(Protocol):
+    """What personalizing asks of a renderer: networks of mouth and eyes that may be exchanged."""
+
+    @property
+    def networks(self) -> Mapping[Kind, RegionNetwork]:
+        """By kind of region."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        ...
+
+    def adapted(self, networks: Mapping[Kind, RegionNetwork]) -> Renderer:
+        """The same renderer with other networks."""
+        ...
+
+    def open_warp(self, source: Source, *, size: int) -> Warped:
+        """The source's first picture alone, as the networks get to see it."""
         ...

@@ -10,19 +10,17 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from metaportrait_cli.devices import choose, keep_freed_memory
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.compact_sr import CompactSR
+from metaportrait_cli.pixels import as_pictures, as_tensor
 from metaportrait_cli.render.face_stream import FaceNetwork
 from metaportrait_cli.render.released.networks import TemporalEnhancer, has_super_resolution
 from metaportrait_cli.weights import resolve
+from metaportrait_cli.weights.architectures import COMPACT_SR
 from metaportrait_cli.weights.store import load_network, read_header
-
-PART = "compact_sr"
-"""Name of the compact network, as part, as architecture and in the manifest."""
 
 
 def super_resolution_named(
@@ -35,7 +33,7 @@ def super_resolution_named(
     """
     path = resolve(Path(name) if Path(name).exists() else name)
     architecture = read_header(path).architecture
-    if architecture == PART:
+    if architecture == COMPACT_SR:
         return load_compact(path, device=device, precision=precision)
     if not has_super_resolution(path):
         raise WeightsError(
@@ -84,7 +82,7 @@ class CompactFaces:
     @classmethod
     def load(cls, path: Path, *, device: str, dtype: torch.dtype) -> CompactFaces:
         """Reads weights made by `train sr`. Raises `WeightsError`."""
-        network = load_network(CompactSR, path, part=PART, device=device)
+        network = load_network(CompactSR, path, part=COMPACT_SR, device=device)
         network = network.requires_grad_(False).to(dtype)
         return cls(channels_last(network), device=device)
 
@@ -99,14 +97,14 @@ class CompactFaces:
 
     def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
         """Batches (n, S, S, 3) → pictures (2S, 2S, 3), equal for any division into batches."""
-        enhanced = self.network.stream(_planes(batch, self.device) for batch in batches)
+        enhanced = self.network.stream(as_tensor(batch, self.device) for batch in batches)
         while True:
             # The mode must not leak into the consumer, which runs between two batches.
             with torch.inference_mode():
                 pictures = next(enhanced, None)
             if pictures is None:
                 return
-            yield from eight_bit(pictures)
+            yield from as_pictures(pictures)
 
 
 class ReleasedFaces:
@@ -126,15 +124,3 @@ class ReleasedFaces:
     def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
         """Batches (n, 256, 256, 3) → pictures (512, 512, 3); the clip is one window."""
         return self._network.enhance(picture for batch in batches for picture in batch)
-
-
-def eight_bit(pictures: Tensor) -> NDArray[np.uint8]:
-    """(T, 3, H, W) in [0, 1] → (T, H, W, 3) in [0, 255]."""
-    rounded = (pictures.float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return rounded.permute(0, 2, 3, 1).cpu().numpy()
-
-
-def _planes(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """(T, H, W, 3) in [0, 255] → (T, 3, H, W) in [0, 1]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
-    return tensor.to(device).float() / 255

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -21,9 +21,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.motion.likeness import Likeness, Looks, squared_distances
-
-if TYPE_CHECKING:
-    from metaportrait_cli.render.protocol import Frames, Renderer, Session
+from metaportrait_cli.render.protocol import Driven, Rendered, Session
 
 # What makes a picture fit for a part, in the units of `Likeness`; found on clips of other people.
 HEAD = Likeness(turn=0.1, place=0.2, mouth=0.25, lips=0.25, brows=0.12)
@@ -78,22 +76,26 @@ class Parts:
         )
 
 
-def open_views(
-    renderer: Renderer, source: Source, *, size: int, rate: Fraction | None = None
-) -> Session:
-    """One session for a source with all its further pictures; see `Renderer.open`.
+class OpenOne(Protocol):
+    """How a renderer opens a source's first picture alone."""
 
-    `rate` is that of the one clip whose frames will be rendered, in order; `None` if frames have
-    nothing to do with each other.
-    """
-    first = renderer.open(replace(source, others=()), size=size)
+    def __call__(self, source: Source, *, size: int) -> Session:
+        """A session whose pictures are `size` × `size`."""
+        ...
+
+
+def blended(
+    open_one: OpenOne, source: Source, *, size: int, rate: Fraction | None = None
+) -> Session:
+    """One session for a source with all its further pictures; see `Renderer.open`."""
+    first = open_one(replace(source, others=()), size=size)
     if not source.others:
         return first
     others: Sequence[Source] = source.others
     if source.lends == "face":
         wanted = _colours(source)
         others = [_recoloured(other, wanted) for other in others]
-    sessions = [first, *(renderer.open(other, size=size) for other in others)]
+    sessions = [first, *(open_one(other, size=size) for other in others)]
     return ViewsSession(source, sessions, size=size, rate=rate)
 
 
@@ -117,28 +119,26 @@ class ViewsSession:
         points = [view.landmarks(size) for view in (source, *source.others)]
         self._looks = Looks.of(np.stack(points), self._reference)
 
-    def render(self, driven: NDArray[np.float32]) -> Frames:
-        """Pictures (T, S, S, 3) for driven landmarks (T, 478, 3)."""
-        looks = Looks.of(driven, self._reference)
+    def render(self, driven: Driven) -> Rendered:
+        """Pictures (T, S, S, 3); of several flows, none is the whole frame's."""
+        looks = Looks.of(driven.landmarks, self._reference)
         head = self._steadied(_shares(self._likeness(looks, HEAD), most=MOST_HEADS))
         mouth = _shares(self._likeness(looks, MOUTH), most=MOST_PARTS)
         eyes = _shares(self._likeness(looks, EYES), most=MOST_PARTS)
         used = (head + mouth + eyes) > 0  # (T, V)
         used[:, 0] |= self._lends != "all"
-        seen: list[dict[int, NDArray[np.uint8]]] = [{} for _ in driven]
+        seen: list[dict[int, NDArray[np.uint8]]] = [{} for _ in driven.landmarks]
         for view, session in enumerate(self._sessions):
             frames = np.flatnonzero(used[:, view])
             if len(frames):
-                for t, picture in zip(frames, session.render(driven[frames]), strict=True):
+                pictures = session.render(driven.at(frames)).frames
+                for t, picture in zip(frames, pictures, strict=True):
                     seen[t][view] = picture
-        return np.stack(
-            [
-                self._composed(
-                    seen[t], Parts.of(points, size=self._size), head[t], mouth[t], eyes[t]
-                )
-                for t, points in enumerate(driven)
-            ]
-        )
+        composed = [
+            self._composed(seen[t], Parts.of(points, size=self._size), head[t], mouth[t], eyes[t])
+            for t, points in enumerate(driven.landmarks)
+        ]
+        return Rendered(np.stack(composed))
 
     def _likeness(self, looks: Looks, wanted: Likeness) -> NDArray[np.float32]:
         """How alike each view is to the driven faces, (T, V) in (0, 1]; 1 for the nearest."""

@@ -1,36 +1,43 @@
-"""From driven landmarks to pictures of the crop: the seam where renderers are exchanged.
-
-A renderer works in windows of consecutive frames. It does its source-only work once, in `open`.
-Today's renderer is the analytic correspondence warp; learned warp and refinement are further
-implementations of the same protocol, and temporal super-resolution is an `Enhancer` after them.
-"""
+"""The renderer that moves the source's own pixels; networks of flow, mouth and eyes may help it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.face.correspondence import moved_by
+from metaportrait_cli.face.correspondence import Correspondence, moved_by
 from metaportrait_cli.face.crop import border_fade
 from metaportrait_cli.face.hidden_side import HiddenSide
 from metaportrait_cli.face.mouth_inside import MouthInside
+from metaportrait_cli.face.regions import Kind
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.render.flows import Warp, WarpMaker, analytic_warp
-from metaportrait_cli.render.protocol import Frames
+from metaportrait_cli.render.opening import Rendering
+from metaportrait_cli.render.protocol import Driven, Rendered, Session
+from metaportrait_cli.render.views import blended
 
 if TYPE_CHECKING:
+    import torch
+
+    from metaportrait_cli.networks.regions import RegionNetwork
     from metaportrait_cli.render.regions import OpenedRegions, RegionRefiner
 
 
-class WarpRenderer:
-    """Moves the source's own pixels along the dense correspondence; invents only a dark mouth.
+def without_weights() -> Rendering:
+    """See `named`."""
+    return Rendering(WarpRenderer())
 
-    Networks may help: `warp_of` makes the flow of each picture, by default the analytic one;
-    `refiner` repaints mouth and eyes, starting from that dark mouth.
+
+class WarpRenderer:
+    """Moves the source along the dense correspondence; by itself it invents only a dark mouth.
+
+    `warp_of` makes the flow of each picture, by default the one that landmarks alone give.
     """
 
     GRID = 256
@@ -38,18 +45,15 @@ class WarpRenderer:
     fixed_size = None
     keeps_detail = True
 
-    def __init__(
-        self, warp_of: WarpMaker = analytic_warp, refiner: RegionRefiner | None = None
-    ) -> None:
+    def __init__(self, warp_of: WarpMaker = analytic_warp) -> None:
         self._warp_of = warp_of
-        self.refiner = refiner
 
-    def refined_by(self, refiner: RegionRefiner) -> WarpRenderer:
-        """The same warp with another refiner."""
-        return WarpRenderer(self._warp_of, refiner)
+    def open(self, source: Source, *, size: int, rate: Fraction | None = None) -> Session:
+        """Cuts the crops and prepares their flows."""
+        return blended(self.open_warp, source, size=size, rate=rate)
 
-    def open(self, source: Source, *, size: int) -> WarpSession:
-        """Cuts the crop and prepares the flow."""
+    def open_warp(self, source: Source, *, size: int) -> WarpSession:
+        """The source's first picture alone."""
         height, width = source.picture.shape[:2]
         fade = border_fade(
             source.crop, width=width, height=height, size=self.GRID, share=self.FADE_SHARE
@@ -61,8 +65,41 @@ class WarpRenderer:
             warp=self._warp_of(crop, landmarks, fade),
             hidden=HiddenSide(landmarks, crop=crop, grid=self.GRID),
             mouth=MouthInside(crop, landmarks),
-            regions=self.refiner.open(crop, landmarks) if self.refiner is not None else None,
+            regions=self._regions(crop, landmarks),
         )
+
+    def _regions(
+        self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32]
+    ) -> OpenedRegions | None:
+        """What repaints mouth and eyes of the crop (S, S, 3) with its face at (478, 3)."""
+        return None
+
+
+class RefinedWarpRenderer(WarpRenderer):
+    """The same with mouth and eyes repainted by networks, starting from the dark mouth."""
+
+    def __init__(self, refiner: RegionRefiner, warp_of: WarpMaker = analytic_warp) -> None:
+        super().__init__(warp_of)
+        self._refiner = refiner
+
+    @property
+    def networks(self) -> Mapping[Kind, RegionNetwork]:
+        """By kind of region."""
+        return self._refiner.networks
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self._refiner.device
+
+    def adapted(self, networks: Mapping[Kind, RegionNetwork]) -> RefinedWarpRenderer:
+        """The same warp with other networks of mouth and eyes."""
+        return RefinedWarpRenderer(self._refiner.of_networks(networks), self._warp_of)
+
+    def _regions(
+        self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32]
+    ) -> OpenedRegions | None:
+        return self._refiner.open(crop, landmarks)
 
 
 @dataclass(frozen=True)
@@ -75,24 +112,25 @@ class WarpSession:
     mouth: MouthInside
     regions: OpenedRegions | None
 
-    def render(self, driven: NDArray[np.float32]) -> Frames:
-        """Pictures (T, S, S, 3) for driven landmarks (T, 478, 3)."""
-        frames = np.empty((len(driven), *self.crop.shape), np.uint8)
-        gaps: list[NDArray[np.float32]] = []
-        for t, points in enumerate(driven):
-            frames[t], gap = self.warped(points)
-            gaps.append(gap)
+    def render(self, driven: Driven) -> Rendered:
+        """Pictures (T, S, S, 3) and the flows they were made by."""
+        pictures, flows = zip(*map(self._warped, driven.landmarks), strict=True)
+        frames = np.stack(pictures)
         if self.regions is not None:
-            self.regions.repaint(frames, driven, gaps)
-        return frames
+            self.regions.repaint(frames, driven.landmarks, [flow.mouth_gap for flow in flows])
+        return Rendered(frames, flows)
 
     def warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """The crop (S, S, 3) moved to driven landmarks (478, 3), its mouth dark where it shows
         nothing, before the regions are repainted; and that part of the mouth (N, 2)."""
+        frame, flow = self._warped(points)
+        return frame, flow.mouth_gap
+
+    def _warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], Correspondence]:
         flow = self.warp(points)
         frame = self._with_hidden_side(moved_by(self.crop, flow.shift), points)
         self.mouth.fill(frame, flow.mouth_gap)
-        return frame, flow.mouth_gap
+        return frame, flow
 
     def _with_hidden_side(
         self, frame: NDArray[np.uint8], points: NDArray[np.float32]

@@ -26,9 +26,8 @@ def networks() -> LandmarkModel:
 
 @pytest.fixture
 def pursuit() -> Iterator[Pursuit]:
-    pursuit = Pursuit(MODEL)
-    yield pursuit
-    pursuit.close()
+    with MediaPipeDetector(MODEL) as detector:
+        yield Pursuit(detector)
 
 
 def apart(first: Face, second: Face) -> float:
@@ -107,12 +106,12 @@ def test_without_the_networks_the_detector_looks_at_every_frame(
     portrait: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LandmarkModel, "where_possible", classmethod(lambda *_: None))
-    pursuit = Pursuit(MODEL)
     frame = scene(portrait, [(60, 20, 200)])
-    face = pursuit.begin(frame)[0]
-    (again,) = pursuit.follow(frame, hints=[face.box])
+    with MediaPipeDetector(MODEL) as detector:
+        pursuit = Pursuit(detector)
+        face = pursuit.begin(frame)[0]
+        (again,) = pursuit.follow(frame, hints=[face.box])
     assert apart(face, again) < 1e-6
-    pursuit.close()
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])

@@ -19,10 +19,11 @@ from metaportrait_cli.face.orientation import turned, turned_points
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
 from metaportrait_cli.motion.motion_file import read_motion
 from metaportrait_cli.pipeline.animate import AnimateOptions, animate, default_output
+from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.landmarks import extract_landmarks
 from metaportrait_cli.pipeline.performance import DriveOptions
 from metaportrait_cli.pipeline.source import load_sources
-from metaportrait_cli.render.views import open_views
+from metaportrait_cli.render.protocol import Driven
 from metaportrait_cli.render.warped import WarpRenderer
 from metaportrait_cli.weights import bundled_path
 from tests.clips import H264, decoded, scene, write_clip
@@ -316,8 +317,11 @@ def test_further_views_lend_their_faces(
         both = load_sources(paths, choice=LARGEST_FACE, detector=detector)
     size = 256
     driven = both.crop.to_crop(both.others[0].face.points, size)
-    alone = WarpRenderer().open(both, size=size).render(driven[None])[0]
-    blended = open_views(WarpRenderer(), both, size=size).render(driven[None])[0]
+    wanted = Driven.of(driven[None])
+    alone, blended = (
+        WarpRenderer().open(source, size=size).render(wanted).frames[0]
+        for source in (replace(both, others=()), both)
+    )
     truth = both.crop.cut(both.others[0].picture, size)
     low, high = driven[:, :2].min(0).astype(int) + 30, driven[:, :2].max(0).astype(int) - 30
     face = (slice(low[1], high[1]), slice(low[0], high[0]))
@@ -362,12 +366,12 @@ def test_driver_that_lies_on_its_side_drives_as_upright(
 def test_portrait_upside_down_is_turned_upright(
     portrait: Image, moving: Path, tmp_path: Path
 ) -> None:
-    plain = replace(SMALL, weights="none")
+    plain = Engine("none")
     Image_.fromarray(np.ascontiguousarray(portrait[::-1, ::-1])).save(tmp_path / "over.png")
-    report = animate([tmp_path / "over.png"], moving, tmp_path / "out.mp4", plain)
+    report = animate(tmp_path / "over.png", moving, tmp_path / "out.mp4", SMALL, engine=plain)
     assert any("upside down; turned upright" in note for note in report.notes)
     Image_.fromarray(portrait).save(tmp_path / "upright.png")
-    animate([tmp_path / "upright.png"], moving, tmp_path / "wanted.mp4", plain)
+    animate(tmp_path / "upright.png", moving, tmp_path / "wanted.mp4", SMALL, engine=plain)
     clips = (decoded(tmp_path / name) for name in ("out.mp4", "wanted.mp4"))
     for got, wanted in zip(*clips, strict=True):
         assert np.abs(got.astype(int) - wanted).mean() < 3

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError, WeightsError
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.networks.compact import CompactConfig, CompactModel
 from metaportrait_cli.networks.compact_sr import CompactSR, CompactSRConfig
+from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.networks.temporal_sr import TemporalSR, TemporalSRConfig
+from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.upscale import (
     FacesInClip,
     UpscaleOptions,
@@ -87,7 +88,8 @@ def pair(portrait: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pair_faces(pair: Path) -> FacesInClip:
-    return find_faces(pair, stopwatch=Stopwatch())
+    with Engine() as engine:
+        return find_faces(pair, engine=engine, stopwatch=Stopwatch())
 
 
 def drawn(
@@ -223,8 +225,10 @@ def test_face_only(pair: Path, pair_faces: FacesInClip) -> None:
     np.testing.assert_array_equal(plain[0], wanted)
 
 
-def test_face_only_holds_its_place_while_there_is_no_face(pair: Path) -> None:
-    found = find_faces(pair, stopwatch=Stopwatch())
+def test_face_only_holds_its_place_while_there_is_no_face(
+    pair: Path, pair_faces: FacesInClip
+) -> None:
+    found = pair_faces
     (path, _) = found.paths
     brief = replace(path, start=4, corners=path.corners[4:7], presence=path.presence[4:7])
     faces = replace(found, paths=[brief])
@@ -236,7 +240,9 @@ def test_face_only_holds_its_place_while_there_is_no_face(pair: Path) -> None:
 
 def test_the_result_keeps_frames_rate_and_sound(pair: Path, weights: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
-    report = upscale(pair, output, UpscaleOptions(weights=str(weights), precision="fp32"))
+    report = upscale(
+        pair, output, UpscaleOptions(weights=str(weights)), engine=Engine(precision="fp32")
+    )
     with av.open(str(output)) as result:
         video = result.streams.video[0]
         assert (video.width, video.height, video.frames) == (724, 428, 10)
@@ -325,11 +331,12 @@ def test_what_can_not_be_done_is_said_at_once(pair: Path, weights: Path, tmp_pat
     with pytest.raises(WeightsError):
         upscale(pair, output, UpscaleOptions(weights=str(tmp_path / "none.safetensors")))
     animating = tmp_path / "w.safetensors"
-    save_networks(animating, {"compact": CompactModel(CompactConfig.small())}, architecture="c")
+    mouth = RegionNetwork(RegionConfig(widths=(8, 16)))
+    save_networks(animating, {"mouth": mouth}, architecture="c")
     with pytest.raises(WeightsError, match="doesn't upscale"):
         upscale(pair, output, UpscaleOptions(weights=str(animating)))
     with pytest.raises(UsageError, match="device"):
-        upscale(pair, output, UpscaleOptions(weights=str(weights), device="tpu"))
+        upscale(pair, output, UpscaleOptions(weights=str(weights)), engine=Engine(device="tpu"))
     with pytest.raises(UsageError, match="overwrite"):
         upscale(pair, weights, UpscaleOptions(weights=str(weights)))
     wide = write_clip(tmp_path / "wide.mkv", [np.zeros((2400, 4096, 3), np.uint8)])

@@ -26,6 +26,7 @@ from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.render.named import rendering_named
+from metaportrait_cli.render.protocol import Driven
 from metaportrait_cli.render.regions import TOGETHER, RegionRefiner
 from metaportrait_cli.render.warped import WarpRenderer
 from metaportrait_cli.weights import bundled_path
@@ -130,12 +131,12 @@ def test_a_file_may_hold_any_of_the_networks(
         crop=Crop.around(portrait_face.points),
     )
     points = source.landmarks(256)[None] + np.array([4, -3, 0], np.float32)
-    plain = WarpRenderer().open(source, size=256).render(points)
+    plain = WarpRenderer().open(source, size=256).render(Driven.of(points)).frames
     for name, precision in (("a", "fp32"), ("both", "fp32"), ("both", "bf16")):
         path = str(tmp_path / f"{name}.safetensors")
         renderer = rendering_named(path, precision=precision).renderer
         # Untrained networks leave the analytic flow as it is, to the rounding of positions.
-        found = renderer.open(source, size=256).render(points)
+        found = renderer.open(source, size=256).render(Driven.of(points)).frames
         assert np.abs(found.astype(int) - plain).max() <= 2
 
 

@@ -20,11 +20,11 @@ from metaportrait_cli.networks.refinement import RefinementConfig, RefinementNet
 from metaportrait_cli.networks.temporal_sr import TemporalSR, TemporalSRConfig
 from metaportrait_cli.networks.warping import WarpingConfig, WarpingNetwork
 from metaportrait_cli.pipeline.animate import AnimateOptions, animate
-from metaportrait_cli.pipeline.prepared import animate_folder
+from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.render.named import rendering_named
 from metaportrait_cli.render.released import networks as released
 from metaportrait_cli.render.released.bridge669 import to_669
-from metaportrait_cli.render.released.folder import is_prepared, read_map
+from metaportrait_cli.render.released.folder import read_map
 from metaportrait_cli.render.released.networks import (
     NO_IDENTITY_NETWORK,
     ReleasedRenderer,
@@ -225,8 +225,8 @@ def test_animate_with_converted_weights(
     driver = write_clip(tmp_path / "short.mp4", decoded(driver_path)[:3])
     for path in (weights, with_sr):
         output = tmp_path / f"{path.stem}.mp4"
-        options = AnimateOptions(weights=str(path), full=False, size=256, window=4)
-        report = animate([portrait_path], driver, output, options)
+        options = AnimateOptions(full=False, size=256, window=4)
+        report = animate(portrait_path, driver, output, options, engine=Engine(path))
         frames = decoded(output)
         assert len(frames) == 3
         assert frames[0].shape == (256, 256, 3)
@@ -237,8 +237,7 @@ def test_animate_with_converted_weights(
 
 def test_animate_folder_of_the_authors(folder: Path, weights: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
-    assert is_prepared(folder)
-    report = animate_folder(folder, weights, output)
+    report = animate(None, folder, output, engine=Engine(weights))
     assert report.frames == 2
     frames = decoded(output)
     expected = dict(ReleasedRenderer.load(weights).render_folder(folder))

@@ -14,8 +14,8 @@ from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.source import Lends, Source
-from metaportrait_cli.render.protocol import Frames
-from metaportrait_cli.render.views import Parts, open_views
+from metaportrait_cli.render.protocol import Driven, Frames, Rendered, Session
+from metaportrait_cli.render.views import Parts, blended
 
 SIZE = 128
 
@@ -26,8 +26,8 @@ class Flat:
 
     level: int
 
-    def render(self, driven: NDArray[np.float32]) -> Frames:
-        return np.full((len(driven), SIZE, SIZE, 3), self.level, np.uint8)
+    def render(self, driven: Driven) -> Rendered:
+        return Rendered(np.full((len(driven), SIZE, SIZE, 3), self.level, np.uint8))
 
 
 class Flats:
@@ -36,9 +36,10 @@ class Flats:
     fixed_size = None
     keeps_detail = True
 
-    fixed_size = None
+    def open(self, source: Source, *, size: int, rate: Fraction | None = None) -> Session:
+        return blended(self._open_one, source, size=size, rate=rate)
 
-    def open(self, source: Source, *, size: int) -> Flat:
+    def _open_one(self, source: Source, *, size: int) -> Flat:
         assert size == SIZE
         return Flat(int(source.picture[0, 0, 0]))
 
@@ -73,16 +74,16 @@ def in_mouth(frames: Frames, points: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 def test_a_mouth_comes_from_the_picture_where_it_is_alike(person: Source) -> None:
-    session = open_views(Flats(), person, size=SIZE)
+    session = Flats().open(person, size=SIZE)
     for view, level in ((0, 0), (12, 100), (24, 200)):
         points = driven(person, view)
-        assert abs(in_mouth(session.render(points[None]), points)[0] - level) < 30
+        assert abs(in_mouth(session.render(Driven.of(points[None])).frames, points)[0] - level) < 30
 
 
 def test_what_is_mixed_changes_continuously(person: Source) -> None:
-    session = open_views(Flats(), person, size=SIZE)
+    session = Flats().open(person, size=SIZE)
     points = np.stack([driven(person, amount) for amount in np.linspace(0, 24, 120)])
-    levels = in_mouth(session.render(points), points[60])
+    levels = in_mouth(session.render(Driven.of(points)).frames, points[60])
     assert np.abs(np.diff(levels)).max() < 18
     assert levels[-1] - levels[0] > 150
 
@@ -91,9 +92,9 @@ def test_what_is_mixed_changes_continuously(person: Source) -> None:
 def test_views_lend_so_much_and_no_more(person: Source, lends: Lends) -> None:
     lending = replace(person, lends=lends)
     # Recolouring would make all flat pictures alike.
-    session = open_views(Flats(), replace(lending, others=lending.others[1:]), size=SIZE)
+    session = Flats().open(replace(lending, others=lending.others[1:]), size=SIZE)
     points = driven(person, 24)
-    frame = session.render(points[None])[0, ..., 0]
+    frame = session.render(Driven.of(points[None])).frames[0, ..., 0]
     parts = Parts.of(points, size=SIZE)
     if lends == "all":
         assert frame[0, 0] > 0
@@ -107,12 +108,14 @@ def test_views_lend_so_much_and_no_more(person: Source, lends: Lends) -> None:
 
 def test_a_clip_s_head_follows_slowly_and_windows_do_not_matter(person: Source) -> None:
     points = np.stack([driven(person, 0 if t < 5 else 24) for t in range(12)])
-    at_once = open_views(Flats(), person, size=SIZE).render(points)
-    clip = open_views(Flats(), person, size=SIZE, rate=Fraction(25)).render(points)
+    at_once = Flats().open(person, size=SIZE).render(Driven.of(points)).frames
+    clip = Flats().open(person, size=SIZE, rate=Fraction(25)).render(Driven.of(points)).frames
     corner = clip[:, 0, 0, 0].astype(int)
     jump = np.abs(np.diff(at_once[:, 0, 0, 0].astype(int))).max()
     assert jump > 40
     assert 0 < np.abs(np.diff(corner)).max() < 0.6 * jump
-    session = open_views(Flats(), person, size=SIZE, rate=Fraction(25))
-    parts = [session.render(points[start : start + 5]) for start in range(0, 12, 5)]
+    session = Flats().open(person, size=SIZE, rate=Fraction(25))
+    parts = [
+        session.render(Driven.of(points[start : start + 5])).frames for start in range(0, 12, 5)
+    ]
     np.testing.assert_array_equal(np.concatenate(parts), clip)

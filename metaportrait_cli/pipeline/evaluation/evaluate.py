@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.metrics.summary import Summary, bootstrap
+from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.evaluation.contact_sheet import ContactSheet
 from metaportrait_cli.pipeline.evaluation.reenactment import (
     SHEET_MOMENTS,
@@ -27,10 +28,10 @@ from metaportrait_cli.pipeline.evaluation.reenactment import (
 from metaportrait_cli.pipeline.evaluation.sampling import RUN_FRAMES, find_clips
 from metaportrait_cli.pipeline.evaluation.scoring import Judge
 from metaportrait_cli.pipeline.evaluation.upscaling import METHODS, load_upscaler, upscaled_clips
-from metaportrait_cli.pipeline.evaluation.upscaling import PART as UPSCALER
 from metaportrait_cli.pipeline.evaluation.upscaling import SIZE as UPSCALED_SIZE
 from metaportrait_cli.progress import Progress, silent
 from metaportrait_cli.render.named import COPY, DEFAULT, NONE, rendering_named
+from metaportrait_cli.weights.architectures import COMPACT_SR
 
 Mode = Literal["self", "cross", "upscale", "upscale-rendered"]
 
@@ -101,7 +102,7 @@ class EvaluateOptions:
     @property
     def methods(self) -> tuple[str, ...]:
         """What is judged."""
-        return self.weights or ((UPSCALER,) if self.upscales else (NONE, DEFAULT))
+        return self.weights or ((COMPACT_SR,) if self.upscales else (NONE, DEFAULT))
 
     @property
     def upscales(self) -> bool:
@@ -127,7 +128,8 @@ def evaluate(
     clips = find_clips(paths)
     if sheet is not None:
         check_output(sheet, overwrite=overwrite, is_input=clips)
-    with Judge() as judge:
+    with Engine() as engine:
+        judge = Judge(engine)
         judging = _upscaling if options.upscales else _reenacting
         done, board, results = judging(clips, options, judge, with_sheet=sheet is not None)
         for result in results:

@@ -19,7 +19,6 @@ from metaportrait_cli.face.track import LARGEST_FACE
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.metrics.identity import other_person
 from metaportrait_cli.metrics.motion import landmark_jitter
-from metaportrait_cli.pipeline.animate import LANDMARK_MODEL
 from metaportrait_cli.pipeline.driver import load_motion
 from metaportrait_cli.pipeline.evaluation.contact_sheet import ContactSheet
 from metaportrait_cli.pipeline.evaluation.sampling import (
@@ -41,8 +40,7 @@ from metaportrait_cli.pipeline.performance import DriveOptions, Performance
 from metaportrait_cli.pipeline.source import MAX_SIDE
 from metaportrait_cli.progress import Stopwatch, silent
 from metaportrait_cli.render.named import COPY
-from metaportrait_cli.render.protocol import Frames, Renderer, Session
-from metaportrait_cli.weights import bundled_path
+from metaportrait_cli.render.protocol import Driven, Frames, Renderer, Session
 
 TRUTH = "truth"
 DRIVEN = "driven"
@@ -162,7 +160,7 @@ def _cross_clip(
     motion = load_motion(
         driver,
         choice=LARGEST_FACE,
-        model=bundled_path(LANDMARK_MODEL),
+        engine=judge.engine,
         stopwatch=Stopwatch(),
         on_progress=silent,
     )
@@ -227,7 +225,8 @@ def _open(renderers: dict[str, Renderer], source: Source) -> dict[str, Session]:
 
 
 def _render(sessions: dict[str, Session], points: Points) -> dict[str, Frames]:
-    return {name: session.render(points) for name, session in sessions.items()}
+    driven = Driven.of(points)
+    return {name: session.render(driven).frames for name, session in sessions.items()}
 
 
 def _shown(results: dict[str, Frames]) -> list:

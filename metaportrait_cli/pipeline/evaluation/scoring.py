@@ -6,34 +6,28 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face, MediaPipeDetector, overlap
-from metaportrait_cli.face.identity import embed
+from metaportrait_cli.face.detector import Face, overlap
+from metaportrait_cli.face.identity import embed, identity_network
 from metaportrait_cli.metrics.expression import arrival, features_by_name
 from metaportrait_cli.metrics.identity import identity_distance
 from metaportrait_cli.metrics.landmarks import landmark_distance
 from metaportrait_cli.metrics.motion import aed, apd, identity_leakage, landmark_jitter
-from metaportrait_cli.metrics.perceptual import feature_distance, unit_features
+from metaportrait_cli.metrics.perceptual import bundled_features, feature_distance, unit_features
 from metaportrait_cli.metrics.pictures import psnr, ssim
 from metaportrait_cli.metrics.regions import cut_region, eye_regions, mouth_region
 from metaportrait_cli.metrics.warping import true_motion, warping_error
 from metaportrait_cli.motion.fitting import fit_frames, fit_identity, still_faces
 from metaportrait_cli.motion.morphable import MorphableModel
-from metaportrait_cli.networks.identity import IdentityNetwork
-from metaportrait_cli.networks.squeezenet import SqueezeNet
-from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, MORPHABLE_MODEL
+from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.evaluation.sampling import RUN_FRAMES
 from metaportrait_cli.pixels import as_tensor
 from metaportrait_cli.render.protocol import Frames
-from metaportrait_cli.weights import bundled_path
-from metaportrait_cli.weights.store import load_network
 
 SAME_FACE_OVERLAP = 0.2
 
@@ -110,27 +104,12 @@ class Truth:
 class Judge:
     """Holds what judging needs: face detector, identity network, perceptual features."""
 
-    def __init__(self) -> None:
-        self.model = MorphableModel.load(bundled_path(MORPHABLE_MODEL))
-        self.detector = MediaPipeDetector(bundled_path(LANDMARK_MODEL))
-        # Stored at half precision; a CPU is slow with it.
-        self._identity = load_network(
-            IdentityNetwork, bundled_path("identity.safetensors"), part="identity"
-        ).float()
-        self._features = load_network(
-            SqueezeNet, bundled_path("squeezenet.safetensors"), part="squeezenet"
-        ).float()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.detector.close()
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.model = engine.face_model
+        self.detector = engine.detector
+        self._identity = identity_network()
+        self._features = bundled_features()
 
     def find(self, image: NDArray[np.uint8], near: NDArray[np.float32]) -> Face | None:
         """The face of a picture (H, W, 3) that overlaps the box `near` most, if any does."""

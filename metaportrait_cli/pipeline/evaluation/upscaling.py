@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError, NoFaceError
 from metaportrait_cli.face import topology
+from metaportrait_cli.face.correspondence import Correspondence
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.compact_sr import SCALE, CompactSR, Reference, enlarged
@@ -32,14 +33,14 @@ from metaportrait_cli.pipeline.evaluation.sampling import (
 )
 from metaportrait_cli.pipeline.evaluation.scoring import ClipScores, Judge, Points, steadiness
 from metaportrait_cli.pipeline.source import MAX_SIDE
-from metaportrait_cli.pixels import as_tensor
-from metaportrait_cli.render.protocol import Frames, Renderer
+from metaportrait_cli.pixels import as_pictures, as_tensor
+from metaportrait_cli.render.protocol import Driven, Frames, Renderer
 from metaportrait_cli.render.reference import ReferenceWarp, SteadyReference
 from metaportrait_cli.render.warped import WarpRenderer
 from metaportrait_cli.weights import resolve
+from metaportrait_cli.weights.architectures import COMPACT_SR
 from metaportrait_cli.weights.store import load_network
 
-PART = "compact_sr"
 SIZE = 512
 # Smaller crops, enlarged to 512², would be compared with their own blur.
 LEAST_SIDE = 448
@@ -52,7 +53,9 @@ def load_upscaler(name: str) -> CompactSR:
     """The network of weights given by name, path or `hf://` spec. Raises `WeightsError`."""
     path = resolve(Path(name) if Path(name).exists() else name)
     # Stored at half precision; a CPU is slow with it.
-    return channels_last(load_network(CompactSR, path, part=PART).float().requires_grad_(False))
+    return channels_last(
+        load_network(CompactSR, path, part=COMPACT_SR).float().requires_grad_(False)
+    )
 
 
 def upscaled_clips(
@@ -152,10 +155,16 @@ class _Bench:
 
     def __init__(self, source: Source, network: CompactSR, *, renderer: Renderer | None) -> None:
         self._network = network
-        # The reference moves as the frames do, where it is known how that was.
-        known = renderer if isinstance(renderer, WarpRenderer) else WarpRenderer()
-        full = known.open(source, size=SIZE)
-        self._reference = ReferenceWarp(full.crop, full.warp)
+        analytic = WarpRenderer().open(source, size=SIZE)
+        moving = renderer.open(source, size=SIZE) if renderer is not None else analytic
+
+        def warp(face: NDArray[np.float32]) -> Correspondence:
+            """As the frames move, where it is known how that was."""
+            driven = Driven.of(face[None])
+            (flow,) = moving.render(driven).flows or analytic.render(driven).flows or ()
+            return flow
+
+        self._reference = ReferenceWarp(source.crop.cut(source.picture, SIZE), warp)
         half = SIZE // SCALE
         self._session = renderer.open(source, size=half) if renderer is not None else None
 
@@ -171,11 +180,11 @@ class _Bench:
             ALONE: network(small)[judged],
             REFERRED: network(small, reference)[judged],
         }
-        return {name: _eight_bit(pictures) for name, pictures in made.items()}
+        return {name: as_pictures(pictures) for name, pictures in made.items()}
 
     def _small(self, true: Frames, points: Points) -> Frames:
         if self._session is not None:
-            return self._session.render(points / np.float32(SCALE))
+            return self._session.render(Driven.of(points / np.float32(SCALE))).frames
         half = (SIZE // SCALE, SIZE // SCALE)
         return np.stack([cv2.resize(f, half, interpolation=cv2.INTER_AREA) for f in true])
 
@@ -201,8 +210,3 @@ def _eye_piece(face: NDArray[np.float32]) -> tuple[slice, slice]:
     x, y = face[topology.ring("right_eye"), :2].mean(0)
     corner = [int(np.clip(round(float(c)) - CELL // 2, 0, SIZE - CELL)) for c in (y, x)]
     return slice(corner[0], corner[0] + CELL), slice(corner[1], corner[1] + CELL)
-
-
-def _eight_bit(pictures: torch.Tensor) -> NDArray[np.uint8]:
-    """(T, 3, H, W) in [0, 1] → (T, H, W, 3) in [0, 255]."""
-    return (pictures.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()

@@ -18,8 +18,8 @@ from metaportrait_cli.motion.likeness import Likeness, Looks, squared_distances
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.pipeline.person.recording import Look
 from metaportrait_cli.progress import Progress
+from metaportrait_cli.render.protocol import Adaptable
 from metaportrait_cli.render.views import EYES, MOUTH
-from metaportrait_cli.render.warped import WarpRenderer
 from metaportrait_cli.training.adapt import Adaptation, AdaptConfig
 from metaportrait_cli.training.data.patches import Patches, PatchList
 from metaportrait_cli.training.perceptual import PerceptualLoss
@@ -49,12 +49,12 @@ def person_patches(
     crops: Sequence[Crop],
     *,
     embedding: NDArray[np.float32],
-    renderer: WarpRenderer,
+    renderer: Adaptable,
 ) -> dict[Kind, Patches]:
     """Mouths and eyes of the looks (with their crops), each as warped from the canvas, which is
     the first view, and from the views most like it; `embedding` (128,) is the person's."""
     samples = PatchList()
-    sessions = [renderer.open(view, size=SIDE) for view in views]
+    sessions = [renderer.open_warp(view, size=SIDE) for view in views]
     faces = [view.landmarks(SIDE) for view in views]
     own = [OwnRegions(s.crop, face) for s, face in zip(sessions, faces, strict=True)]
     atlas = Looks.of(np.stack(faces), faces[0])

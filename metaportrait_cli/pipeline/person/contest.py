@@ -21,8 +21,7 @@ from metaportrait_cli.networks.squeezenet import SqueezeNet
 from metaportrait_cli.pipeline.person.atlas import as_source, crops_of
 from metaportrait_cli.pipeline.person.recording import Recording
 from metaportrait_cli.pixels import as_tensor
-from metaportrait_cli.render.protocol import Frames, Renderer
-from metaportrait_cli.render.views import open_views
+from metaportrait_cli.render.protocol import Driven, Frames, Renderer
 
 SIZE = 256
 FACE_SHARE = 1.1
@@ -67,7 +66,7 @@ class Trial:
         """The frames (T, S, S, 3); `None` leaves the source's further pictures out."""
         source = replace(self.source, others=()) if lends is None else self.source
         source = replace(source, lends=lends or source.lends)
-        return open_views(renderer, source, size=SIZE).render(self.driven)
+        return renderer.open(source, size=SIZE).render(Driven.of(self.driven)).frames
 
 
 class Yardstick:

@@ -7,6 +7,7 @@ doesn't come nearer to them than one picture alone doesn't go into the portrait.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,17 +20,18 @@ from numpy.typing import NDArray
 import metaportrait_cli
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.face.identity import identity_network
 from metaportrait_cli.face.regions import Kind
 from metaportrait_cli.face.source import Lends
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
 from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.media.stills import write_still
+from metaportrait_cli.metrics.perceptual import bundled_features
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.networks.squeezenet import SqueezeNet
-from metaportrait_cli.pipeline.animate import LANDMARK_MODEL, MORPHABLE_MODEL
+from metaportrait_cli.pipeline.engine import Engine, lasting
 from metaportrait_cli.pipeline.person.adaptation import adapt, person_patches
 from metaportrait_cli.pipeline.person.atlas import as_source, choose_canvas, choose_views, crops_of
 from metaportrait_cli.pipeline.person.contest import Contest, Yardstick, photo_trials, video_trial
@@ -38,12 +40,11 @@ from metaportrait_cli.pipeline.person.recording import Looker, Recording
 from metaportrait_cli.pipeline.report import MARK
 from metaportrait_cli.progress import Progress, Stopwatch, silent
 from metaportrait_cli.render.compact import region_networks
-from metaportrait_cli.render.named import DEFAULT, Rendering, rendering_named
-from metaportrait_cli.render.warped import WarpRenderer
+from metaportrait_cli.render.opening import Rendering
+from metaportrait_cli.render.protocol import Adaptable
 from metaportrait_cli.training.meta import base_of_start
 from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLoss
 from metaportrait_cli.weights import bundled_path
-from metaportrait_cli.weights.store import load_network
 
 HELD_SHARE, HELD_RUNS = 1 / 6, 3
 """Of a video's looks, in runs over its length, that are kept aside: one alone may show a mood."""
@@ -60,12 +61,9 @@ SHEET_ROWS = 6
 class PersonalizeOptions:
     """Settings; see the command's help for what users are told."""
 
-    weights: str = DEFAULT
-    """`none` (the analytic warp), or weights whose region networks are then adapted"""
     seconds: float = 30.0
     """Time the adaptation may take; all else is prepared before"""
     seed: int = 0
-    device: str = "auto"
     face: FaceChoice = LARGEST_FACE
 
     def __post_init__(self) -> None:
@@ -107,22 +105,26 @@ class PersonalizeReport:
 
 
 def personalize(
-    output: Path,
+    output: str | os.PathLike[str],
     options: PersonalizeOptions | None = None,
     *,
-    video: Path | None = None,
-    photos: Sequence[Path] = (),
-    sheet: Path | None = None,
+    video: str | os.PathLike[str] | None = None,
+    photos: Sequence[str | os.PathLike[str]] = (),
+    sheet: str | os.PathLike[str] | None = None,
+    engine: Engine | None = None,
     overwrite: bool = False,
     on_progress: Progress = silent,
 ) -> PersonalizeReport:
     """Makes the portrait file of the person in a video, or in photos, and writes it to `output`.
 
-    `sheet` gets a picture of held-out frames: before, after, truth. `on_progress` is called with
+    `sheet` gets a picture of held-out frames: before, after, truth. The networks of mouth and eyes
+    of the engine's weights are adapted, if it has any. `on_progress` is called with
     the stages `look` and `adapt`. Raises the errors of `metaportrait_cli.errors`.
     """
     options = options or PersonalizeOptions()
-    inputs = [video] if video is not None else list(photos)
+    output = Path(output)
+    sheet = None if sheet is None else Path(sheet)
+    inputs = [Path(path) for path in ([video] if video is not None else photos)]
     if not inputs or (video is not None and photos):
         raise UsageError("give either --video or --photos")
     for path in (output, sheet):
@@ -133,11 +135,12 @@ def personalize(
     )
     kit = Kit.load()
     started = time.perf_counter()
-    with MediaPipeDetector(bundled_path(LANDMARK_MODEL)) as detector:
-        looker = Looker(detector, kit.identity, kit.model, options.face, on_progress)
-        recording = looker.video(video) if video is not None else looker.photos(photos)
-    report.stage_seconds["look"] = round(time.perf_counter() - started, 2)
-    result = portrait_of(recording, options, kit=kit, on_progress=on_progress)
+    with lasting(engine) as loaded:
+        report.settings |= loaded.settings()
+        looker = Looker(loaded.detector, kit.identity, kit.model, options.face, on_progress)
+        recording = looker.video(inputs[0]) if video is not None else looker.photos(inputs)
+        report.stage_seconds["look"] = round(time.perf_counter() - started, 2)
+        result = portrait_of(recording, options, kit=kit, engine=loaded, on_progress=on_progress)
     result.describe(report)
     if sheet is not None and result.contest.trials:
         write_still(sheet, result.comparison(), comment=MARK)
@@ -157,15 +160,11 @@ class Kit:
 
     @classmethod
     def load(cls) -> Kit:
-        """From the bundled weights; stored at half precision, which a CPU is slow with."""
+        """From the bundled weights."""
         return cls(
-            model=MorphableModel.load(bundled_path(MORPHABLE_MODEL)),
-            identity=load_network(
-                IdentityNetwork, bundled_path("identity"), part="identity"
-            ).float(),
-            features=load_network(
-                SqueezeNet, bundled_path("squeezenet"), part="squeezenet"
-            ).float(),
+            model=MorphableModel.bundled(),
+            identity=identity_network(),
+            features=bundled_features(),
         )
 
 
@@ -213,12 +212,13 @@ def portrait_of(
     options: PersonalizeOptions,
     *,
     kit: Kit,
+    engine: Engine,
     on_progress: Progress = silent,
 ) -> Personalized:
     """Chooses views, adapts weights, and keeps what helps with the frames kept aside."""
     clock = Stopwatch()
     notes = list(recording.notes)
-    rendering = rendering_named(options.weights, device=options.device)
+    rendering = engine.rendering()
     with clock("atlas"):
         known, held = split(recording)
         canvas = choose_canvas(known)
@@ -250,10 +250,10 @@ def portrait_of(
     )
     adaptation: dict[str, Any] = {}
     # Photos that took turns in judging would judge what was learnt from them.
-    if held is not None and options.seconds > 0 and isinstance(rendering.renderer, WarpRenderer):
+    if held is not None and options.seconds > 0 and rendering.adaptable is not None:
         portrait, adaptation = _adapted(
             portrait,
-            rendering.renderer,
+            rendering.adaptable,
             known,
             crops,
             contest,
@@ -282,7 +282,7 @@ def _base(rendering: Rendering) -> Base:
 
 def _adapted(
     portrait: Portrait,
-    renderer: WarpRenderer,
+    renderer: Adaptable,
     known: Recording,
     crops: list[Crop],
     contest: Contest,
@@ -292,9 +292,6 @@ def _adapted(
     on_progress: Progress,
 ) -> tuple[Portrait, dict[str, Any]]:
     """The portrait with the weights that serve the frames kept aside best, and what was done."""
-    refiner = renderer.refiner
-    if refiner is None:
-        return portrait, {}
     with clock("prepare"):
         patches = person_patches(
             portrait.views, known.looks, crops, embedding=portrait.embedding, renderer=renderer
@@ -302,11 +299,11 @@ def _adapted(
         perceptual = PerceptualLoss(MobileNetFeatures.load(bundled_path("mobilenet")))
     with clock("adapt"):
         snapshots = adapt(
-            refiner.networks,
+            renderer.networks,
             patches,
             seconds=options.seconds,
-            perceptual=perceptual.to(refiner.device),
-            device=refiner.device,
+            perceptual=perceptual.to(renderer.device),
+            device=renderer.device,
             seed=options.seed,
             on_progress=on_progress,
             start=meta_learnt_start(portrait.base),
@@ -315,7 +312,7 @@ def _adapted(
     lends = portrait.source.lends if portrait.source.others else None
     with clock("judge"):
         for snapshot in snapshots:
-            own = renderer.refined_by(refiner.of_networks(snapshot.networks))
+            own = renderer.adapted(snapshot.networks)
             if contest.enter(own, lends=lends, title="both" if lends else "weights"):
                 kept, portrait = snapshot.step, replace(portrait, deltas=snapshot.deltas)
     return portrait, {

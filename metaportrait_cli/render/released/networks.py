@@ -20,6 +20,8 @@ from torch import Tensor
 from metaportrait_cli.networks.refinement import RefinementNetwork, SourceState
 from metaportrait_cli.networks.temporal_sr import TemporalSR
 from metaportrait_cli.networks.warping import WarpingNetwork
+from metaportrait_cli.pixels import as_pictures, as_tensor
+from metaportrait_cli.progress import Progress
 from metaportrait_cli.render.released.bridge669 import to_669
 from metaportrait_cli.render.released.folder import read_frames, read_source
 from metaportrait_cli.render.released.maps import gaze_points, mouth_mask
@@ -36,7 +38,6 @@ FIT_RATE = 0.1
 Frames = NDArray[np.uint8]
 Landmarks = NDArray[np.float32]
 Notice = Callable[[str], None]
-Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)
@@ -195,8 +196,7 @@ class ReleasedRenderer:
         """(H, W, 3) -> (1, 3, H, W) in [0, 1]."""
         if picture.shape != (self.size, self.size, 3):
             raise ValueError(f"expected a picture of {self.size}², not {picture.shape}")
-        tensor = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
-        return tensor[None].to(self._device, torch.float32) / 255
+        return as_tensor(picture[None], self._device)
 
     @property
     def _device(self) -> torch.device:
@@ -230,8 +230,7 @@ class TemporalEnhancer:
 
         def tensors() -> Iterator[Tensor]:
             for frame in frames:
-                tensor = torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1)))
-                yield tensor.to(device, torch.float32) / 255
+                yield as_tensor(frame[None], device)[0]
 
         enhanced = self._network.stream(tensors(), window=self._window)
         while True:
@@ -240,8 +239,7 @@ class TemporalEnhancer:
                 image = next(enhanced, None)
             if image is None:
                 return
-            pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8)
-            yield pixels.permute(1, 2, 0).cpu().numpy()
+            yield as_pictures(image[None])[0]
 
 
 def _start_identity(length: int) -> Tensor:

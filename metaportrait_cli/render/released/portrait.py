@@ -7,38 +7,32 @@ bridged to, and on a face descriptor that was never published, which is fitted t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from fractions import Fraction
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.progress import Progress
-from metaportrait_cli.render.protocol import Frames, Session
+from metaportrait_cli.render.opening import Opening, Rendering
+from metaportrait_cli.render.protocol import Driven, Frames, Rendered, Session
 from metaportrait_cli.render.released.networks import (
     EncodedSource,
     ReleasedRenderer,
     TemporalEnhancer,
     has_super_resolution,
 )
+from metaportrait_cli.render.views import blended
 
 
-def open_released(
-    path: Path,
-    *,
-    device: str,
-    dtype: torch.dtype,
-    on_notice: Callable[[str], None],
-    on_progress: Progress,
-) -> tuple[ReleasedPortrait, ReleasedEnhancer | None]:
+def from_file(opening: Opening) -> Rendering:
     """The networks of a converted file; the enhancer if it holds super-resolution too."""
+    path, device, dtype = opening.path, opening.device, opening.dtype
     base = ReleasedRenderer.load(path, device=device, dtype=dtype)
     enhancer = None
     if has_super_resolution(path):
         enhancer = ReleasedEnhancer(TemporalEnhancer.load(path, device=device, dtype=dtype))
-    portrait = ReleasedPortrait(base, on_notice=on_notice, on_progress=on_progress)
-    return portrait, enhancer
+    portrait = ReleasedPortrait(base, on_notice=opening.on_notice, on_progress=opening.on_progress)
+    return Rendering(portrait, enhancer)
 
 
 class ReleasedPortrait:
@@ -62,8 +56,11 @@ class ReleasedPortrait:
         """Side of the pictures that the networks make."""
         return self._base.size
 
-    def open(self, source: Source, *, size: int) -> ReleasedSession:
-        """Encodes the crop and fits its identity; `size` is the unit of the driven landmarks."""
+    def open(self, source: Source, *, size: int, rate: Fraction | None = None) -> Session:
+        """Encodes the crops and fits their identity; `size` is the unit of the driven landmarks."""
+        return blended(self._open_one, source, size=size, rate=rate)
+
+    def _open_one(self, source: Source, *, size: int) -> ReleasedSession:
         own = self._base.size
         encoded = self._base.encode(
             source.crop.cut(source.picture, own),
@@ -82,9 +79,10 @@ class ReleasedSession:
         self._encoded = encoded
         self._size = size
 
-    def render(self, driven: NDArray[np.float32]) -> Frames:
-        """Pictures (T, 256, 256, 3) for driven landmarks (T, 478, 3)."""
-        return self._base.render(self._encoded, driven / np.float32(self._size))
+    def render(self, driven: Driven) -> Rendered:
+        """Pictures (T, 256, 256, 3)."""
+        landmarks = driven.landmarks / np.float32(self._size)
+        return Rendered(self._base.render(self._encoded, landmarks))
 
 
 class ReleasedEnhancer:
@@ -93,11 +91,7 @@ class ReleasedEnhancer:
     def __init__(self, network: TemporalEnhancer) -> None:
         self._network = network
 
-    def window(self, session: Session, driven: NDArray[np.float32]) -> Frames:
-        """The rendered pictures are all it needs."""
-        return session.render(driven)
-
-    def enhance(self, windows: Iterable[Frames], source: Source) -> Iterator[Frames]:
+    def enhance(self, windows: Iterable[Frames]) -> Iterator[Frames]:
         """Windows (T, 256, 256, 3) → single frames (1, 512, 512, 3) in the same order."""
         frames = (frame for window in windows for frame in window)
         for frame in self._network.enhance(frames):

@@ -22,6 +22,7 @@ from metaportrait_cli.motion.alignment import rotation_of
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.pipeline.animate import AnimateOptions, animate
+from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.person.atlas import choose_canvas, choose_views
 from metaportrait_cli.pipeline.person.personalize import (
     Kit,
@@ -40,7 +41,7 @@ from metaportrait_cli.weights.store import save_networks
 from tests.clips import decoded, scene, write_clip
 
 PICTURES = 36
-PLAIN = PersonalizeOptions(weights="none")
+PLAIN = Engine("none")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def recording(clip: Path, looker: Looker) -> Recording:
 def made(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PersonalizeReport]:
     folder = tmp_path_factory.mktemp("portrait")
     path = folder / "me.portrait"
-    return path, personalize(path, PLAIN, video=clip, sheet=folder / "sheet.png")
+    return path, personalize(path, engine=PLAIN, video=clip, sheet=folder / "sheet.png")
 
 
 def test_the_atlas_covers_the_clip(recording: Recording) -> None:
@@ -133,7 +134,7 @@ def test_it_is_animated_without_a_source(
 def test_the_same_recording_makes_the_same_file(short_clip: Path, tmp_path: Path) -> None:
     paths = [tmp_path / "once.portrait", tmp_path / "again.portrait"]
     for path in paths:
-        personalize(path, PLAIN, video=short_clip)
+        personalize(path, engine=PLAIN, video=short_clip)
     first, second = map(load_portrait, paths)
     assert len(first.views) == len(second.views)
     for ours, theirs in zip(first.views, second.views, strict=True):
@@ -147,8 +148,12 @@ def test_weights_are_adapted_and_kept_only_if_they_help(short_clip: Path, tmp_pa
     }
     weights = tmp_path / "base.safetensors"
     save_networks(weights, networks, architecture="compact")
-    options = PersonalizeOptions(weights=str(weights), seconds=2, device="cpu")
-    report = personalize(tmp_path / "me.portrait", options, video=short_clip)
+    report = personalize(
+        tmp_path / "me.portrait",
+        PersonalizeOptions(seconds=2),
+        video=short_clip,
+        engine=Engine(weights, device="cpu"),
+    )
     person = load_portrait(tmp_path / "me.portrait")
     assert person.base.name == f"sha256:{person.base.sha256}"
     assert report.adaptation["steps"] > 0
@@ -163,11 +168,11 @@ def test_photos_are_judged_in_turn(driver_path: Path, tmp_path: Path) -> None:
     paths = [tmp_path / f"{n}.png" for n in (0, 40, 80, 100)]
     for path in paths:
         Image.fromarray(frames[int(path.stem)]).save(path)
-    report = personalize(tmp_path / "me.portrait", PLAIN, photos=paths)
+    report = personalize(tmp_path / "me.portrait", engine=PLAIN, photos=paths)
     assert report.looks == 4
     assert report.held_out == 3
     assert report.quality["after"]["lpips_like"] <= report.quality["before"]["lpips_like"]
-    two = personalize(tmp_path / "two.portrait", PLAIN, photos=paths[:2])
+    two = personalize(tmp_path / "two.portrait", engine=PLAIN, photos=paths[:2])
     assert not two.quality
     assert any("fewer than three" in note for note in two.notes)
 

@@ -22,6 +22,7 @@ from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.regions import PATCHES
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
+from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.person.portrait_file import (
     LONGEST_CROP,
     Base,
@@ -32,7 +33,6 @@ from metaportrait_cli.pipeline.person.portrait_file import (
 )
 from metaportrait_cli.pipeline.verify import verify_all
 from metaportrait_cli.render.named import rendering_named
-from metaportrait_cli.render.warped import WarpRenderer
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import save_networks
 
@@ -126,22 +126,21 @@ def test_adapted_weights_go_with_their_base_alone(
     found = load_portrait(tmp_path / "me.portrait")
     heads = []
     for own in (found, None):
-        renderer = rendering_named(str(weights), person=own, device="cpu").renderer
-        assert isinstance(renderer, WarpRenderer)
-        assert renderer.refiner is not None
-        heads.append(renderer.refiner.networks["mouth"].head.weight)
+        adaptable = Engine(weights, device="cpu").rendering(own).adaptable
+        assert adaptable is not None
+        heads.append(adaptable.networks["mouth"].head.weight)
     torch.testing.assert_close(heads[0], heads[1] + 0.5)
 
     with pytest.raises(WeightsError, match="was made for"):
-        rendering_named(str(other), person=found)
+        Engine(other).rendering(found)
     with pytest.raises(WeightsError, match="was made for"):
-        rendering_named("none", person=found)
+        Engine("none").rendering(found)
     weights.write_bytes(other.read_bytes())
     with pytest.raises(WeightsError, match="no weights with sha256"):
         verify_all([str(tmp_path / "me.portrait")])
     wrong = replace(found, base=Base(str(weights), base.sha256), deltas={"mouth.none": delta})
     with pytest.raises(WeightsError):
-        rendering_named(str(weights), person=wrong)
+        Engine(weights).rendering(wrong)
 
 
 def altered(path: Path, notes: dict[str, str] | None = None, **tensors: torch.Tensor) -> Path:

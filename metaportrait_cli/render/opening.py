@@ -1,0 +1,40 @@
+"""What a renderer is opened with, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metaportrait_cli.progress import Progress, silent
+from metaportrait_cli.render.protocol import Adaptable, Enhancer, Renderer
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A file of weights, and where and how its networks are to compute."""
+
+    path: Path
+    device: str
+    dtype: torch.dtype
+    deltas: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """What a person's portrait adds to parameters, by their names in the file"""
+    on_notice: Callable[[str], None] = lambda _text: None
+    """Hears what the user should know of these weights"""
+    on_progress: Progress = silent
+    """Hears of what takes long before the first frame"""
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A renderer ready for use, what follows it, and the sha256 of each file it was read from."""
+
+    renderer: Renderer
+    enhancer: Enhancer | None = None
+    adaptable: Adaptable | None = None
+    """The renderer again, where its networks can be adapted to a person"""
+    weights: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,14 @@
+"""What files of ours say they hold: the names that a renderer is found by, known without torch."""
+
+from __future__ import annotations
+
+from typing import Final
+
+COMPACT: Final = "compact"
+"""Networks of flow, mouth and eyes, any of them."""
+COMPACT_SR: Final = "compact_sr"
+"""Temporal super-resolution; also the name of its part, and of its file in the manifest."""
+RELEASED: Final = "metaportrait-released"
+"""The paper's networks, converted."""
+PORTRAIT: Final = "portrait"
+"""One person; not weights, but a file beside them."""
