@@ -32,7 +32,26 @@ PADDING = (1, 0, 1)
 _ONE_THREAD_PIXELS = 8192 * 4320
 """Of larger pictures a decoder holds too many when it runs several threads."""
 
-_MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+_MUXERS = {
+    **{".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"},
+    **{".webm": "webm", ".gif": "gif"},
+}
+_CODECS = {
+    "mp4": ("h264", "h265"),
+    "mov": ("h264", "h265"),
+    "matroska": ("h264", "h265", "vp9"),
+    "webm": ("vp9",),
+    "gif": ("gif",),
+}
+"""What a container is written with, the usual one first."""
+_ENCODERS: dict[str, dict[str, Any]] = {
+    "h264": {"c:v": "libx264", "preset": "veryfast", "crf": 17},
+    "h265": {"c:v": "libx265", "preset": "fast", "crf": 20, "x265-params": "log-level=none"},
+    "vp9": {"c:v": "libvpx-vp9", "crf": 24, "b:v": 0, "deadline": "good", "cpu-used": 4},
+    "gif": {"c:v": "gif"},
+}
+"""Their settings; each crf is where faces look the same beside what was put in."""
+_HIGHEST_CRF = {"h264": 51, "h265": 51, "vp9": 63, "gif": -1}
 _COPIED = {
     "mp4": {"aac", "mp3", "ac3", "eac3", "alac"},
     "mov": {"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le"},
@@ -40,6 +59,7 @@ _COPIED = {
         *{"aac", "mp3", "ac3", "eac3", "alac", "opus", "vorbis", "flac", "dts"},
         *{"pcm_s16le", "pcm_s24le", "pcm_f32le"},
     },
+    "webm": {"opus", "vorbis"},
 }
 """Sound that a container takes as it is, and that players expect in it."""
 
@@ -50,6 +70,37 @@ _PRIMARY_NAMES = {
     "smpte431": "smpte431",
     "smpte432": "smpte432",
 }
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pictures are stored."""
+
+    codec: str = "auto"
+    """h264, h265 or vp9; `auto` is what everything plays, by the kind of file"""
+    crf: int | None = None
+    """The encoder's quality, less is better; None is nearly the same to the eye"""
+
+    def resolved(self, path: Path) -> tuple[str, dict[str, Any]]:
+        """The codec and its encoder's settings for this file.
+
+        Raises `ValueError`, in words, for what doesn't go together.
+        """
+        codecs = _CODECS[_MUXERS[path.suffix.lower()]]
+        codec = codecs[0] if self.codec == "auto" else self.codec
+        if codec not in codecs:
+            raise ValueError(f"`codec` {codec}: a {path.suffix} takes {' or '.join(codecs)}")
+        options = dict(_ENCODERS[codec])
+        if self.crf is not None:
+            if not 0 <= self.crf <= _HIGHEST_CRF[codec]:
+                most = _HIGHEST_CRF[codec]
+                limits = f"is from 0 to {most}" if most > 0 else "means nothing"
+                raise ValueError(f"`crf` {self.crf}: with {codec} it {limits}")
+            options["crf"] = self.crf
+        return codec, options
+
+
+USUAL = Encoding()
 
 
 @dataclass(frozen=True)
@@ -200,18 +251,26 @@ def writer_arguments(
     height: int,
     rate: Fraction,
     audio: Audio | None,
-    crf: int,
-    preset: str,
+    encoding: Encoding = USUAL,
     comment: str,
 ) -> list[str]:
-    """Encode raw RGB frames of width x height (both even) from stdin to H.264 in `output`.
+    """Encode raw RGB frames of width x height (both even) from stdin to `output`.
 
     The colours are BT.709 in limited range, and say so: without the conversion ffmpeg uses
-    BT.601, and without the tags players guess.
+    BT.601, and without the tags players guess. A GIF has a palette for each picture.
     """
+    codec, options = encoding.resolved(output)
     frames = ffmpeg.input(
         "pipe:0", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=_ratio(rate)
     )
+    if codec == "gif":
+        both = frames["v"].filter_multi_output("split")
+        palette = both[1].filter("palettegen", stats_mode="single", reserve_transparent=0)
+        video = ffmpeg.filter([both[0], palette], "paletteuse", new=1, dither="sierra2_4a")
+        options |= {"fps_mode": "passthrough", "loop": 0}
+        return _muxed(
+            output, binary=binary, video=video, audio=None, options=options, comment=comment
+        )
     video = (
         frames["v"]
         .filter(
@@ -230,30 +289,29 @@ def writer_arguments(
             colorspace="bt709",
         )
     )
-    options: dict[str, Any] = {
-        "c:v": "libx264",
-        "preset": preset,
-        "crf": crf,
+    options |= {
         "fps_mode": "passthrough",
         "colorspace": "bt709",
         "color_primaries": "bt709",
         "color_trc": "bt709",
         "color_range": "tv",
     }
+    if codec == "h265" and _MUXERS[output.suffix.lower()] != "matroska":
+        options["tag:v"] = "hvc1"  # what Apple's players ask for
     return _muxed(output, binary=binary, video=video, audio=audio, options=options, comment=comment)
 
 
 def mux_arguments(
-    output: Path, *, binary: str, video: Path, audio: Audio, length: Fraction, comment: str
+    output: Path, *, binary: str, video: Path, audio: Audio | None, length: Fraction, comment: str
 ) -> list[str]:
-    """Put `audio` beside the finished picture of `video`, which is copied.
+    """Put `audio`, if any, beside the finished picture of `video`, which is copied.
 
     Both end after `length` seconds, which must be no less than the picture lasts.
     """
     picture = ffmpeg.input(address(video))["v:0"]
     options = {"c:v": "copy", "t": _seconds(length)}
     # A limit on the input would mean other things for copied and for converted sound.
-    unlimited = replace(audio, duration=None)
+    unlimited = None if audio is None else replace(audio, duration=None)
     return _muxed(
         output, binary=binary, video=picture, audio=unlimited, options=options, comment=comment
     )
@@ -271,7 +329,7 @@ def _muxed(
     muxer = _MUXERS[output.suffix.lower()]
     # Chapters and tags of the clip that lends its sound (its place, its owner) stay behind.
     options = {**options, "map_metadata:g": "-1", "map_chapters": "-1"}
-    if muxer != "matroska":
+    if muxer in {"mp4", "mov"}:
         options["movflags"] = "+faststart"
     if comment:
         options["metadata"] = f"comment={comment}"
@@ -281,7 +339,8 @@ def _muxed(
         sound = [source[str(track.index)] for track in audio.tracks]
         for number, track in enumerate(audio.tracks):
             copied = track.codec in _COPIED[muxer]
-            options[f"c:a:{number}"] = "copy" if copied else "aac"
+            encoder = "libopus" if muxer == "webm" else "aac"
+            options[f"c:a:{number}"] = "copy" if copied else encoder
             if copied:
                 # Packets from before the cut would move everything else out of place.
                 options[f"copypriorss:a:{number}"] = 0

@@ -1,4 +1,4 @@
-"""H.264 video from RGB frames, with the sound of another clip beside it."""
+"""Video from RGB frames, with the sound of another clip beside it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import FfmpegError, MediaError, UsageError
 from metaportrait_cli.media.arguments import (
+    USUAL,
     Audio,
+    Encoding,
     address,
     can_be_named,
     mux_arguments,
@@ -27,6 +29,8 @@ from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.media.probe import probe
 from metaportrait_cli.media.process import Child, failure, run
 
+MOST_GIF_RATE = 50
+"""Beyond, browsers show a picture for a tenth of a second."""
 _LARGEST_RATIO = 1_000_000
 """ffmpeg rounds rates with larger terms."""
 
@@ -49,8 +53,7 @@ class VideoWriter:
         audio_from: Path | None = None,
         audio_offset: Fraction = Fraction(0),
         duration: Fraction | None = None,
-        crf: int = 17,
-        preset: str = "veryfast",
+        encoding: Encoding = USUAL,
         comment: str = "",
     ) -> None:
         """Check everything that can be checked before the first frame.
@@ -59,23 +62,29 @@ class VideoWriter:
         sound by so many seconds against the first picture of `audio_from` (positive = later):
         a result that begins at second 10 of the clip takes -10. `duration` is the expected
         length in seconds; where it proves wrong, the sound is muxed once more at the end. An
-        `audio_from` without sound is no error. `crf` and `preset` are x264's. `comment` is
-        stored as the file's comment.
+        `audio_from` without sound is no error. A GIF has no sound. `comment` is stored
+        as the file's comment.
 
         Raises:
-            UsageError: a suffix other than those of MP4, MOV and Matroska, or impossible numbers.
+            UsageError: a suffix of another kind, or what the kind can't hold.
             MediaError: `audio_from` can't be read.
             FfmpegError: there is no ffmpeg.
         """
-        check_video_name(path)
+        check_video_name(path, encoding)
         if width < 1 or height < 1 or rate <= 0:
             raise UsageError(f"{path}: can't write {width}x{height} at {rate} frames per second")
         self._path = path
         self._shape = (height, width, 3)
         self._rate = _within_limits(rate)
-        self._crf, self._preset, self._comment = crf, preset, comment
+        self._encoding, self._comment = encoding, comment
         self._binary = ffmpeg_binary()
-        self._audio = _sound(audio_from, audio_offset, duration)
+        gif = path.suffix.lower() == ".gif"
+        if gif and rate > MOST_GIF_RATE:
+            raise UsageError(
+                f"{path}: a GIF shows at most {MOST_GIF_RATE} of {float(rate):.0f} frames a second:"
+                " write a .mp4 or .webm"
+            )
+        self._audio = None if gif else sound_of(audio_from, audio_offset, duration)
         self._even: NDArray[np.uint8] | None = None
         if width % 2 or height % 2:
             self._even = np.empty((height + height % 2, width + width % 2, 3), np.uint8)
@@ -96,8 +105,7 @@ class VideoWriter:
                 height=height,
                 rate=self._rate,
                 audio=self._audio,
-                crf=self._crf,
-                preset=self._preset,
+                encoding=self._encoding,
                 comment=self._comment,
             )
             self._child = starting.enter_context(Child(arguments, feed=True))
@@ -148,21 +156,7 @@ class VideoWriter:
         audio = self._audio
         if audio is not None and (audio.duration != length or audio.delay > 0):
             self._mux_again(partial, audio, length)
-        self._check(partial)
-
-    def _check(self, partial: Path) -> None:
-        """Count what arrived: ffmpeg ends with status 0 although its last bytes found no space."""
-        try:
-            with av.open(address(partial)) as container:
-                packets = container.demux(video=0)
-                whole = sum(packet.size > 0 and not packet.is_corrupt for packet in packets)
-        except av.FFmpegError:
-            whole = 0
-        if whole != self._written:
-            raise FfmpegError(
-                f"writing {self._path}: only {whole} of {self._written} frames arrived;"
-                " is the disk full?"
-            )
+        check_whole(partial, self._written, task=f"writing {self._path}")
 
     def _mux_again(self, partial: Path, audio: Audio, length: Fraction) -> None:
         """Replace the sound by one that ends with the picture, now that its length is known."""
@@ -190,19 +184,49 @@ class VideoWriter:
         return failure(child, child.wait(), task=f"writing {self._path}")
 
 
-def check_video_name(path: Path) -> None:
+def check_video_name(path: Path, encoding: Encoding = USUAL) -> None:
     """Make sure that a video can be written under this name, before any work is done for it.
 
     Raises:
-        UsageError: a suffix other than those of MP4, MOV and Matroska, or a name not in UTF-8.
+        UsageError: a suffix of another kind, another codec than it holds, or a name not in UTF-8.
     """
     if muxer_for(path) is None:
         raise UsageError(f"{path}: videos are written as {suffixes()}: choose one of them")
     if not can_be_named(path):
         raise UsageError(f"{str(path)!r} is not UTF-8: choose another name for the output")
+    try:
+        encoding.resolved(path)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
-def _sound(path: Path | None, offset: Fraction, duration: Fraction | None) -> Audio | None:
+def packets_in(path: Path) -> int:
+    """How many pictures a video holds, none if it can't be read."""
+    try:
+        with av.open(address(path)) as container:
+            packets = container.demux(video=0)
+            return sum(packet.size > 0 and not packet.is_corrupt for packet in packets)
+    except (av.FFmpegError, IndexError):
+        return 0
+
+
+def check_whole(path: Path, frames: int, *, task: str) -> None:
+    """Count what arrived: ffmpeg ends with status 0 although its last bytes found no space.
+
+    Raises:
+        FfmpegError: it is not so many frames; the line begins with `task`.
+    """
+    whole = packets_in(path)
+    if whole != frames:
+        raise FfmpegError(f"{task}: only {whole} of {frames} frames arrived; is the disk full?")
+
+
+def sound_of(path: Path | None, offset: Fraction, duration: Fraction | None) -> Audio | None:
+    """What is put beside a video: all sound tracks of `path` that can be decoded.
+
+    Raises:
+        MediaError: it can't be read.
+    """
     if path is None:
         return None
     info = probe(path)

@@ -97,8 +97,6 @@ def test_writer_arguments_with_sound() -> None:
         height=360,
         rate=Fraction(30000, 1001),
         audio=SOUND,
-        crf=17,
-        preset="veryfast",
         comment="made by AI",
     )
     assert arguments == [

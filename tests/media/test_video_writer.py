@@ -15,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import FfmpegError, MediaError, UsageError
-from metaportrait_cli.media import writer
+from metaportrait_cli.media import arguments, writer
+from metaportrait_cli.media.arguments import Encoding
 from metaportrait_cli.media.probe import probe
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.writer import VideoWriter
@@ -104,7 +105,9 @@ def test_colours_come_back(tmp_path: Path, colour: tuple[int, int, int]) -> None
     image = np.empty((64, 96, 3), np.uint8)
     image[:] = colour
     path = tmp_path / "a.mp4"
-    with VideoWriter(path, width=96, height=64, rate=Fraction(25), crf=10) as out:
+    with VideoWriter(
+        path, width=96, height=64, rate=Fraction(25), encoding=Encoding(crf=10)
+    ) as out:
         out.write(image)
     with open_frames(path) as source:
         (frame,) = source
@@ -272,7 +275,9 @@ def test_a_full_disk(small_disk: Path) -> None:
     noise = np.random.default_rng(0)
 
     def fill() -> None:
-        with VideoWriter(small_disk / "a.mp4", width=320, height=256, rate=NTSC, crf=1) as out:
+        with VideoWriter(
+            small_disk / "a.mp4", width=320, height=256, rate=NTSC, encoding=Encoding(crf=1)
+        ) as out:
             for _ in range(60):
                 out.write(noise.integers(0, 256, (256, 320, 3), np.uint8))
 
@@ -290,7 +295,7 @@ def test_a_disk_that_fills_at_the_very_end(small_disk: Path, share: float) -> No
     noise = np.random.default_rng(0).integers(0, 256, (40, 64, 96, 3), np.uint8)
 
     def write_all(path: Path) -> None:
-        with VideoWriter(path, width=96, height=64, rate=NTSC, crf=22) as out:
+        with VideoWriter(path, width=96, height=64, rate=NTSC, encoding=Encoding(crf=22)) as out:
             for image in noise:
                 out.write(image)
 
@@ -304,9 +309,56 @@ def test_a_disk_that_fills_at_the_very_end(small_disk: Path, share: float) -> No
 
 
 def test_an_encoder_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(FfmpegError, match=r"writing .*a\.mp4: ffmpeg ended with status"):
-        write(tmp_path / "a.mp4", 30, preset="no-such-preset")
+    with monkeypatch.context() as broken:
+        broken.setitem(arguments._ENCODERS, "h264", {"c:v": "libx264", "preset": "none-such"})
+        with pytest.raises(FfmpegError, match=r"writing .*a\.mp4: ffmpeg ended with status"):
+            write(tmp_path / "a.mp4", 30)
     assert os.listdir(tmp_path) == []
     monkeypatch.setattr(writer, "ffmpeg_binary", lambda: "/nowhere/ffmpeg")
     with pytest.raises(FfmpegError, match="can't be run"):
         write(tmp_path / "a.mp4", 1)
+
+
+@pytest.mark.usefixtures("binary")
+@pytest.mark.parametrize(
+    ("name", "encoding", "codecs"),
+    [
+        ("a.webm", Encoding(), ["vp9", "opus", "opus"]),
+        ("a.gif", Encoding(), ["gif"]),
+        ("a.mp4", Encoding("h265", crf=30), ["hevc", "aac", "aac"]),
+        ("a.mkv", Encoding("vp9"), ["vp9", "aac", "aac"]),
+    ],
+)
+def test_other_kinds_of_files(
+    tmp_path: Path, talking: Path, name: str, encoding: Encoding, codecs: list[str]
+) -> None:
+    path = write(tmp_path / name, 30, audio_from=talking, encoding=encoding)
+    with av.open(str(path)) as container:
+        streams = (*container.streams.video, *container.streams.audio)
+        assert [stream.codec_context.name for stream in streams] == codecs
+    with open_frames(path) as source:
+        frames = [frame.image for frame in source]
+    assert len(frames) == 30
+    assert np.abs(frames[20].astype(int) - picture(level=20)).mean() < 6
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "message"),
+    [
+        ("a.webm", Encoding("h264"), "takes vp9"),
+        ("a.mp4", Encoding("av1"), "takes h264 or h265"),
+        ("a.mp4", Encoding(crf=60), "from 0 to 51"),
+        ("a.gif", Encoding(crf=20), "means nothing"),
+    ],
+)
+def test_what_does_not_go_together(
+    tmp_path: Path, name: str, encoding: Encoding, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        write(tmp_path / name, 1, encoding=encoding)
+
+
+def test_a_gif_is_not_too_fast(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at most 50 of 60"):
+        write(tmp_path / "a.gif", 1, rate=Fraction(60))
