@@ -27,6 +27,7 @@ from metaportrait_cli.motion.alignment import (
     rotation_of_vector,
     vector_of,
 )
+from metaportrait_cli.motion.compensation import Compensation
 from metaportrait_cli.motion.fitting import (
     FaceParameters,
     fit_frames,
@@ -117,6 +118,8 @@ class Retargeter:
             self.rest = at_rest(model, self.views, source_blendshapes)
         self._shown = still_faces(model, self.source)
         self._gap_shares = self._mean_gap_shares()
+        self.compensation: Compensation | None = None
+        """What is asked for beyond the driver's expression, so that as much of it is seen."""
 
     def choose_reference(self, driver: FaceParameters) -> int:
         """The driver's frame to count its motion from: the one most like the source.
@@ -181,6 +184,8 @@ class Retargeter:
         expression = expression + missing @ apertures.gap_operator(self.model)
         mesh = self.model.shape(source.identity, expression, gaze) + residual
         mesh = apertures.opened(mesh, wanted - apertures.gaps(mesh))[:, :MESH_POINTS]
+        if self.compensation is not None:
+            mesh = self.compensation.applied(self.model, mesh, self._shown)
         faces = self.model.with_irises(mesh, gaze)
         faces[:, MESH_POINTS:] += residual[:, MESH_POINTS:]
         return faces

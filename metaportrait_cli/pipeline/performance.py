@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -74,7 +75,7 @@ class Performance:
         """Driven landmarks (T, 478, 3) in pixels of the source's picture, T ≤ `size`, in order."""
         light = self.track.light()
         shots = shot_ranges(light["shot"])
-        retargeter = self._retargeter()
+        retargeter = self.retargeter
         identity, rest = self._driver(light["state"])
         start = retargeter.rest
         if self.options.reference_frame is not None:
@@ -94,7 +95,9 @@ class Performance:
                 self.clamped_frames += int(result.clamped.sum())
                 yield from _split(result.landmarks, size)
 
-    def _retargeter(self) -> Retargeter:
+    @cached_property
+    def retargeter(self) -> Retargeter:
+        """The source, ready to be driven; its `compensation` may be set before `windows`."""
         options = self.options
         faces = [view.face for view in (self.source, *self.source.others)]
         shapes = np.stack([face.blendshapes for face in faces])

@@ -1,0 +1,78 @@
+"""Asks for a little more of each feature where a source's pictures show too little of it.
+
+Between the landmarks that are driven and the face that is seen some expression is lost: lips under
+a moustache, painted lids, a mouth whose opening is painted smaller than it is moved. How much is
+found once for each source, from a few probes: expressions that are driven and looked at. What was
+lost of a feature is then added in advance, within limits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from metaportrait_cli.motion import apertures
+from metaportrait_cli.motion.alignment import Floats
+from metaportrait_cli.motion.features import FEATURES, feature_operator, features
+from metaportrait_cli.motion.morphable import MorphableModel
+
+MOST: Final = 1.5
+"""Of a feature no more than this many times what is wanted is asked for: beyond it the picture
+tears rather than moves."""
+
+EXTRA: Final = 0.06
+"""Most that is added to a feature, in inter-ocular distances, approached softly."""
+
+DOUBT: Final = 0.015
+"""Motion of a feature over the probes below which its gain is taken to be one."""
+
+LEAST_LIKENESS: Final = 0.7
+"""Correlation between probes and pictures below which what is seen isn't what was driven."""
+
+CONTACT: Final = 0.03
+"""Gap, in the model's unit, below which lips or lids are less and less moved apart."""
+
+_GAPS: Final = (
+    ("lip_gap", apertures.LIPS),
+    ("right_eye", apertures.EYES[0]),
+    ("left_eye", apertures.EYES[1]),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Compensation:
+    """What one source's pictures need; `factors` (F,) times as much of each of `FEATURES`."""
+
+    factors: Floats
+
+    @classmethod
+    def of_probes(cls, driven: Floats, seen: Floats) -> Compensation:
+        """From changes of features (N, F) since the source's picture, driven and seen."""
+        together, own = (driven * seen).sum(0), (driven**2).sum(0)
+        doubt = len(driven) * DOUBT**2
+        gain = (together + doubt) / (own + doubt)
+        likeness = together / np.maximum(np.sqrt(own * (seen**2).sum(0)), 1e-9)
+        factors = np.clip(1 / np.maximum(gain, 1e-3), 1, MOST)
+        return cls(np.where(likeness > LEAST_LIKENESS, factors, 1).astype(np.float32))
+
+    def applied(self, model: MorphableModel, meshes: Floats, shown: Floats) -> Floats:
+        """Meshes (T, M, 3) in the model frame with more of what they change of a face (1, P, 3).
+
+        Lids and lips that touch still do, and none is pushed through the other.
+        """
+        extra = (self.factors - 1) * (features(meshes) - features(shown))
+        extra = EXTRA * np.tanh(extra / EXTRA)
+        wanted = apertures.gaps(meshes)
+        for names, pairs in _GAPS:
+            # What is nearly closed stays so: a closed mouth has no share in the opening.
+            open_by = np.abs(wanted[:, pairs]).mean(-1)
+            extra[:, FEATURES.index(names)] *= np.clip(open_by / CONTACT, 0, 1)
+        moves = extra @ feature_operator(model)
+        moved = meshes + np.tensordot(moves, model.expression_basis, axes=1)
+        gaps = apertures.gaps(moved)
+        # Moving the mouth's corners, say, mustn't open closed lips by the way.
+        kept = np.clip(np.abs(wanted) / CONTACT, 0, 1)
+        least = np.minimum(wanted, 0)
+        return apertures.opened(moved, np.maximum(wanted + kept * (gaps - wanted), least) - gaps)
