@@ -45,6 +45,16 @@ def check_output(path: Path, *, overwrite: bool, is_input: Sequence[Path]) -> No
         raise UsageError(f"{path} can't be written: {error.strerror}") from error
 
 
+def make_folder(path: Path) -> None:
+    """Makes the folder that results go into, if it isn't there. Raises `UsageError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path} can't be a folder of results: {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UsageError(f"folder {path} is read-only: choose another")
+
+
 @contextmanager
 def claimed(
     *outputs: Path | None, overwrite: bool, is_input: Sequence[Path] = ()

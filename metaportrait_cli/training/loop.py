@@ -11,6 +11,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any, Generic, TypeVar
 
@@ -90,8 +91,20 @@ def train(
     """Trains, or goes on training, in the run's folder; returns the card.
 
     Raises `TrainingError` with the step's number once a loss, a gradient or a weight is not finite:
-    the last checkpoint stays as it was.
+    the last checkpoint stays as it was. Raises `UsageError` if another run is at the folder.
     """
+    with folder.claimed() if place.rank == 0 else nullcontext():
+        return _train(task, folder, options=options, place=place, on_record=on_record)
+
+
+def _train(
+    task: Task[BatchT],
+    folder: RunFolder,
+    *,
+    options: RunOptions,
+    place: Place,
+    on_record: Callable[[Record], None],
+) -> dict[str, Any]:
     standing = folder.restore(task.state)
     started_at, started = standing.step, time.monotonic()
     seconds_before = standing.seconds

@@ -36,9 +36,19 @@ from metaportrait_cli.face.topology import (
     POINTS,
     ring,
 )
+from metaportrait_cli.media.outputs import atomic_output, claimed
 from metaportrait_cli.motion.alignment import Floats, from_frame, similarity, to_frame
 from metaportrait_cli.motion.fitting import fit_frames, fit_identity
 from metaportrait_cli.motion.morphable import MorphableModel, interocular
+from metaportrait_cli.training.data.tracks import Track, load_tracks
+from metaportrait_cli.training.morphable_measures import (
+    FRAMES_PER_PERSON,
+    jitter,
+    some_frames,
+    with_blendshapes,
+)
+
+ROUNDS: Final = 6
 
 ENOUGH_FRAMES: Final = 10
 """A person counts n / (n + this) towards the expression basis."""
@@ -49,32 +59,8 @@ FEATURE_WEIGHT: Final = 4.0
 STILL: Final = 0.01
 """Motion, in inter-ocular distances, below which points are equally good for the pose."""
 
-FRAMES_PER_PERSON: Final = 120
-"""More frames of one person tell little more; spread over all their clips."""
-
-IDENTITY_FRAMES: Final = 24
-
-BLENDSHAPE_RIDGE: Final = 1.0
-"""Keeps the effect of blendshapes that hardly ever move small."""
-
-RESTING: Final = 0.25
-"""Quantile of a blendshape over a clip that counts as the face's rest."""
-
 NOISE_CORRELATION: Final = 16.0
 """About how many neighbouring coordinates err together (variance inflation of `noise`)."""
-
-
-@dataclass(frozen=True)
-class Track:
-    """Landmarks (T, 478, 3) of one person in pixels, from a clip or a photo."""
-
-    person: str
-    landmarks: Floats
-    frame: NDArray[np.int64]
-    """(T,) number of each frame in its clip: tells which frames follow each other."""
-
-    blendshapes: Floats | None = None
-    """(T, B) that the detector gave."""
 
 
 @dataclass(frozen=True)
@@ -93,25 +79,31 @@ class Statistics:
     """(E,) cumulative share of the weighted variance within people."""
 
 
-def load_tracks(folder: Path) -> list[Track]:
-    """Reads every .npz of a folder: `landmarks` (T, 478, 3) in pixels, and optionally `identity`
-    (a name; without it every file is a person), `frame` (T,) and `blendshapes` (T, B).
+def train_morphable(
+    tracks: Path,
+    output: Path,
+    *,
+    identity_size: int = 60,
+    expression_size: int = 50,
+    overwrite: bool = False,
+    on_round: Callable[[int], None] = lambda _: None,
+) -> Statistics:
+    """Learns a model from a folder of tracks and writes it to `output`.
 
-    Raises MediaError when there is nothing to read.
+    Raises `UsageError` before any work if it can't be written there, and `MediaError` if the tracks
+    can't be read or tell too little.
     """
-    tracks = []
-    for path in sorted(folder.glob("*.npz")):
-        with np.load(path, allow_pickle=False) as file:
-            if "landmarks" not in file or file["landmarks"].shape[1:] != (POINTS, 3):
-                raise MediaError(f"{path}: no landmarks of shape (T, {POINTS}, 3)")
-            landmarks = file["landmarks"].astype(np.float32)
-            person = str(file["identity"]) if "identity" in file else path.stem
-            frame = file["frame"] if "frame" in file else np.arange(len(landmarks))
-            shapes = file.get("blendshapes")
-            tracks.append(Track(person, landmarks, frame, shapes))
-    if not tracks:
-        raise MediaError(f"{folder}: no .npz landmark tracks")
-    return tracks
+    with claimed(output, overwrite=overwrite):
+        model, statistics = learn(
+            load_tracks(tracks),
+            identity_size=identity_size,
+            expression_size=expression_size,
+            on_round=on_round,
+        )
+        people, frames = str(statistics.people), str(statistics.frames)
+        with atomic_output(output) as partial:
+            model.save(partial, {"people": people, "frames": frames, "use": "research"})
+    return statistics
 
 
 def learn(
@@ -119,7 +111,7 @@ def learn(
     *,
     identity_size: int = 60,
     expression_size: int = 50,
-    rounds: int = 6,
+    rounds: int = ROUNDS,
     on_round: Callable[[int], None] = lambda _: None,
 ) -> tuple[MorphableModel, Statistics]:
     """Learns a model from tracks of many people; see the module's description."""
@@ -137,7 +129,7 @@ def learn(
         )
         on_round(step + 1)
     kept = sum(map(len, people))
-    model = replace(model, expression_jitter=_jitter(model, tracks))
+    model = replace(model, expression_jitter=jitter(model, tracks))
     model = with_blendshapes(model, tracks)
     return model, Statistics(
         people=len(people),
@@ -161,12 +153,6 @@ def _by_person(tracks: Iterable[Track]) -> list[Floats]:
         ]
         people.append(np.concatenate(picked)[:FRAMES_PER_PERSON])
     return people
-
-
-def _some(frames: Floats) -> Floats:
-    """Enough frames, evenly spread, to know the identity."""
-    count = min(len(frames), IDENTITY_FRAMES)
-    return frames[np.linspace(0, len(frames) - 1, count).astype(int)]
 
 
 def _first_model(people: Sequence[Floats]) -> MorphableModel:
@@ -224,7 +210,10 @@ def _mirror_map(mean: Floats) -> NDArray[np.int32]:
         pose = similarity(flipped[None], mean[mirror][None], np.ones((1, POINTS)))
         flipped = from_frame(flipped[None], *pose)[0]
     if not np.array_equal(mirror[mirror], np.arange(POINTS)):
-        raise ValueError("the average face is too crooked to find its mirror symmetry")
+        raise MediaError(
+            "the average face is too crooked to find its mirror symmetry: learn from more people,"
+            " seen from in front"
+        )
     return mirror.astype(np.int32)
 
 
@@ -256,7 +245,7 @@ def _shape_weight() -> Floats:
 
 def _plausible(model: MorphableModel, frames: Floats) -> Floats:
     """The frames of a person whose landmarks look like one face in one piece."""
-    fit = fit_frames(model, frames, fit_identity(model, _some(frames)))
+    fit = fit_frames(model, frames, fit_identity(model, some_frames(frames)))
     typical = np.median(fit.error)
     good = (fit.error < max(3 * typical, 0.03)) & (fit.error < 0.12) & (fit.scale > 0)
     return frames[good & (np.abs(fit.angles[:, :2]).max(-1) < 1.0)]
@@ -327,7 +316,7 @@ class _Split:
 
 def _split(model: MorphableModel, frames: Floats) -> _Split:
     """Aligns a person's frames and tells their identity from their expression."""
-    fit = fit_frames(model, frames, fit_identity(model, _some(frames)))
+    fit = fit_frames(model, frames, fit_identity(model, some_frames(frames)))
     faces = to_frame(frames, fit.rotation, fit.scale, fit.translation)
     mesh = faces[:, :MESH_POINTS]
     expression = np.tensordot(fit.expression, model.expression_basis, axes=1)
@@ -376,53 +365,4 @@ def _components(
         basis.reshape(len(found), MESH_POINTS, 3).astype(np.float32),
         np.array([parity for _, parity, _ in found], np.float32),
         (np.cumsum(values) / total).astype(np.float32),
-    )
-
-
-def _jitter(model: MorphableModel, tracks: Iterable[Track]) -> Floats:
-    """Noise (E,) of each expression coefficient, from second differences in quiet moments."""
-    second = []
-    for track in tracks:
-        consecutive = np.flatnonzero(
-            (np.diff(track.frame, 2) == 0) & (np.diff(track.frame)[1:] == 1)
-        )
-        if len(consecutive):
-            identity = fit_identity(model, _some(track.landmarks))
-            fit = fit_frames(model, track.landmarks[:FRAMES_PER_PERSON], identity)
-            picked = consecutive[consecutive + 2 < len(fit)]
-            second.append(np.diff(fit.expression, 2, axis=0)[picked])
-    if not second:
-        raise MediaError("no clip has consecutive frames: the detector's noise can't be measured")
-    # For normal noise a fifth of all values lie below 0.253 deviations, and the second difference
-    # has sqrt(6) times the noise; larger values are motion.
-    lowest = np.quantile(np.abs(np.concatenate(second)), 0.2, axis=0)
-    return (lowest / 0.253 / np.sqrt(6)).astype(np.float32)
-
-
-def with_blendshapes(model: MorphableModel, tracks: Iterable[Track]) -> MorphableModel:
-    """The model with the effect of blendshapes, learnt from the tracks that have them.
-
-    Within clips: what a person always shows is their face, not their expression. Without such
-    tracks blendshapes have no effect.
-    """
-    moved, changed, resting = [], [], []
-    for track in tracks:
-        if track.blendshapes is None or len(track.landmarks) < ENOUGH_FRAMES:
-            continue
-        count = min(len(track.landmarks), FRAMES_PER_PERSON)
-        picked = np.linspace(0, len(track.landmarks) - 1, count).astype(int)
-        landmarks, shapes = track.landmarks[picked], track.blendshapes[picked]
-        fit = fit_frames(model, landmarks, fit_identity(model, _some(landmarks)))
-        moved.append(shapes - shapes.mean(0))
-        changed.append(fit.expression - fit.expression.mean(0))
-        resting.append(np.quantile(shapes, RESTING, axis=0))
-    if not moved:
-        return model
-    rows = np.concatenate(moved).astype(np.float64)
-    system = rows.T @ rows + BLENDSHAPE_RIDGE * np.eye(rows.shape[1])
-    effect = np.linalg.solve(system, rows.T @ np.concatenate(changed))
-    return replace(
-        model,
-        blendshape_effect=effect.astype(np.float32),
-        blendshape_rest=np.median(resting, axis=0).astype(np.float32),
     )

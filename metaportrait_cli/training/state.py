@@ -11,6 +11,7 @@ import json
 import math
 import pickle
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from metaportrait_cli.errors import UsageError, WeightsError
-from metaportrait_cli.media.outputs import atomic_output
+from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.media.outputs import atomic_output, claimed, make_folder
 
 CHECKPOINT = "state.pt"
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -49,13 +50,14 @@ class RunFolder:
     def __init__(self, path: Path, config: Any) -> None:
         """`config` is a dataclass. Raises `UsageError` if this can't be a run's folder, and
         `WeightsError` if it holds a run with another config."""
+        make_folder(path)
         self.path = path
         self._config = json.dumps(asdict(config), sort_keys=True)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"{path} can't be the folder of a run: {error.strerror}") from None
         self._found = self._read()
+
+    def claimed(self) -> AbstractContextManager[None]:
+        """Keeps the folder for one run at a time. Raises `UsageError` if another one is at it."""
+        return claimed(self.path / CHECKPOINT, overwrite=True)
 
     def restore(self, parts: Stateful) -> Standing:
         """Puts all parts into the state of the last checkpoint, if there is one."""

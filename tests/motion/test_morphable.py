@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from metaportrait_cli.motion.alignment import (
     vector_of,
 )
 from metaportrait_cli.motion.morphable import MorphableModel, gaze_of, interocular
-from metaportrait_cli.training.morphable_model import Track, learn, load_tracks
+from metaportrait_cli.training.data.tracks import Track, load_tracks
+from metaportrait_cli.training.morphable_model import learn
 
 
 def test_mean_face_has_the_stated_frame(model: MorphableModel) -> None:
@@ -136,8 +138,26 @@ def test_tracks_are_read_with_their_people(tmp_path: Path, performance) -> None:
     first, second = load_tracks(tmp_path)
     assert (first.person, second.person) == ("ada", "b")
     assert list(first.frame) == [0, 3, 6, 9, 12]
-    np.savez(tmp_path / "c.npz", landmarks=frames[:, :68])
+    holed = np.where(np.arange(478)[:, None] == 3, np.nan, frames)
+    wrongs: list[dict[str, Any]] = [
+        {"landmarks": frames[:, :68]},
+        {"landmarks": frames[:0]},
+        {"landmarks": holed},
+        {"landmarks": frames, "frame": np.arange(4)},
+        {"landmarks": frames, "blendshapes": np.zeros((5, 3))},
+        {"points": frames},
+    ]
+    for wrong in wrongs:
+        np.savez(tmp_path / "c.npz", **wrong)
+        with pytest.raises(MediaError, match=r"c\.npz"):
+            load_tracks(tmp_path)
+    (tmp_path / "c.npz").write_bytes(b"no archive")
     with pytest.raises(MediaError, match=r"c\.npz"):
         load_tracks(tmp_path)
     with pytest.raises(MediaError, match=r"no \.npz"):
         load_tracks(tmp_path / "nowhere")
+
+
+def test_a_few_people_are_too_few_to_learn_from(performance) -> None:
+    with pytest.raises(MediaError, match="more people"):
+        learn([Track("ada", performance(1, 5), np.arange(5))])

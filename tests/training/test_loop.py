@@ -256,9 +256,18 @@ def test_a_run_of_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
         RunFolder(tmp_path, CONFIG)
 
 
+def test_one_run_at_a_time_is_at_a_folder(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, CONFIG).claimed(), pytest.raises(UsageError, match="another run"):
+        run(tmp_path)
+    run(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("state.pt", "last.safetensors", "best.safetensors", "log.jsonl", "card.json"),
+    }
+
+
 def test_a_file_is_no_folder_for_a_run(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
-    with pytest.raises(UsageError, match="can't be the folder of a run"):
+    with pytest.raises(UsageError, match="can't be a folder"):
         RunFolder(tmp_path / "run", CONFIG)
 
 

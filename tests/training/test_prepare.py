@@ -100,6 +100,28 @@ def test_only_the_split_is_taken(footage: Path) -> None:
         read_items(footage, split="other")
 
 
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("a.mp4\ttrain\tfilm\tada\treal", "line 3: .* kind be clip or photo"),
+        ("a.mp4\ttrain\tclip", "line 3"),
+        ("\ttrain\tclip\tada\treal", "line 3"),
+    ],
+)
+def test_an_index_that_is_not_one_is_told_with_its_line(
+    line: str, error: str, tmp_path: Path
+) -> None:
+    header = "file\tsplit\tkind\tidentity\torigin"
+    whole = "b.mp4\ttest\tclip\tbo\treal"
+    (tmp_path / "index.tsv").write_text("\n".join([header, whole, line]))
+    assert read_items(tmp_path, split="test")[0].identity == "bo"
+    with pytest.raises(MediaError, match=error):
+        read_items(tmp_path, split="train")
+    (tmp_path / "index.tsv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(MediaError, match="needs the columns"):
+        read_items(tmp_path, split="train")
+
+
 def test_points_are_packed_without_loss() -> None:
     random = np.random.default_rng(0)
     mean = random.integers(0, 2048, (478, 3))

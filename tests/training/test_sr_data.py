@@ -101,14 +101,14 @@ def test_frames_without_a_low_copy_are_refused(runs: Path, tmp_path: Path) -> No
     shutil.copytree(runs, tmp_path / "broken")
     _, names = read_index(tmp_path / "broken")
     low_path(names[0]).unlink()
-    with pytest.raises(MediaError, match="--runs"):
+    with pytest.raises(MediaError, match="runs"):
         Runs.load(tmp_path / "broken")
 
 
 def test_nonsense_settings_are_refused() -> None:
-    with pytest.raises(UsageError, match="--runs"):
+    with pytest.raises(UsageError, match="runs"):
         PrepareRunsOptions(runs=0)
-    with pytest.raises(UsageError, match="--size"):
+    with pytest.raises(UsageError, match="size"):
         PrepareRunsOptions(size=100)
 
 

@@ -1,9 +1,12 @@
 """`prepare`: a folder of clips and photos → face crops with landmarks, packed for training.
 
-The folder has an `index.tsv` with a row per file: `file` (relative path), `split`, `kind` (`clip`
-or `photo`), `identity`, `origin`; further columns are ignored. Each clip is cropped once, around
-its median face, so that the camera stands still; of its frames those are kept that differ most in
-pose, mouth and eyes. Identities share the frames evenly, however many clips they have.
+The folder has an `index.tsv`, tab-separated, a header and a line a file: `file` (its path in the
+folder), `split` (any name: `train`, `test`), `kind` (`clip` or `photo`), `identity` (the person's
+name), `origin` (`real`, `restored` or `generated`); further columns are ignored.
+
+Each clip is cropped once, around its median face, so that the camera stands still; of its frames
+those are kept that differ most in pose, mouth and eyes. Identities share the frames evenly, however
+many clips they have.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.media.outputs import make_folder
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.stills import read_still
 from metaportrait_cli.progress import Progress
@@ -36,6 +40,7 @@ from metaportrait_cli.training.data.shards import (
 )
 
 SHUFFLE_SALT = "prepare"
+KINDS = ("clip", "photo")
 # Lips and lids are a small part of the points and most of an expression.
 EXPRESSION_WEIGHT = 3.0
 # Frames nearer than this to a kept one (root mean square of weighted pixels at 256²) repeat it.
@@ -59,14 +64,14 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         if self.size % 32 or self.size < 64:
-            raise UsageError(f"--size {self.size} is not a multiple of 32 from 64 on")
+            raise UsageError(f"`size` {self.size} is not a multiple of 32 from 64 on")
         if min(self.frames_per_identity, self.least_per_clip, self.step) < 1:
-            raise UsageError("frame counts and steps start at 1")
+            raise UsageError("`frames_per_identity`, `least_per_clip` and `step` start at 1")
 
 
 @dataclass(frozen=True)
 class Item:
-    """A row of the index."""
+    """A line of the index."""
 
     file: str
     kind: str
@@ -116,7 +121,7 @@ def prepare(
         items[start : start + options.files_per_shard]
         for start in range(0, len(items), options.files_per_shard)
     ]
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     skipped: list[str] = []
     names: list[str] = []
     done = 0
@@ -145,21 +150,32 @@ def prepare(
 
 
 def read_items(folder: Path, *, split: str) -> list[Item]:
-    """Rows of the index that belong to the split, in a fixed mixed order."""
+    """Lines of the index that belong to the split, in a fixed mixed order."""
     path = folder / "index.tsv"
+    items = []
     try:
-        with path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file, delimiter="\t") if row["split"] == split]
-        items = [Item(row["file"], row["kind"], row["identity"], row["origin"]) for row in rows]
-    except (OSError, KeyError) as error:
+        with path.open(newline="", encoding="utf-8") as file:
+            for number, row in enumerate(csv.DictReader(file, delimiter="\t"), start=2):
+                if row["split"] == split:
+                    items.append(_item(row, where=f"{path}, line {number}"))
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise MediaError(
             f"{path}: can't be read as an index ({error}); it needs the columns"
-            " file, split, kind, identity, origin"
+            " file, split, kind, identity, origin, separated by tabs"
         ) from None
     if not items:
         raise MediaError(f"{path}: no file of split {split!r}")
     # Mixed, so that any part of the shards stands for the whole.
     return sorted(items, key=lambda item: _digest(SHUFFLE_SALT + item.file))
+
+
+def _item(row: Mapping[str, str | None], *, where: str) -> Item:
+    file, kind, identity, origin = (row[name] for name in ("file", "kind", "identity", "origin"))
+    if not (file and identity and origin) or kind not in KINDS:
+        raise MediaError(
+            f"{where}: file, identity and origin must be there, and kind be clip or photo"
+        )
+    return Item(file, kind, identity, origin)
 
 
 def looking_with(detector: MediaPipeDetector, *, step: int) -> FaceFinder:

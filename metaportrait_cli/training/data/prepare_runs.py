@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import MediaPipeDetector
-from metaportrait_cli.media.outputs import atomic_output
+from metaportrait_cli.media.outputs import atomic_output, make_folder
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.progress import Progress
 from metaportrait_cli.training.data.prepare import (
@@ -64,9 +64,9 @@ class PrepareRunsOptions:
 
     def __post_init__(self) -> None:
         if self.size % 32 or self.size < 64:
-            raise UsageError(f"--size {self.size} is not a multiple of 32 from 64 on")
+            raise UsageError(f"`size` {self.size} is not a multiple of 32 from 64 on")
         if self.runs < 1:
-            raise UsageError("--runs starts at 1")
+            raise UsageError("`runs` starts at 1")
 
 
 def prepare_runs(
@@ -91,7 +91,7 @@ def prepare_runs(
         clips[start : start + options.clips_per_shard]
         for start in range(0, len(clips), options.clips_per_shard)
     ]
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     skipped: list[str] = []
     names: list[str] = []
     done = 0
