@@ -5,8 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, max_pool2d
 
-from metaportrait_cli.networks.regions import OPENING, OWN, UNKNOWN, RegionConfig, RegionNetwork
+from metaportrait_cli.networks.regions import (
+    OPENING,
+    OWN,
+    UNKNOWN,
+    RegionConfig,
+    RegionNetwork,
+    grown,
+    softened,
+)
 
 SIDE = 128
 
@@ -67,3 +76,13 @@ def test_a_source_without_colour_gets_none(painter: RegionNetwork) -> None:
     assert image[0, 64, 64] > 0.4
     assert torch.allclose(image[0], image[1])
     assert torch.allclose(image[0], image[2])
+
+
+@pytest.mark.parametrize("by", [0, 1, 2, 4, 5])
+def test_masks_grow_and_soften_as_pools_would(by: int) -> None:
+    torch.manual_seed(by)
+    mask = torch.rand(2, 1, 24, 40) * (torch.rand(2, 1, 24, 40) > 0.9)
+    window = 2 * by + 1
+    assert torch.equal(grown(mask, by), max_pool2d(mask, window, stride=1, padding=by))
+    wanted = avg_pool2d(mask, window, stride=1, padding=by, count_include_pad=False)
+    assert torch.allclose(softened(mask, by), wanted, atol=1e-6)
