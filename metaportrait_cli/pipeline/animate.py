@@ -22,6 +22,7 @@ from metaportrait_cli.media.given import Clip
 from metaportrait_cli.media.outputs import check_output
 from metaportrait_cli.media.writer import check_video_name
 from metaportrait_cli.motion.motion_file import SUFFIX
+from metaportrait_cli.pipeline.compensation import compensate
 from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
 from metaportrait_cli.pipeline.driver import Driver, DriverMotion, as_driver, load_motion
 from metaportrait_cli.pipeline.encode import encode
@@ -251,6 +252,9 @@ class Animation:
                     model=self.engine.face_model,
                     options=self.options.drive,
                 )
+                # Who paints whole pictures takes seconds for each.
+                if rendering.renderer.keeps_detail:
+                    compensate(performance, session, size=self.size, engine=self.engine)
             rendered: Iterable[Frames] = stopwatch.timed(
                 "render", self._rendered(session, performance)
             )

@@ -17,6 +17,9 @@ from metaportrait_cli.motion.features import features
 from metaportrait_cli.motion.fitting import fit_frames, still_faces
 from metaportrait_cli.motion.rest import with_gaps
 from metaportrait_cli.motion.retarget import Retargeter
+from metaportrait_cli.pipeline.engine import Engine
+from metaportrait_cli.pipeline.performance import Performance
+from metaportrait_cli.render.protocol import Driven, Session
 
 # The detector's blendshapes by their number, left before right.
 BROWS_DOWN, INNER_BROWS_UP, OUTER_BROWS_UP = (1, 2), (3,), (4, 5)
@@ -39,6 +42,25 @@ LEAST_PRESENCE: Final = 0.9
 
 Look = Callable[[NDArray[np.uint8], Region], tuple[NDArray[np.float32], float]]
 """`LandmarkModel.look`: points in a region of a picture, and how surely there is a face."""
+
+
+def compensate(performance: Performance, session: Session, *, size: int, engine: Engine) -> None:
+    """Lets the performance ask for what the session's pictures, `size` pixels wide, would lose.
+
+    Nothing is asked for where no expression is passed on, or where the landmark model's networks
+    can't be run one at a time.
+    """
+    options = performance.options
+    networks = engine.detector.networks
+    if networks is None or options.region == "pose" or options.strength == 0:
+        return
+    source = performance.source
+
+    def render(landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
+        return session.render(Driven.of(source.crop.to_crop(landmarks, size))).frames
+
+    retargeter = performance.retargeter
+    retargeter.compensation = compensation_of(source, retargeter, networks.look, render)
 
 
 def compensation_of(

@@ -19,6 +19,7 @@ from metaportrait_cli.face.track import LARGEST_FACE
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.metrics.identity import other_person
 from metaportrait_cli.metrics.motion import landmark_jitter
+from metaportrait_cli.pipeline.compensation import compensate
 from metaportrait_cli.pipeline.driver import load_motion
 from metaportrait_cli.pipeline.evaluation.contact_sheet import ContactSheet
 from metaportrait_cli.pipeline.evaluation.sampling import (
@@ -142,7 +143,7 @@ def cross_clips(
             people=People(embeddings[source_index], embeddings[driver_index]),
             frames=frames,
             judge=judge,
-            sessions=_open(renderers, source),
+            renderers=renderers,
             board=board,
         )
 
@@ -154,7 +155,7 @@ def _cross_clip(
     people: People,
     frames: int,
     judge: Judge,
-    sessions: dict[str, Session],
+    renderers: dict[str, Renderer],
     board: ContactSheet | None,
 ) -> ClipResult:
     motion = load_motion(
@@ -167,33 +168,35 @@ def _cross_clip(
     runs = sample_runs(first=0, stop=len(motion.track), frames=frames)
     if not runs:
         raise MediaError(f"{driver}: fewer than {RUN_FRAMES} frames; give longer clips")
-    performance = Performance(
-        track=motion.track,
-        source=source,
-        model=judge.model,
-        options=DriveOptions(),
-    )
-    wanted_points = (points for window in performance.windows(RUN_FRAMES) for points in window)
+    sessions = _open(renderers, source)
     scores = {name: ClipScores() for name in (DRIVEN, *sessions)}
-    moments: list[list] = []
-    for run, driven in zip(runs, pick_runs(enumerate(wanted_points), runs), strict=True):
-        wanted = source.crop.to_crop(np.stack(driven), SIZE)
-        shown = motion.track.read(run.start, run.stop)["points"]
-        scores[DRIVEN].add_faces(wanted, shown)
-        results = _render(sessions, wanted)
-        for name, pictures in results.items():
-            judge.compare_people(
-                scores[name], result=pictures, wanted=wanted, driver=shown, people=people
-            )
-        moments.append(_shown(results))
+    shown = [motion.track.read(run.start, run.stop)["points"] for run in runs]
+    pictures: dict[str, list[Frames]] = {}
+    for name, score in scores.items():
+        performance = Performance(
+            track=motion.track, source=source, model=judge.model, options=DriveOptions()
+        )
+        session = sessions.get(name)
+        if session is not None and name != COPY and renderers[name].keeps_detail:
+            compensate(performance, session, size=SIZE, engine=judge.engine)
+        points = (points for window in performance.windows(RUN_FRAMES) for points in window)
+        for seen, driven in zip(shown, pick_runs(enumerate(points), runs), strict=True):
+            wanted = source.crop.to_crop(np.stack(driven), SIZE)
+            if session is None:
+                score.add_faces(wanted, seen)
+                continue
+            result = session.render(Driven.of(wanted)).frames
+            pictures.setdefault(name, []).append(result)
+            judge.compare_people(score, result=result, wanted=wanted, driver=seen, people=people)
+    moments = [_shown({n: pictures[n][k] for n in sessions}) for k in range(len(runs))]
     for score in scores.values():
         score.judge_motion(judge.model, source.face.points[None])
     if board is not None:
         guides = read_runs(driver, runs, max_side=None)
         face = motion.track.read(0, 1)["points"][0]
         crop = Crop.around(face, within=(motion.track.width, motion.track.height))
-        pictures = [crop.cut(run[0], SIZE) for run in guides]
-        with_guide = [[a, *b] for a, b in zip(pictures, moments, strict=False)]
+        guiding = [crop.cut(run[0], SIZE) for run in guides]
+        with_guide = [[a, *b] for a, b in zip(guiding, moments, strict=False)]
         title = f"{source.path.stem} driven by {driver.stem}"
         board.add(title, source.crop.cut(source.picture, SIZE), spread(with_guide))
     return ClipResult(
