@@ -1,0 +1,89 @@
+"""The library as programs use it: what docs/python.md shows, and that importing it is light."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import metaportrait_cli
+from metaportrait_cli import Animation, Clip, Engine, MediaError, UsageError, WeightsError
+from tests.clips import decoded, scene, write_clip
+
+EXAMPLES = re.findall(
+    r"```python\n(.*?)```",
+    (Path(__file__).parents[1] / "docs" / "python.md").read_text(),
+    flags=re.DOTALL,
+)
+
+
+@pytest.fixture
+def folder(portrait: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the files that the examples name."""
+    frames = [scene(portrait, [(60 + 2 * n, 20, 200)]) for n in range(12)]
+    Image.fromarray(portrait).save(tmp_path / "face.jpg")
+    write_clip(tmp_path / "clip.mp4", frames)
+    write_clip(tmp_path / "other.mp4", frames[:3])
+    np.save(tmp_path / "frames.npy", np.stack(frames[:4]))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.split("\n")[0][:40])
+def test_examples_of_the_docs_run(example: str, folder: Path) -> None:
+    exec(compile(example, "docs/python.md", "exec"), {})  # noqa: S102  our own page
+    if "0.mp4" in example or "{number}" in example:
+        assert [len(decoded(folder / f"{n}.mp4")) for n in range(2)] == [12, 3]
+
+
+def test_importing_is_light_and_names_are_there() -> None:
+    code = (
+        "import sys, metaportrait_cli;"
+        "print({'torch', 'cv2', 'numpy', 'mediapipe'} & sys.modules.keys())"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == "set()\n"
+    for name in metaportrait_cli.__all__:
+        assert getattr(metaportrait_cli, name).__module__.startswith("metaportrait_cli.")
+    with pytest.raises(AttributeError, match="nothing"):
+        metaportrait_cli.nothing  # noqa: B018
+
+
+def test_pictures_equal_the_file_s(folder: Path) -> None:
+    frames = np.load("frames.npy")
+    with Engine("none") as engine:
+        with Animation.open(engine, frames[0], Clip(frames)) as animation:
+            assert animation.frames == 4
+            pictures = [picture.image for picture in animation.pictures()]
+            again = [picture.image for picture in animation.pictures()]
+        metaportrait_cli.animate(frames[0], Clip(frames), "out.mp4", engine=engine)
+    np.testing.assert_array_equal(pictures, again)
+    for got, wanted in zip(decoded(folder / "out.mp4"), pictures, strict=True):
+        assert np.abs(got.astype(int) - wanted).mean() < 4
+
+
+def test_what_programs_get_wrong(portrait: NDArray[np.uint8]) -> None:
+    frames = [portrait] * 2
+    with Engine("none") as engine:
+        for source, driver in (
+            (portrait.astype(float), Clip(frames)),
+            (portrait, Clip([])),
+            (portrait, Clip([portrait[..., 0]])),
+            (portrait, Clip([portrait, portrait[:100]])),
+        ):
+            with pytest.raises(MediaError):
+                Animation.open(engine, source, driver)
+        once = Clip(iter(frames))
+        compared = metaportrait_cli.AnimateOptions(compare=True)
+        with pytest.raises(UsageError, match="twice"):
+            Animation.open(engine, portrait, once, compared)
+    with pytest.raises(WeightsError):
+        Engine.load("missing.safetensors")
+    with pytest.raises(UsageError):
+        Engine(device="tpu")
