@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -36,17 +37,18 @@ def main() -> None:
             found = []
             for number, install in enumerate((old, new)):
                 output = Path(folder) / f"{number}{name}"
-                subprocess.run(
-                    [install, *command, "-o", output, "-q"],
-                    check=True,
-                    cwd=folder,
-                    stdout=subprocess.DEVNULL,
-                )
+                run([str(install), *command, "-o", str(output), "-q"], folder)
                 found.append(digests(output))
         same = found[0] == found[1]
         differ += not same
         print(f"| {title} | {len(found[0])} | {'the same' if same else 'DIFFER'} |", flush=True)
     raise SystemExit(bool(differ))
+
+
+def run(command: list[str], folder: str) -> None:
+    """Runs an installation's command, whatever this one's Python path is."""
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run(command, check=True, cwd=folder, env=own, stdout=subprocess.DEVNULL)
 
 
 def commands(portrait: Path, clip: Path) -> list[tuple[str, list[str], str]]:
