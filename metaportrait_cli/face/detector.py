@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -57,18 +57,6 @@ class Face:
         """Longest side of the box in pixels."""
         x0, y0, x1, y1 = self.box
         return float(max(x1 - x0, y1 - y0))
-
-
-class FaceDetector(Protocol):
-    """Finds faces; one instance serves one thread."""
-
-    def detect(self, image: NDArray[np.uint8], *, hint: NDArray[np.float32] | None) -> list[Face]:
-        """Faces in an RGB picture (H, W, 3), left to right; `hint` is a box to look near first."""
-        ...
-
-    def close(self) -> None:
-        """Frees the model."""
-        ...
 
 
 def overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

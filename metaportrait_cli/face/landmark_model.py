@@ -29,7 +29,7 @@ MARGIN = 1.5
 
 
 @dataclass(frozen=True)
-class Region:
+class FaceSquare:
     """A turned square of a picture: centre (2,) and side in pixels, angle in radians."""
 
     centre: NDArray[np.floating]
@@ -38,7 +38,7 @@ class Region:
     """From the picture's x axis to the square's, clockwise as it is seen."""
 
     @classmethod
-    def around(cls, points: NDArray[np.floating]) -> Region:
+    def around(cls, points: NDArray[np.floating]) -> FaceSquare:
         """Where to look for a face whose points (478, 3) were seen in the frame before."""
         (right, _), (left, _) = EYE_CORNERS
         x, y = points[left, :2] - points[right, :2]
@@ -86,7 +86,9 @@ class LandmarkModel:
         except ImportError:
             return None
 
-    def look(self, image: NDArray[np.uint8], region: Region) -> tuple[NDArray[np.float32], float]:
+    def look(
+        self, image: NDArray[np.uint8], region: FaceSquare
+    ) -> tuple[NDArray[np.float32], float]:
         """Points (478, 3) of the face in a region of an RGB picture, and how surely there is one.
 
         The second is in [0, 1]; what the first says of a place without a face means nothing.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.face.detector import Face, MediaPipeDetector, overlap
-from metaportrait_cli.face.landmark_model import Region
+from metaportrait_cli.face.landmark_model import FaceSquare
 from metaportrait_cli.face.orientation import turned, turned_face, turned_points
 
 # On 757 frames of 28 clips the network was sure of each face by 0.9992 or more, of none of 131
@@ -94,9 +94,9 @@ class Pursuit:
     def _closer(self, image: NDArray[np.uint8], face: Face) -> Face | None:
         """The face looked at where it was; `None` where it is no more."""
         assert self._model is not None  # noqa: S101
-        points, presence = self._model.look(image, Region.around(face.points))
+        points, presence = self._model.look(image, FaceSquare.around(face.points))
         if LEAST_PRESENCE / 2 < presence < SURE_PRESENCE:
-            points, presence = self._model.look(image, Region.around(points))
+            points, presence = self._model.look(image, FaceSquare.around(points))
         if presence < LEAST_PRESENCE:
             return None
         return Face(points, self._model.blendshapes(points), face.confidence)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from metaportrait_cli.networks.layers import conv2d, instance_norm, leaky_relu
+from metaportrait_cli.networks.layers import conv2d, leaky_relu
 
 NORM_GROUPS = 8
 
@@ -44,52 +44,6 @@ class ModulatedConvBlock(nn.Module):
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         scale, shift = self.style(code)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1)
         return leaky_relu(self.norm(self.conv(x)) * (1 + scale) + shift)
-
-
-class Fusion(nn.Module):
-    """Identity-aware and motion-aware features, blended by a learnt mask (Equations 1 and 2).
-
-    Both start from the normalised input: the identity modulates it per channel (AdaIN), the warped
-    source per pixel (FiLM). Modulations are zero at first, so training starts from a plain
-    normalisation.
-    """
-
-    def __init__(self, *, width: int, condition_width: int, code_dim: int) -> None:
-        super().__init__()
-        self.film = zeroed(conv2d(condition_width, 2 * width, kernel=1))
-        self.style = zeroed(nn.Linear(code_dim, 2 * width))
-        self.mask = conv2d(width, 1, kernel=1)
-
-    def forward(self, x: Tensor, condition: Tensor, code: Tensor) -> Tensor:
-        normal = instance_norm(x)
-        scale, shift = self.film(condition).chunk(2, dim=1)  # (B, C, H, W) each
-        motion = normal * (1 + scale) + shift
-        id_scale, id_shift = self.style(code)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1)
-        identity = normal * (1 + id_scale) + id_shift
-        return identity + torch.sigmoid(self.mask(x)) * (motion - identity)
-
-
-class FusionBlock(nn.Module):
-    """Residual block of two convolutions, each after a fusion with condition and code."""
-
-    def __init__(
-        self, *, in_width: int, out_width: int, condition_width: int, hidden: int, code_dim: int
-    ) -> None:
-        super().__init__()
-        self.shared = conv2d(condition_width, hidden, kernel=3)
-        self.fuse_in = Fusion(width=in_width, condition_width=hidden, code_dim=code_dim)
-        self.fuse_out = Fusion(width=out_width, condition_width=hidden, code_dim=code_dim)
-        self.conv_in = conv2d(in_width, out_width, kernel=3)
-        self.conv_out = conv2d(out_width, out_width, kernel=3)
-        self.skip = (
-            nn.Identity() if in_width == out_width else conv2d(in_width, out_width, kernel=1)
-        )
-
-    def forward(self, x: Tensor, condition: Tensor, code: Tensor) -> Tensor:
-        condition = leaky_relu(self.shared(condition))
-        inner = self.conv_in(leaky_relu(self.fuse_in(x, condition, code)))
-        inner = self.conv_out(leaky_relu(self.fuse_out(inner, condition, code)))
-        return self.skip(x) + inner
 
 
 def warp(features: Tensor, flow: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from metaportrait_cli.face.detector import Face, MediaPipeDetector
-from metaportrait_cli.face.landmark_model import SIDE, LandmarkModel, Region
+from metaportrait_cli.face.landmark_model import SIDE, FaceSquare, LandmarkModel
 from metaportrait_cli.face.orientation import quarter_turns, turned, turned_face, turned_points
 from metaportrait_cli.face.pursuit import Pursuit
 from metaportrait_cli.weights import bundled_path
@@ -37,7 +37,7 @@ def apart(first: Face, second: Face) -> float:
 
 
 def test_region_holds_the_face_and_turns_with_it(portrait_face: Face) -> None:
-    upright = Region.around(portrait_face.points)
+    upright = FaceSquare.around(portrait_face.points)
     low, high = portrait_face.box[:2], portrait_face.box[2:]
     assert upright.side == pytest.approx(1.5 * portrait_face.size, rel=0.05)
     np.testing.assert_allclose(upright.centre, (low + high) / 2, atol=0.03 * portrait_face.size)
@@ -46,7 +46,7 @@ def test_region_holds_the_face_and_turns_with_it(portrait_face: Face) -> None:
     np.testing.assert_allclose(middle, upright.centre, atol=1e-6)
     assert (corner < low).all()
 
-    on_its_side = Region.around(turned_points(portrait_face.points, 1, width=700, height=500))
+    on_its_side = FaceSquare.around(turned_points(portrait_face.points, 1, width=700, height=500))
     assert on_its_side.side == pytest.approx(upright.side, rel=1e-4)
     assert on_its_side.angle - upright.angle == pytest.approx(-np.pi / 2, abs=1e-4)
 
@@ -54,13 +54,13 @@ def test_region_holds_the_face_and_turns_with_it(portrait_face: Face) -> None:
 def test_networks_see_what_the_detector_sees(
     portrait: Image, portrait_face: Face, networks: LandmarkModel
 ) -> None:
-    points, presence = networks.look(portrait, Region.around(portrait_face.points))
+    points, presence = networks.look(portrait, FaceSquare.around(portrait_face.points))
     assert presence > 0.99
     seen = Face(points, networks.blendshapes(points), 0.5)
     assert apart(portrait_face, seen) < 0.01
     given = networks.blendshapes(portrait_face.points)
     np.testing.assert_allclose(given, portrait_face.blendshapes, atol=1e-4)
-    _, presence = networks.look(portrait, Region(np.array([60.0, 60.0]), 100.0, 0.0))
+    _, presence = networks.look(portrait, FaceSquare(np.array([60.0, 60.0]), 100.0, 0.0))
     assert presence < 0.1
 
 
