@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.face.landmark_model import Region
+from metaportrait_cli.face.landmark_model import FaceSquare
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.motion import apertures
 from metaportrait_cli.motion.alignment import Floats, from_frame
@@ -40,7 +40,7 @@ PROBES: Final[tuple[dict[tuple[int, ...], float], ...]] = (
 """Expressions beyond the rest. Mouth, eyes and brows don't mind each other: one frame for all."""
 LEAST_PRESENCE: Final = 0.9
 
-Look = Callable[[NDArray[np.uint8], Region], tuple[NDArray[np.float32], float]]
+Look = Callable[[NDArray[np.uint8], FaceSquare], tuple[NDArray[np.float32], float]]
 """`LandmarkModel.look`: points in a region of a picture, and how surely there is a face."""
 
 
@@ -85,7 +85,7 @@ def compensation_of(
     pictures = render(landmarks)
     wanted = source.crop.to_crop(landmarks, pictures.shape[1])
     looks = [
-        look(picture, Region.around(points))
+        look(picture, FaceSquare.around(points))
         for picture, points in zip(pictures, wanted, strict=True)
     ]
     found = np.array([presence > LEAST_PRESENCE for _, presence in looks])
