@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -284,6 +286,18 @@ def test_a_rate_stays_for_as_long_as_it_is_told() -> None:
     assert rates[0] == rates[600] == 1.0
     assert rates[601] < 1.0
     assert rates[1000] == pytest.approx(FINAL_SHARE)
+
+
+def test_trainings_start_where_few_packages_are() -> None:
+    """A rented GPU has torch, numpy, cv2 and safetensors."""
+    code = (
+        "import sys\n"
+        "absent = ('av', 'ffmpeg', 'mediapipe', 'PIL', 'rich', 'tqdm', 'torchmetrics', 'typer')\n"
+        "sys.modules.update(dict.fromkeys(absent + ('huggingface_hub', 'imageio_ffmpeg')))\n"
+        "import metaportrait_cli.training.meta, metaportrait_cli.training.regions\n"
+        "import metaportrait_cli.training.sr, metaportrait_cli.training.warping\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 class Exchange:

@@ -13,16 +13,13 @@ import torch
 from metaportrait_cli.errors import MediaError, UsageError
 from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.training.data.prepare_runs import (
-    RUN_FRAMES,
     PrepareRunsOptions,
-    low_path,
     prepare_runs,
-    run_starts,
     sharp_crop,
     spread_runs,
 )
 from metaportrait_cli.training.data.runs import WAYS, RunDataset, Runs, SRSample, run_people
-from metaportrait_cli.training.data.shards import read_index
+from metaportrait_cli.training.data.shards import RUN_FRAMES, low_path, read_index, run_starts
 
 from .conftest import RUNS
 

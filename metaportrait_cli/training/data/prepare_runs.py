@@ -34,15 +34,17 @@ from metaportrait_cli.training.data.prepare import (
     summary,
 )
 from metaportrait_cli.training.data.shards import (
+    RUN_FRAMES,
     ClipRecord,
     Shard,
     encode_pictures,
+    low_path,
     read_recipe,
+    run_starts,
     write_index,
     write_shard,
 )
 
-RUN_FRAMES = 7
 # Quality of the pictures to learn from: H.264 at its best, for grain is what is to be learnt.
 SHARP_CRF = 13
 LOW_CRFS = (20, 24, 28, 32)
@@ -122,16 +124,6 @@ def prepare_runs(
         )
     write_index(output, size=options.size, shards=names)
     return summary(output, names, skipped)
-
-
-def low_path(stem: Path) -> Path:
-    """Where a shard's copy at half size lies."""
-    return stem.with_suffix(".low.mp4")
-
-
-def run_starts(frame: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Where runs begin among pictures (N,) with these numbers in their clips."""
-    return np.flatnonzero(np.diff(frame, prepend=frame[0] - 2) != 1)
 
 
 def spread_runs(count: int, runs: int) -> list[range]:

@@ -31,12 +31,14 @@ from metaportrait_cli.render.reference import (
     cut_window,
     displaced,
 )
-from metaportrait_cli.training.data.prepare_runs import RUN_FRAMES, low_path, run_starts
 from metaportrait_cli.training.data.shards import (
+    RUN_FRAMES,
     ClipRecord,
     decode_pictures,
+    low_path,
     read_index,
     read_shard,
+    run_starts,
 )
 
 # Shares of the ways to degrade, in the order of `WAYS`.

@@ -42,6 +42,8 @@ from metaportrait_cli.media.outputs import atomic_output
 
 INDEX = "index.json"
 LANDMARK_STEPS = 2048
+RUN_FRAMES = 7
+"""Consecutive frames, in shards of runs; see `prepare_runs`."""
 CRF = 21
 NOSE_TIP = 1
 KEY_PICTURE = 1  # AV_PICTURE_TYPE_I
@@ -81,6 +83,16 @@ def write_shard(stem: Path, shard: Shard, *, recipe: str, crf: int = CRF) -> Non
     notes = {"recipe": recipe, "clips": json.dumps([asdict(clip) for clip in shard.clips])}
     with atomic_output(stem.with_suffix(".safetensors")) as partial:
         save_file(tensors, partial, notes)
+
+
+def low_path(stem: Path) -> Path:
+    """Where a shard's copy at half size lies."""
+    return stem.with_suffix(".low.mp4")
+
+
+def run_starts(frame: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Where runs begin among pictures (N,) with these numbers in their clips."""
+    return np.flatnonzero(np.diff(frame, prepend=frame[0] - 2) != 1)
 
 
 def read_recipe(stem: Path) -> str | None:
