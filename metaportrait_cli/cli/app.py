@@ -17,10 +17,6 @@ from metaportrait_cli.cli import (
     personalize,
     prepare,
     train,
-    train_meta,
-    train_regions,
-    train_sr,
-    train_warping,
     upscale,
     weights,
 )
@@ -43,10 +39,6 @@ app.command("landmarks")(landmarks.command)
 app.command("evaluate")(evaluate.command)
 app.command("prepare")(prepare.command)
 app.command("doctor")(doctor.command)
-train.app.command("meta")(train_meta.command)
-train.app.command("regions")(train_regions.command)
-train.app.command("sr")(train_sr.command)
-train.app.command("warping")(train_warping.command)
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")
 

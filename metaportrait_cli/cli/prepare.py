@@ -8,34 +8,70 @@ from typing import Annotated
 
 import typer
 
+from metaportrait_cli.cli import train_options as training
 from metaportrait_cli.cli.console import print_result, reporting
+from metaportrait_cli.cli.train_options import BASIC
+
+EXAMPLES = """\
+metaportrait prepare clips/ -o prepared
+metaportrait prepare clips/ -o runs --runs 3"""
 
 
 def command(
     *,
-    folder: Annotated[Path, typer.Argument(help="Clips and photos with an index.tsv.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the shards; finished ones are kept.")
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="Clips and photos with an index.tsv: a header and a line a file, tab-separated."
+            " Columns: file (path in the folder), split (train, test, …), kind (clip or photo),"
+            " identity (the person's name), origin (real, restored or generated); others are"
+            " ignored.",
+            show_default=False,
+            rich_help_panel=BASIC,
+        ),
     ],
-    split: Annotated[str, typer.Option(help="Rows of the index to take.")] = "train",
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for the shards; finished ones are kept.",
+            rich_help_panel=BASIC,
+        ),
+    ],
+    split: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Lines of the index to take.", rich_help_panel=BASIC),
+    ] = "train",
     size: Annotated[
         int | None,
-        typer.Option(help="Side of the pictures: 256 or 512 [default: 256; 512 with --runs]."),
+        typer.Option(
+            metavar="N",
+            help="Side of the pictures: 256 or 512 [default: 256; 512 with --runs].",
+            rich_help_panel=BASIC,
+        ),
     ] = None,
     frames_per_identity: Annotated[
-        int, typer.Option(help="Most frames of a person; 36 of 1,300 people are 36 MB.")
+        int,
+        typer.Option(
+            metavar="N",
+            help="Most frames of a person; 36 of 1,300 people are 36 MB.",
+            rich_help_panel=BASIC,
+        ),
     ] = 36,
     runs: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             help="Instead of single frames, this many runs of consecutive frames of each sharp"
-            " clip, with a copy at half size and low bit rate: for train sr."
+            " clip, with a copy at half size and low bit rate: for train sr.",
+            rich_help_panel=BASIC,
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a summary on stdout instead of the folder.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
+    as_json: training.AsJson = False,
+    quiet: training.Quiet = False,
 ) -> None:
     """Crop faces with their landmarks out of clips and photos, packed for training."""
     with reporting(quiet=quiet) as reporter:
@@ -44,16 +80,16 @@ def command(
         from metaportrait_cli.training.data.prepare_runs import PrepareRunsOptions, prepare_runs  # noqa: PLC0415
         from metaportrait_cli.weights import bundled_path  # noqa: PLC0415
 
+        singly = PrepareOptions(
+            split=split, size=size or 256, frames_per_identity=frames_per_identity
+        )
         with MediaPipeDetector(bundled_path("face_landmarker.task")) as detector:
             if runs is None:
-                options = PrepareOptions(
-                    split=split, size=size or 256, frames_per_identity=frames_per_identity
-                )
                 done = prepare(
                     folder,
                     output,
-                    options,
-                    find_faces=looking_with(detector, step=options.step),
+                    singly,
+                    find_faces=looking_with(detector, step=singly.step),
                     on_progress=reporter.progress,
                 )
             else:

@@ -2,79 +2,62 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from metaportrait_cli.cli import train_options as training
 from metaportrait_cli.cli.console import print_result, reporting
-from metaportrait_cli.cli.train import told
+from metaportrait_cli.cli.train_options import BASIC
+
+EXAMPLES = """\
+metaportrait train regions prepared -o run
+metaportrait train regions prepared -o run --only mouth --minutes 10"""
 
 
 def command(
     *,
-    data: Annotated[Path, typer.Argument(help="Folder made by: metaportrait prepare")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the run; an earlier one goes on.")
-    ],
-    features: Annotated[
-        Path | None,
+    data: training.Prepared,
+    output: training.RunFolder,
+    start_from: training.StartFrom = None,
+    only: Annotated[
+        Literal["mouth", "eyes"] | None,
+        typer.Option(help="Train one of the two networks.", rich_help_panel=BASIC),
+    ] = None,
+    steps: training.Steps = 6000,
+    batch: Annotated[
+        int,
         typer.Option(
-            help="MobileNetV2 weights (torchvision's layout) for the perceptual loss; without"
-            " them only pixels are compared."
+            min=1, metavar="N", help="Mouths, and as many eyes, a step.", rich_help_panel=BASIC
         ),
-    ] = None,
-    steps: Annotated[int, typer.Option(help="Length of the whole training.")] = 6000,
-    batch: Annotated[int, typer.Option(help="Mouths, and as many eyes, a step.")] = 24,
-    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 6e-4,
-    only: Annotated[str | None, typer.Option(help="mouth or eyes; both by default.")] = None,
-    start_from: Annotated[
-        Path | None, typer.Option(help="Weights of an earlier run of the same networks.")
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Stop after this time; start again to go on.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the run card on stdout instead of the folder.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
+    ] = 24,
+    lr: training.LearningRate = 6e-4,
+    minutes: training.Minutes = None,
+    as_json: training.AsJson = False,
+    device: training.Device = "auto",
+    precision: training.Precision = "auto",
+    quiet: training.Quiet = False,
 ) -> None:
-    """Train the networks that repaint mouths and eyes on data prepared at 512."""
+    """Train the networks that repaint mouths and eyes, on data prepared at 512."""
     with reporting(quiet=quiet) as reporter:
-        import math  # noqa: PLC0415
-
-        from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.regions import KINDS  # noqa: PLC0415
         from metaportrait_cli.networks.identity import IdentityNetwork  # noqa: PLC0415
         from metaportrait_cli.training.perceptual import PerceptualLoss  # noqa: PLC0415
-        from metaportrait_cli.training.place import RunOptions  # noqa: PLC0415
-        from metaportrait_cli.training.regions import (  # noqa: PLC0415
-            RegionTraining,
-            train_regions,
-        )
+        from metaportrait_cli.training.regions import RegionTraining, train_regions  # noqa: PLC0415
         from metaportrait_cli.weights import bundled_path  # noqa: PLC0415
         from metaportrait_cli.weights.store import load_network  # noqa: PLC0415
 
         kinds = tuple(kind for kind in KINDS if only in (None, kind))
-        if not kinds:
-            raise UsageError(f"--only {only} is neither mouth nor eyes")
+        identity = load_network(IdentityNetwork, bundled_path("identity"), part="identity")
         card = train_regions(
             RegionTraining(kinds=kinds, steps=steps, batch=batch, lr=lr),
             data,
             output,
-            identity=load_network(
-                IdentityNetwork, bundled_path("identity"), part="identity"
-            ).float(),
-            perceptual=PerceptualLoss.load(features) if features else None,
-            options=RunOptions(
-                device=device,
-                precision=precision,
-                minutes=math.inf if minutes is None else minutes,
-            ),
+            options=training.run_options(minutes=minutes, device=device, precision=precision),
+            identity=identity.float(),
             start_from=start_from,
-            on_record=lambda record: reporter.say(told(record)),
+            perceptual=PerceptualLoss.load(bundled_path("mobilenet")),
+            on_record=lambda record: reporter.say(training.told(record)),
             on_progress=reporter.progress,
         )
         print_result(output, card, as_json=as_json)

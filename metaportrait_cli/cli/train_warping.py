@@ -2,70 +2,70 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from metaportrait_cli.cli import train_options as training
 from metaportrait_cli.cli.console import print_result, reporting
-from metaportrait_cli.cli.train import told
+from metaportrait_cli.cli.train_options import BASIC, MACHINE
+
+EXAMPLES = """\
+metaportrait train warping prepared -o run
+metaportrait train warping prepared -o run --batch 32 --workers 8 --minutes 10"""
 
 
 def command(
     *,
-    data: Annotated[Path, typer.Argument(help="Folder made by: metaportrait prepare")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the run; an earlier one goes on.")
-    ],
-    features: Annotated[
-        Path | None,
+    data: training.Prepared,
+    output: training.RunFolder,
+    start_from: training.StartFrom = None,
+    size: Annotated[
+        int,
         typer.Option(
-            help="MobileNetV2 weights (torchvision's layout) for the perceptual loss; without"
-            " them only pixels are compared."
+            min=32,
+            metavar="N",
+            help="Side in pixels of the pictures that are compared.",
+            rich_help_panel=BASIC,
         ),
-    ] = None,
-    size: Annotated[int, typer.Option(help="Side of the compared pictures in pixels.")] = 128,
-    steps: Annotated[int, typer.Option(help="Length of the whole training.")] = 10_000,
-    batch: Annotated[int, typer.Option(help="Samples a step and process.")] = 16,
-    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 8e-4,
-    start_from: Annotated[
-        Path | None, typer.Option(help="Weights of an earlier run of the same network.")
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Stop after this time; start again to go on.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
+    ] = 128,
+    steps: training.Steps = 10_000,
+    batch: training.Batch = 16,
+    lr: training.LearningRate = 8e-4,
+    minutes: training.Minutes = None,
+    as_json: training.AsJson = False,
+    device: training.Device = "auto",
+    precision: training.Precision = "auto",
     compile_: Annotated[
-        bool, typer.Option("--compile", help="Compile the network first: minutes, then faster.")
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile the network first: minutes, then faster steps.",
+            rich_help_panel=MACHINE,
+        ),
     ] = False,
-    workers: Annotated[int, typer.Option(help="Processes that make samples.")] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the run card on stdout instead of the folder.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
+    workers: training.Workers = 0,
+    quiet: training.Quiet = False,
 ) -> None:
-    """Train the network that corrects the analytic flow, on prepared data."""
+    """Train the network that corrects the flow of hair, shoulders and background."""
     with reporting(quiet=quiet) as reporter:
-        import math  # noqa: PLC0415
-
         from metaportrait_cli.training.perceptual import PerceptualLoss  # noqa: PLC0415
-        from metaportrait_cli.training.place import RunOptions  # noqa: PLC0415
         from metaportrait_cli.training.warping import WarpingTraining, train_warping  # noqa: PLC0415
+        from metaportrait_cli.weights import bundled_path  # noqa: PLC0415
 
         card = train_warping(
             WarpingTraining(size=size, steps=steps, batch=batch, lr=lr),
             data,
             output,
-            options=RunOptions(
+            options=training.run_options(
+                minutes=minutes,
                 device=device,
                 precision=precision,
                 compile=compile_,
                 workers=workers,
-                minutes=math.inf if minutes is None else minutes,
             ),
             start_from=start_from,
-            perceptual=PerceptualLoss.load(features) if features else None,
-            on_record=lambda record: reporter.say(told(record)),
+            perceptual=PerceptualLoss.load(bundled_path("mobilenet")),
+            on_record=lambda record: reporter.say(training.told(record)),
         )
         print_result(output, card, as_json=as_json)

@@ -1,0 +1,108 @@
+"""Options that several trainings share, and what they show while they run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from metaportrait_cli.training.place import RunOptions
+
+BASIC, OUTPUT, MACHINE = "Basic", "Output", "Machine"
+"""The parts of a command's help."""
+
+OutputFile = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="FILE", help="File to write.", rich_help_panel=BASIC),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=OUTPUT)
+]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON object on stdout instead of the path.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"],
+    typer.Option(help="Where the networks run.", rich_help_panel=MACHINE),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.", rich_help_panel=MACHINE)]
+Prepared = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FOLDER",
+        help="Made by: metaportrait prepare",
+        show_default=False,
+        rich_help_panel=BASIC,
+    ),
+]
+RunFolder = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="RUN",
+        help="Folder of the run: weights, log, card. A run that is there already goes on.",
+        rich_help_panel=BASIC,
+    ),
+]
+StartFrom = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Weights of an earlier run of the same networks.",
+        rich_help_panel=BASIC,
+    ),
+]
+Steps = Annotated[
+    int,
+    typer.Option(min=1, metavar="N", help="Length of the whole training.", rich_help_panel=BASIC),
+]
+Batch = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Samples a step.", rich_help_panel=BASIC)
+]
+LearningRate = Annotated[
+    float,
+    typer.Option("--lr", metavar="X", help="Learning rate of Adam.", rich_help_panel=BASIC),
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        metavar="X",
+        help="Stop after this time; the same command goes on.",
+        rich_help_panel=BASIC,
+    ),
+]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16"],
+    typer.Option(help="What the networks compute in.", rich_help_panel=MACHINE),
+]
+Workers = Annotated[
+    int,
+    typer.Option(min=0, metavar="N", help="Processes that make samples.", rich_help_panel=MACHINE),
+]
+
+
+def run_options(*, minutes: float | None, **others: Any) -> RunOptions:
+    """`RunOptions` as the command line has them."""
+    import math  # noqa: PLC0415
+
+    from metaportrait_cli.training.place import RunOptions  # noqa: PLC0415
+
+    return RunOptions(minutes=math.inf if minutes is None else minutes, **others)
+
+
+def told(record: dict[str, Any]) -> str:
+    """A line of a run's log for the user."""
+    if "held_out" in record:
+        return f"step {record['step']}: held-out people {json.dumps(record['held_out'])}"
+    terms = " ".join(f"{name} {value:.4g}" for name, value in record["terms"].items())
+    return f"step {record['step']}: {terms} ({record['seconds_per_step']:.3f} s a step)"
