@@ -259,6 +259,36 @@ def test_variable_rate_keeps_count_and_length(
     assert seconds == pytest.approx((10 + 9 * 3) / 25, abs=2 / 15)
 
 
+def test_compare_and_overlay_show_what_is_on_screen(
+    portrait: Image, portrait_path: Path, tmp_path: Path
+) -> None:
+    """A clip of variable rate: frame k of the result is not the clip's frame k."""
+    frames = moving_head(portrait, 12)
+    for number, frame in enumerate(frames):
+        frame[-40:, :40] = 20 * number  # tells which one it is
+    clip = write_clip(
+        tmp_path / "vfr.mp4",
+        frames,
+        output=("-vf", "setpts='if(lt(N,6),N,6+(N-6)*4)/25/TB'", "-fps_mode", "passthrough"),
+    )
+    report = animate(
+        portrait_path,
+        clip,
+        tmp_path / "out.mp4",
+        replace(SMALL, compare=True),
+        engine=Engine("none"),
+    )
+    times = np.array([*range(6), *range(6, 30, 4)]) / 25
+    middles = (np.arange(12) + 0.5) / float(Fraction(report.rate))
+    wanted = 20 * (np.searchsorted(times, middles, side="right") - 1)
+    panels = [frame[-12:-4, 128 + 4 : 128 + 12].mean() for frame in decoded(tmp_path / "out.mp4")]
+    np.testing.assert_allclose(panels, wanted, atol=8)
+    overlay = tmp_path / "overlay.mp4"
+    extract_landmarks(clip, tmp_path / "vfr.motion.npz", overlay=overlay)
+    shown = [frame[-20:-8, 8:20].mean() for frame in decoded(overlay)]
+    np.testing.assert_allclose(shown, wanted, atol=8)
+
+
 def test_odd_inputs_run(portrait: Image, portrait_path: Path, tmp_path: Path) -> None:
     """One frame, odd sizes, turned, 10-bit, ProRes with alpha, strange names: frames in = out."""
     head_frames = moving_head(portrait, 5)
