@@ -7,6 +7,7 @@ nearer to the camera.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,6 +81,8 @@ class MediaPipeDetector:
             raise WeightsError(f"face landmark model missing: {model}; reinstall the package")
         self._model = model
         self._landmarkers: dict[float, Any] = {}
+        # MediaPipe's own destructor fails, loudly, when parts of the interpreter have gone first.
+        weakref.finalize(self, _close_all, self._landmarkers)
 
     @cached_property
     def networks(self) -> LandmarkModel | None:
@@ -103,9 +106,7 @@ class MediaPipeDetector:
 
     def close(self) -> None:
         """Frees the models."""
-        for landmarker in self._landmarkers.values():
-            landmarker.close()
-        self._landmarkers.clear()
+        _close_all(self._landmarkers)
 
     def detect(
         self, image: NDArray[np.uint8], *, hint: NDArray[np.float32] | None = None
@@ -209,6 +210,11 @@ class MediaPipeDetector:
                 landmarker = vision.FaceLandmarker.create_from_options(options)
             self._landmarkers[confidence] = landmarker
         return self._landmarkers[confidence]
+
+
+def _close_all(landmarkers: dict[float, Any]) -> None:
+    while landmarkers:
+        landmarkers.popitem()[1].close()
 
 
 def _tiles(width: int, height: int) -> list[NDArray[np.float32]]:
