@@ -82,6 +82,6 @@ def _show(done: Evaluation) -> None:
 
 def _better(metric: str) -> str:
     """Where a metric should be."""
-    if metric.startswith("gain_"):
+    if metric.startswith("gain_") or metric == "inside_sharpness":
         return "→1"
     return "↑" if metric in HIGHER_IS_BETTER or metric.startswith("correlation_") else "↓"

@@ -5,7 +5,7 @@ A patch has P × P pixels, see `PATCHES`. The left eye's is mirrored: one networ
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -57,10 +57,8 @@ def patch_to_picture(points: NDArray[np.float32], region: Region) -> NDArray[np.
     return np.column_stack([axes, middle - axes @ (pixels / 2, pixels / 2)]).astype(np.float32)
 
 
-def cut_patch(
-    picture: NDArray[np.uint8], matrix: NDArray[np.float32], side: int
-) -> NDArray[np.uint8]:
-    """The patch (P, P, 3) of a picture (H, W, 3), averaged down where the picture is finer.
+def cut_patch(picture: NDArray[Any], matrix: NDArray[np.float32], side: int) -> NDArray[Any]:
+    """The patch (P, P, C) of a picture (H, W, C), averaged down where the picture is finer.
 
     `matrix` as of `patch_to_picture`, `side` is P.
     """

@@ -16,6 +16,7 @@ from metaportrait_cli.render.flows import WarpMaker, analytic_warp
 from metaportrait_cli.render.learned_flows import LearnedWarps
 from metaportrait_cli.render.opening import Opening, Rendering
 from metaportrait_cli.render.regions import RegionRefiner
+from metaportrait_cli.render.teeth import bundled_teeth
 from metaportrait_cli.render.warped import RefinedWarpRenderer, WarpRenderer
 from metaportrait_cli.weights.store import load_network, read_header
 
@@ -40,7 +41,8 @@ def from_file(opening: Opening) -> Rendering:
         own.data += delta.float()
     if not networks:
         return Rendering(WarpRenderer(warp_of))
-    refiner = RegionRefiner(networks, identity_network(), device=device, dtype=dtype)
+    teeth = bundled_teeth(device=device) if "mouth" in networks else None
+    refiner = RegionRefiner(networks, identity_network(), teeth=teeth, device=device, dtype=dtype)
     renderer = RefinedWarpRenderer(refiner, warp_of)
     return Rendering(renderer, adaptable=renderer)
 

@@ -1,8 +1,9 @@
-"""Mouth and eyes of rendered frames, repainted by the region networks."""
+"""Mouth and eyes of rendered frames: repainted by the region networks, teeth drawn over that."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from metaportrait_cli.face.regions import (
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import RegionNetwork
+from metaportrait_cli.render.teeth import OpenedTeeth, TeethPainter
 
 TOGETHER = 8
 """Frames that go through a network at once: half the time of one by one, and no less by more."""
@@ -35,12 +37,14 @@ class RegionRefiner:
         networks: Mapping[Kind, RegionNetwork],
         identity: IdentityNetwork,
         *,
+        teeth: TeethPainter | None = None,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.device = torch.device(device)
         self._dtype = dtype
         self._identity = identity
+        self._teeth = teeth
         self.networks = {
             kind: channels_last(network.eval().requires_grad_(False).to(self.device, dtype))
             for kind, network in networks.items()
@@ -48,12 +52,28 @@ class RegionRefiner:
 
     def of_networks(self, networks: Mapping[Kind, RegionNetwork]) -> RegionRefiner:
         """A refiner with other networks, on the same device in the same precision."""
-        return RegionRefiner(networks, self._identity, device=str(self.device), dtype=self._dtype)
+        return RegionRefiner(
+            networks,
+            self._identity,
+            teeth=self._teeth,
+            device=str(self.device),
+            dtype=self._dtype,
+        )
 
-    def open(self, crop: NDArray[np.uint8], points: NDArray[np.float32]) -> OpenedRegions:
-        """Looks at a source crop (S, S, 3) with its face points (478, 3) in pixels."""
+    def open(
+        self,
+        crop: NDArray[np.uint8],
+        points: NDArray[np.float32],
+        *,
+        rate: Fraction | None = None,
+    ) -> OpenedRegions:
+        """Looks at a source crop (S, S, 3) with its face points (478, 3) in pixels.
+
+        `rate` as of `Renderer.open`.
+        """
         known = embed(self._identity, crop[None], points[None]).to(self.device)
-        return OpenedRegions(self, OwnRegions(crop, points), known)
+        teeth = self._teeth.open(crop, points, rate=rate) if self._teeth is not None else None
+        return OpenedRegions(self, OwnRegions(crop, points), known, teeth)
 
     @torch.inference_mode()
     def changes(
@@ -69,10 +89,17 @@ class RegionRefiner:
 class OpenedRegions:
     """One source's regions, ready to be repainted."""
 
-    def __init__(self, refiner: RegionRefiner, own: OwnRegions, identity: Tensor) -> None:
+    def __init__(
+        self,
+        refiner: RegionRefiner,
+        own: OwnRegions,
+        identity: Tensor,
+        teeth: OpenedTeeth | None = None,
+    ) -> None:
         self._refiner = refiner
         self._own = own
         self._known = identity
+        self._teeth = teeth
 
     def repaint(
         self,
@@ -88,6 +115,8 @@ class OpenedRegions:
         for first in range(0, len(frames), TOGETHER):
             part = slice(first, first + TOGETHER)
             self._repaint(frames[part], driven[part], gaps[part])
+        if self._teeth is not None:
+            self._teeth.draw(frames, driven, gaps)
 
     def _repaint(
         self,

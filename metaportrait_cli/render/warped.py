@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING
 
 import cv2
@@ -50,9 +51,9 @@ class WarpRenderer:
 
     def open(self, source: Source, *, size: int, rate: Fraction | None = None) -> Session:
         """Cuts the crops and prepares their flows."""
-        return blended(self.open_warp, source, size=size, rate=rate)
+        return blended(partial(self.open_warp, rate=rate), source, size=size, rate=rate)
 
-    def open_warp(self, source: Source, *, size: int) -> WarpSession:
+    def open_warp(self, source: Source, *, size: int, rate: Fraction | None = None) -> WarpSession:
         """The source's first picture alone."""
         height, width = source.picture.shape[:2]
         fade = border_fade(
@@ -65,11 +66,11 @@ class WarpRenderer:
             warp=self._warp_of(crop, landmarks, fade),
             hidden=HiddenSide(landmarks, crop=crop, grid=self.GRID),
             mouth=MouthInside(crop, landmarks),
-            regions=self._regions(crop, landmarks),
+            regions=self._regions(crop, landmarks, rate),
         )
 
     def _regions(
-        self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32]
+        self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32], rate: Fraction | None
     ) -> OpenedRegions | None:
         """What repaints mouth and eyes of the crop (S, S, 3) with its face at (478, 3)."""
         return None
@@ -97,9 +98,9 @@ class RefinedWarpRenderer(WarpRenderer):
         return RefinedWarpRenderer(self._refiner.of_networks(networks), self._warp_of)
 
     def _regions(
-        self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32]
+        self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32], rate: Fraction | None
     ) -> OpenedRegions | None:
-        return self._refiner.open(crop, landmarks)
+        return self._refiner.open(crop, landmarks, rate=rate)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from metaportrait_cli.pipeline.evaluation.scoring import (
     People,
     Points,
     Values,
+    mouth_flicker,
     steadiness,
 )
 from metaportrait_cli.pipeline.performance import DriveOptions, Performance
@@ -101,6 +102,7 @@ def self_clips(
                 judge.compare(scores[name], result=result, truth=seen)
             scores[TRUTH].add("landmark_jitter", [landmark_jitter(points)])
             steadiness(scores, truth, {TRUTH: truth, **results})
+            mouth_flicker(scores, points, {TRUTH: truth, **results})
             moments.append([truth[0], *_shown(results)])
         if not used:
             raise NoFaceError(

@@ -18,6 +18,7 @@ from metaportrait_cli.metrics.expression import arrival, features_by_name
 from metaportrait_cli.metrics.identity import identity_distance
 from metaportrait_cli.metrics.landmarks import landmark_distance
 from metaportrait_cli.metrics.motion import aed, apd, identity_leakage, landmark_jitter
+from metaportrait_cli.metrics.mouth import Opening, flicker, inside_distance, sharpness
 from metaportrait_cli.metrics.perceptual import bundled_features, feature_distance, unit_features
 from metaportrait_cli.metrics.pictures import psnr, ssim
 from metaportrait_cli.metrics.regions import cut_region, eye_regions, mouth_region
@@ -30,6 +31,8 @@ from metaportrait_cli.pixels import as_tensor
 from metaportrait_cli.render.protocol import Frames
 
 SAME_FACE_OVERLAP = 0.2
+LEAST_SHARPNESS = 1.0
+"""Of the truth, below which a mouth is even darkness and a ratio to it means nothing"""
 
 Points = NDArray[np.float32]
 Values = dict[str, float]
@@ -98,7 +101,17 @@ class Truth:
     regions: list[list[Crop]]
     """Mouth, right eye and left eye of each frame."""
     region_features: list[Tensor]
+    mouths: Mouths
     embeddings: Tensor
+
+
+@dataclass(frozen=True)
+class Mouths:
+    """The mouths of a run of true frames, close up."""
+
+    openings: list[Opening]
+    zoomed: NDArray[np.uint8]  # (T, 192, 192, 3)
+    features: list[Tensor]
 
 
 class Judge:
@@ -133,6 +146,7 @@ class Judge:
             features=unit_features(self._features, pictures),
             regions=regions,
             region_features=self._look_at_regions(frames, regions),
+            mouths=self._look_at_mouths(frames, points),
             embeddings=embed(self._identity, frames, points),
         )
 
@@ -147,6 +161,7 @@ class Judge:
         distances = feature_distance(parts, truth.region_features).view(len(result), -1)
         scores.add("mouth_lpips_like", distances[:, 0])
         scores.add("eyes_lpips_like", distances[:, 1:].mean(1))
+        self._compare_mouths(scores, result, truth.mouths)
         found = self._found(scores, result, truth.points, driver=truth.points)
         embeddings = embed(self._identity, result, found)
         scores.add("identity_distance", identity_distance(embeddings, truth.embeddings))
@@ -177,6 +192,21 @@ class Judge:
         scores.add_faces(points[~lost], driver[~lost])
         return points
 
+    def _look_at_mouths(self, frames: Frames, points: Points) -> Mouths:
+        openings = [Opening.of(face) for face in points]
+        zoomed = _zoomed(frames, openings)
+        return Mouths(openings, zoomed, unit_features(self._features, as_tensor(zoomed)))
+
+    def _compare_mouths(self, scores: ClipScores, result: Frames, mouths: Mouths) -> None:
+        zoomed = _zoomed(result, mouths.openings)
+        features = unit_features(self._features, as_tensor(zoomed))
+        scores.add("mouth_zoom_lpips_like", feature_distance(features, mouths.features))
+        for own, true, opening in zip(zoomed, mouths.zoomed, mouths.openings, strict=True):
+            if opening.is_open:
+                scores.add("inside", [inside_distance(own, true, opening)])
+                ratio = sharpness(own, opening) / max(sharpness(true, opening), LEAST_SHARPNESS)
+                scores.add("inside_sharpness", [ratio])
+
     def _look_at_regions(self, frames: Frames, regions: list[list[Crop]]) -> list[Tensor]:
         """Features of each frame's regions, all in one batch."""
         parts = [
@@ -195,3 +225,19 @@ def steadiness(scores: dict[str, ClipScores], truth: Frames, results: dict[str, 
             moving, still = warping_error(frames[index], frames[index + 1], motion)
             scores[method].add("warping_error", [moving])
             scores[method].add("warping_error_still", [still])
+
+
+def mouth_flicker(
+    scores: dict[str, ClipScores], points: Points, results: dict[str, Frames]
+) -> None:
+    """How unsteady the inside of the mouth is in consecutive frames (T, S, S, 3), by method."""
+    openings = [Opening.of(face) for face in points]
+    for method, frames in results.items():
+        zoomed = _zoomed(frames, openings)
+        for t in range(len(frames) - 1):
+            change = flicker(zoomed[t], zoomed[t + 1], (openings[t], openings[t + 1]))
+            scores[method].add("inside_flicker", [] if change is None else [change])
+
+
+def _zoomed(frames: Frames, openings: list[Opening]) -> NDArray[np.uint8]:
+    return np.stack([o.zoomed(frame) for frame, o in zip(frames, openings, strict=True)])

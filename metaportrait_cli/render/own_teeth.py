@@ -1,0 +1,127 @@
+"""A source's own upper teeth: found on its arch, and taken into the texture where it shows them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.face import topology
+from metaportrait_cli.face.dental_arch import LOWER_LIP, UPPER_LIP, Bite, SkullPose
+from metaportrait_cli.networks.teeth import GAMMA, TeethConfig
+
+LEAST_SHOWN = 4.0
+"""Height of an opening, in mm, below which its teeth tell nothing"""
+SIZES = (0.88, 0.96, 1.04)
+# How far they may lie from where teeth are on average, in mm; people differ by 2.2 in height.
+SIDEWAYS, UPWARDS = 2.5, 4.0
+LEAST_LIKENESS = 0.45
+DETAIL = 3.0  # mm; what is coarser is light
+DIFFERS = (-0.7, 0.3)
+"""How far one's own teeth may be darker or lighter than the mean, as a logarithm"""
+_CLOSE = 0.02  # of linear light: the noise of dark pixels
+
+
+def own_teeth(
+    bite: Bite,
+    pose: SkullPose,
+    crop: NDArray[np.uint8],
+    points: NDArray[np.float32],
+    *,
+    texture: NDArray[np.float32],
+    config: TeethConfig,
+) -> tuple[Bite, NDArray[np.float32]]:
+    """Bite and texture (H, W, 4) of a source crop (S, S, 3) with its face points (478, 3).
+
+    Both as they came where it shows no teeth, or none that look like any.
+    """
+    skull = pose.to_skull(points)
+    shown = skull[list(LOWER_LIP[1:-1]), 1] - skull[list(UPPER_LIP[1:-1]), 1]
+    if float(shown.max()) < LEAST_SHOWN or pose.rotation[2, 2] < np.cos(0.4):
+        return bite, texture
+    pixels = config.pixels
+    wanted, _ = _detail(
+        _brightness(texture[..., :3]), np.ones(texture.shape[:2], np.float32), pixels
+    )
+    reach = (round(SIDEWAYS * pixels), round(UPWARDS * pixels))
+    padded = cv2.copyMakeBorder(wanted, *[reach[1]] * 2, *[reach[0]] * 2, cv2.BORDER_REPLICATE)
+    opening = np.zeros(crop.shape[:2], np.uint8)
+    ring = points[topology.ring("lips_inner"), :2]
+    cv2.fillPoly(opening, [np.rint((ring - 0.5) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    best: tuple[float, Bite] = (LEAST_LIKENESS, bite)
+    for size in SIZES:
+        there = replace(bite, upper=replace(bite.upper, size=size))
+        seen, mask = _rectified(there, pose, crop, opening, config)
+        found, known = _detail(_brightness(seen), mask, pixels)
+        match = cv2.matchTemplate(padded, found, cv2.TM_CCORR)
+        size_of = cv2.matchTemplate(padded**2, known, cv2.TM_CCORR)
+        match = match / np.sqrt(np.maximum(size_of * float((found**2).sum()), 1e-6))
+        _, likeness, _, (x, y) = cv2.minMaxLoc(match)
+        if likeness > best[0]:
+            move = np.array([reach[0] - x, reach[1] - y, 0]) / pixels * size
+            upper = replace(there.upper, middle=there.upper.middle + move)
+            best = likeness, replace(there, upper=upper)
+    if best[1] is bite:
+        return bite, texture
+    seen, mask = _rectified(best[1], pose, crop, opening, config)
+    return best[1], _blended(texture, seen, mask, pixels)
+
+
+def _rectified(
+    bite: Bite,
+    pose: SkullPose,
+    crop: NDArray[np.uint8],
+    opening: NDArray[np.uint8],
+    config: TeethConfig,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The crop in linear light (H, W, 3), and its opening (H, W), laid out along the arch."""
+    height, width, _ = config.texture
+    u = (np.arange(width) + 0.5) / config.pixels - config.reach
+    v = (np.arange(height) + 0.5) / config.pixels - config.gum
+    places = bite.upper.points(u[None], v[:, None])
+    picture = (pose.scale * places @ pose.rotation.T + pose.shift)[..., :2].astype(np.float32)
+    x, y = picture[..., 0] - 0.5, picture[..., 1] - 0.5
+    seen = cv2.remap(crop, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    mask = cv2.remap(opening, x, y, cv2.INTER_LINEAR)
+    return (seen.astype(np.float32) / 255) ** GAMMA, mask.astype(np.float32) / 255
+
+
+def _brightness(colour: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.log(_CLOSE + colour.mean(-1))
+
+
+def _detail(
+    brightness: NDArray[np.float32], mask: NDArray[np.float32], pixels: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Brightness (H, W) without what is coarse, where a mask says that it is known."""
+    known = (mask > 0.7).astype(np.float32)
+    coarse = _blur(brightness * known, pixels) / (_blur(known, pixels) + 1e-3)
+    return (np.clip(brightness - coarse, -1, 1) * known).astype(np.float32), known
+
+
+def _blur(values: NDArray[np.float32], pixels: int) -> NDArray[np.float32]:
+    return cv2.GaussianBlur(values, (0, 0), DETAIL * pixels)
+
+
+def _blended(
+    texture: NDArray[np.float32],
+    seen: NDArray[np.float32],
+    mask: NDArray[np.float32],
+    pixels: int,
+) -> NDArray[np.float32]:
+    """The texture with the source's own detail where it is seen; light stays the learnt one's."""
+    cover = texture[..., 3]
+    # Lips' edges are soft, and their landmarks a pixel off.
+    known = cv2.erode((mask > 0.7).astype(np.float32), np.ones((3 * pixels, 3 * pixels)))
+    weight = cv2.GaussianBlur(known, (0, 0), 0.4 * pixels) * cover
+    own = np.log(_CLOSE + seen)
+    learnt = np.log(_CLOSE + texture[..., :3])
+    share = (known * (cover > 0.9))[..., None]
+    total = _blur(share[..., 0], pixels)[..., None] + 1e-3
+    light = (_blur(learnt * share, pixels) - _blur(own * share, pixels)) / total
+    differs = np.clip(own + light - learnt, *DIFFERS)
+    result = texture.copy()
+    result[..., :3] *= 1 + weight[..., None] * (np.exp(differs) - 1)
+    return result
