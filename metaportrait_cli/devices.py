@@ -1,4 +1,4 @@
-"""What `--device` and `--precision` name, and memory that networks use again and again."""
+"""What `device` and `precision` name, and memory that networks use again and again."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _TOP_PAD_BYTES = 256 << 20
 def check_names(device: str, precision: str) -> None:
     """Raises `UsageError` for settings that don't exist; needs no torch."""
     if device not in DEVICES:
-        raise UsageError(f"--device {device}: choose one of {', '.join(DEVICES)}")
+        raise UsageError(f"`device` {device}: choose one of {', '.join(DEVICES)}")
     if precision not in PRECISIONS:
-        raise UsageError(f"--precision {precision}: choose one of {', '.join(PRECISIONS)}")
+        raise UsageError(f"`precision` {precision}: choose one of {', '.join(PRECISIONS)}")
 
 
 def choose(device: str, precision: str, *, half_on_cpu: bool = False) -> tuple[str, torch.dtype]:
@@ -43,7 +43,7 @@ def choose(device: str, precision: str, *, half_on_cpu: bool = False) -> tuple[s
     if device == "auto":
         device = next(name for name, there in has.items() if there)
     if not has[device]:
-        raise UsageError(f"--device {device}: this machine has none that torch can use")
+        raise UsageError(f"`device` {device}: this machine has none that torch can use")
     if precision == "auto":
         half = device == "cuda" or (device == "cpu" and half_on_cpu and _computes_in_bf16())
         return device, torch.bfloat16 if half else torch.float32

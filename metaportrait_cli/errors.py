@@ -1,7 +1,8 @@
 """Everything that can go wrong for a user, each with its exit code.
 
 A message is one line: what happened, where, and what to do. The command line prints it and exits
-with the code; a library caller catches the type.
+with the code; a library caller catches the type. Settings are named in backticks by their field
+(`source_face`), which the command line replaces by its option (--source-face).
 """
 
 from __future__ import annotations

@@ -2,154 +2,198 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from metaportrait_cli.cli.console import print_result, reporting, write_report
+from metaportrait_cli.cli import options as shared
+from metaportrait_cli.cli.console import print_result, reporting, skipped, write_report
+from metaportrait_cli.cli.options import BASIC, MOTION, OUTPUT
 
-
-class Motion(StrEnum):
-    """Choices of --motion."""
-
-    relative = "relative"
-    absolute = "absolute"
-
-
-class Framing(StrEnum):
-    """Choices of --framing."""
-
-    auto = "auto"
-    source = "source"
-    driver = "driver"
-
-
-class Region(StrEnum):
-    """Choices of --region."""
-
-    all = "all"
-    expression = "expression"
-    pose = "pose"
+EXAMPLES = """\
+metaportrait animate face.jpg clip.mp4
+metaportrait animate -s face.jpg -s smiling.jpg -d clip.mp4 -o out.mp4
+metaportrait animate --portrait me.portrait -d clip.mp4 --compare"""
 
 
 def command(
     *,
-    driver: Annotated[
-        Path,
-        typer.Option("--driver", "-d", help="Motion: a clip, an image folder or a .motion.npz."),
-    ],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="SOURCE... DRIVER",
+            help="Portrait and clip, in place of --source and --driver.",
+            show_default=False,
+            rich_help_panel=BASIC,
+        ),
+    ] = None,
     source: Annotated[
         list[Path] | None,
         typer.Option(
             "--source",
             "-s",
+            metavar="FILE",
             help="Portrait: a photo or a clip; repeat it for further pictures of the same person.",
+            rich_help_panel=BASIC,
+        ),
+    ] = None,
+    driver: Annotated[
+        Path | None,
+        typer.Option(
+            "--driver",
+            "-d",
+            metavar="FILE",
+            help="Motion: a clip, an image folder or a .motion.npz.",
+            rich_help_panel=BASIC,
         ),
     ] = None,
     portrait: Annotated[
         Path | None,
-        typer.Option(help="A file made by `metaportrait personalize`, instead of --source."),
+        typer.Option(
+            metavar="FILE",
+            help="A file made by `metaportrait personalize`, instead of a source.",
+            rich_help_panel=BASIC,
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Result [default: {source}--{driver}.mp4 here]."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Result [default: {source}--{driver}.mp4 in the working folder].",
+            rich_help_panel=BASIC,
+        ),
     ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
             help="'none' (the analytic warp), a path, a name of `metaportrait weights list`,"
-            " or hf://owner/repo/file@revision [default: the portrait's, or compact]."
+            " or hf://owner/repo/file@revision [default: the portrait's, or compact].",
+            autocompletion=shared.known_weights,
+            rich_help_panel=BASIC,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps; for networks.")] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="auto, fp32, bf16 or fp16; for networks.")
-    ] = "auto",
     face: Annotated[
-        str, typer.Option(help="The driver's face: 'largest', or a number from the left, from 1.")
+        str,
+        typer.Option(
+            metavar="largest|N",
+            help="The driver's face: the largest, or a number from the left, from 1.",
+            rich_help_panel=BASIC,
+        ),
     ] = "largest",
     source_face: Annotated[
-        str, typer.Option(help="The source's face: 'largest', or a number from the left, from 1.")
+        str,
+        typer.Option(
+            metavar="largest|N",
+            help="The source's face: the largest, or a number from the left, from 1.",
+            rich_help_panel=BASIC,
+        ),
     ] = "largest",
     motion: Annotated[
-        Motion,
-        typer.Option(help="The driver's change of pose on the source's own, or its pose as is."),
-    ] = Motion.relative,
-    framing: Annotated[
-        Framing,
+        Literal["relative", "absolute"],
         typer.Option(
-            help="Whose place and size the face has; 'auto': the driver's with --motion absolute,"
-            " else the source's."
+            help="The driver's change of pose on the source's own, or its pose as is.",
+            rich_help_panel=MOTION,
         ),
-    ] = Framing.auto,
-    region: Annotated[Region, typer.Option(help="Which part of the motion.")] = Region.all,
+    ] = "relative",
+    framing: Annotated[
+        Literal["auto", "source", "driver"],
+        typer.Option(
+            help="Whose place and size the face has; auto: the driver's with --motion absolute,"
+            " else the source's.",
+            rich_help_panel=MOTION,
+        ),
+    ] = "auto",
+    region: Annotated[
+        Literal["all", "expression", "pose"],
+        typer.Option(help="Which part of the motion.", rich_help_panel=MOTION),
+    ] = "all",
     reference_frame: Annotated[
         str,
         typer.Option(
-            help="Driver frame (from 0) that shows what the source shows; 'auto' counts the"
-            " expression from either person's rest."
+            metavar="auto|N",
+            help="Driver frame (from 0) that shows what the source shows; auto counts the"
+            " expression from either person's rest.",
+            rich_help_panel=MOTION,
         ),
     ] = "auto",
-    strength: Annotated[float, typer.Option(help="How much of the motion, 0 to 3.")] = 1.0,
-    smooth: Annotated[bool, typer.Option(help="Smooth the motion, without lag.")] = True,
+    strength: Annotated[
+        float,
+        typer.Option(metavar="X", help="How much of the motion, 0 to 3.", rich_help_panel=MOTION),
+    ] = 1.0,
+    smooth: Annotated[
+        bool, typer.Option(help="Smooth the motion, without lag.", rich_help_panel=MOTION)
+    ] = True,
     full: Annotated[
-        bool, typer.Option("--full/--crop", help="The whole picture, or the face's crop alone.")
+        bool,
+        typer.Option(
+            "--full/--crop",
+            help="The whole picture, or the face's crop alone.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = True,
     size: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             help="Side of the face's crop in pixels [default: 512 with --crop, else the source's"
-            " own]; one larger than the source's asks for super-resolution."
+            " own]; one larger than the source's asks for super-resolution.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    compare: Annotated[bool, typer.Option(help="Source, driver and result side by side.")] = False,
-    audio: Annotated[bool, typer.Option(help="Keep the driver's audio.")] = True,
-    window: Annotated[int, typer.Option(help="Frames rendered at a time.")] = 16,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the result.")] = False,
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Do nothing if the result is there already.")
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="Source, driver and result side by side.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
-    report: Annotated[
-        Path | None, typer.Option(help="Write what was done, as JSON, to this file.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the report on stdout instead of the path.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
+    audio: shared.Audio = True,
+    overwrite: shared.Overwrite = False,
+    skip_existing: shared.SkipExisting = False,
+    report: shared.Report = None,
+    as_json: shared.AsJson = False,
+    device: shared.Device = "auto",
+    precision: shared.Precision = "auto",
+    window: shared.Window = 16,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Re-enact a portrait with a driver's motion, timing and sound."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
         from metaportrait_cli.pipeline import animate as pipeline  # noqa: PLC0415
         from metaportrait_cli.pipeline.engine import Engine  # noqa: PLC0415
         from metaportrait_cli.pipeline.performance import DriveOptions  # noqa: PLC0415
 
-        sources = source or []
-        named = portrait or next(iter(sources), driver)
-        target = output or pipeline.default_output(named, driver)
-        if skip_existing and target.exists():
-            reporter.note(f"{target} exists; skipped")
-            print_result(target, {"output": str(target), "skipped": True}, as_json=as_json)
+        sources, driven_by = sorted_out(
+            files or [], source or [], driver, portrait_given=portrait is not None
+        )
+        named = portrait or next(iter(sources), driven_by)
+        target = output or pipeline.default_output(named, driven_by)
+        if skip_existing and skipped(target, reporter, as_json=as_json):
             return
         if reference_frame != "auto" and not reference_frame.isdecimal():
             raise UsageError(
-                f"--reference-frame {reference_frame!r} is neither 'auto' nor a frame number"
+                f"`reference_frame` {reference_frame!r} is neither 'auto' nor a frame number"
             )
         with Engine(weights, device=device, precision=precision) as engine:
             done = pipeline.animate(
                 sources,
-                driver,
+                driven_by,
                 target,
                 pipeline.AnimateOptions(
                     face=FaceChoice.parse(face),
-                    source_face=FaceChoice.parse(source_face),
+                    source_face=FaceChoice.parse(source_face, field="source_face"),
                     drive=DriveOptions(
-                        motion=motion.value,
-                        framing=framing.value,
-                        region=region.value,
+                        motion=motion,
+                        framing=framing,
+                        region=region,
                         strength=strength,
                         smooth=smooth,
                         reference_frame=None if reference_frame == "auto" else int(reference_frame),
@@ -165,10 +209,27 @@ def command(
                 engine=engine,
                 on_progress=reporter.progress,
             )
-        for note in done.notes:
-            reporter.note(note)
-        stages = ", ".join(f"{name} {ms}" for name, ms in done.stage_ms_per_frame.items())
-        fps = done.frames / done.elapsed_seconds
-        reporter.say(f"{done.frames} frames, {fps:.1f} fps; ms a frame: {stages}")
+        reporter.summary(done)
         write_report(report, done.as_json())
         print_result(target, done.as_json(), as_json=as_json)
+
+
+def sorted_out(
+    files: list[Path], sources: list[Path], driver: Path | None, *, portrait_given: bool
+) -> tuple[list[Path], Path]:
+    """The sources and the driver, of which plain arguments may stand in for either.
+
+    Raises `UsageError` where one is missing or given twice.
+    """
+    from metaportrait_cli.errors import UsageError  # noqa: PLC0415
+
+    if driver is None:
+        if not files:
+            raise UsageError("give a driver: metaportrait animate face.jpg clip.mp4")
+        *files, driver = files
+    if files and sources:
+        raise UsageError(f"{files[0]}: give sources either with `source` or without")
+    sources = sources or files
+    if bool(sources) == portrait_given:
+        raise UsageError("give either `source` or `portrait`")
+    return sources, driver

@@ -20,25 +20,18 @@ from metaportrait_cli.cli import (
     upscale,
     weights,
 )
+from metaportrait_cli.cli.help import add, group
 
-app = typer.Typer(
-    name="metaportrait",
-    help="Bring a portrait to life with the motion of a clip, on your own files.",
+app = group(
+    "metaportrait",
+    "Bring a portrait to life with the motion of a clip, on your own files.",
     epilog=(
         "Exit codes: 0 done, 2 usage, 3 unreadable media, 4 no face, 5 weights, 6 ffmpeg,"
         " 7 out of memory, 8 part of a batch failed, 130 interrupted."
     ),
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("animate")(animate.command)
-app.command("personalize")(personalize.command)
-app.command("upscale")(upscale.command)
-app.command("landmarks")(landmarks.command)
-app.command("evaluate")(evaluate.command)
-app.command("prepare")(prepare.command)
-app.command("doctor")(doctor.command)
+for command in (animate, personalize, upscale, landmarks, evaluate, prepare, doctor):
+    add(app, command.__name__.rpartition(".")[2], command.command, examples=command.EXAMPLES)
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
@@ -19,16 +22,38 @@ from metaportrait_cli.errors import (
     MediaError,
     MetaPortraitError,
     OutOfMemoryError,
+    UsageError,
 )
 
+if TYPE_CHECKING:
+    from metaportrait_cli.pipeline.report import RunReport
+
 DEBUG_VARIABLE = "METAPORTRAIT_DEBUG"
+OPTION_NAMES: ContextVar[dict[str, str]] = ContextVar("option_names", default={})  # noqa: B039
+"""The running command's parameters by name, as users write them; `Command` sets it."""
+_FIELD = re.compile(r"`([a-z_]+)`")
+
+
+def in_option_names(text: str) -> str:
+    """The library's words for the user: fields that it names in backticks become options."""
+    names = OPTION_NAMES.get()
+    return _FIELD.sub(lambda found: names.get(found[1], found[0]), text)
+
+
+def tell(text: str) -> None:
+    """A line on stderr; work goes on where nobody reads it."""
+    try:
+        typer.echo(text, err=True)
+    except OSError:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 class Reporter:
     """Shows progress and notes on stderr while a command runs."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, verbose: bool = False) -> None:
         self._quiet = quiet
+        self.verbose = verbose
         self._bar: _Bar | _Lines | None = None
 
     def progress(self, stage: str, done: int, total: int | None) -> None:
@@ -41,15 +66,25 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """One line for the user."""
-        if not self._quiet:
-            self.close()
-            typer.echo(f"note: {text}", err=True)
+        self.say(f"note: {in_option_names(text)}")
 
     def say(self, text: str) -> None:
         """Plain text on stderr, unless quiet."""
         if not self._quiet:
             self.close()
-            typer.echo(text, err=True)
+            tell(text)
+
+    def summary(self, done: RunReport) -> None:
+        """Notes of a run over frames, and how fast it was."""
+        for note in done.notes:
+            self.note(note)
+        fps = done.frames / max(done.elapsed_seconds, 1e-3)
+        self.say(f"{done.frames} frames, {fps:.1f} fps")
+        if self.verbose:
+            stages = ", ".join(f"{name} {ms}" for name, ms in done.stage_ms_per_frame.items())
+            self.say(f"ms a frame: {stages}; peak memory {done.peak_memory_mb:.0f} MB")
+            for name, value in (*done.weights.items(), *done.settings.items()):
+                self.say(f"{name}: {value}")
 
     def close(self) -> None:
         """Ends the progress display."""
@@ -128,26 +163,26 @@ class _Lines:
         self._last = now
         rate = done / max(now - self._started, 1e-3)
         of = f"/{total}" if total else ""
-        typer.echo(f"{stage}: {done}{of} frames, {rate:.1f} fps", err=True)
+        tell(f"{stage}: {done}{of} frames, {rate:.1f} fps")
 
     def close(self) -> None:
         pass
 
 
 @contextmanager
-def reporting(*, quiet: bool = False) -> Iterator[Reporter]:
+def reporting(*, quiet: bool = False, verbose: bool = False) -> Iterator[Reporter]:
     """Turns the library's errors into one line on stderr and the documented exit code."""
-    with Reporter(quiet=quiet) as reporter:
+    with Reporter(quiet=quiet, verbose=verbose) as reporter:
         try:
             yield reporter
         except MetaPortraitError as error:
             raise _exit(reporter, str(error), error.exit_code) from error
         except KeyboardInterrupt as error:
             raise _exit(
-                reporter, "interrupted; nothing was written", INTERRUPTED_EXIT_CODE
+                reporter, "interrupted; what was not complete is gone", INTERRUPTED_EXIT_CODE
             ) from error
         except MemoryError as error:
-            text = "out of memory; try a smaller --size or --window"
+            text = "out of memory; try a smaller `size` or `window`"
             raise _exit(reporter, text, OutOfMemoryError.exit_code) from error
         except OSError as error:
             # Only our temporary files are written without a name to tell.
@@ -158,7 +193,7 @@ def reporting(*, quiet: bool = False) -> Iterator[Reporter]:
             raise
         except Exception as error:
             if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
-                text = "the device ran out of memory; try a smaller --window or --device cpu"
+                text = "the device ran out of memory; try a smaller `window` or `device` cpu"
                 raise _exit(reporter, text, OutOfMemoryError.exit_code) from error
             if os.environ.get(DEBUG_VARIABLE):
                 raise
@@ -171,13 +206,42 @@ def reporting(*, quiet: bool = False) -> Iterator[Reporter]:
 
 def _exit(reporter: Reporter, text: str, code: int) -> typer.Exit:
     reporter.close()
-    typer.echo(f"error: {' '.join(text.split())}", err=True)
+    if reporter.verbose:
+        tell(traceback.format_exc())
+    tell(f"error: {' '.join(in_option_names(text).split())}")
     return typer.Exit(code)
+
+
+def one_of(argument: Path | None, option: Path | None) -> Path:
+    """The input, given either as an argument or as an option."""
+    if argument is None and option is None:
+        raise UsageError("give a clip")
+    if argument is not None and option is not None:
+        raise UsageError(f"{option}: one clip at a time; {argument} is given too")
+    return argument or option or Path()
+
+
+def skipped(target: Path, reporter: Reporter, *, as_json: bool) -> bool:
+    """Whether a result that needn't be made again is there; says so, and prints it."""
+    if not target.exists():
+        return False
+    reporter.note(f"{target} exists; skipped")
+    print_result(target, {"output": str(target), "skipped": True}, as_json=as_json)
+    return True
 
 
 def print_result(path: Path, report: dict[str, Any], *, as_json: bool) -> None:
     """The one thing on stdout: the result's path, or the report as one JSON object."""
-    typer.echo(json.dumps(report, ensure_ascii=False) if as_json else str(path))
+    put(json.dumps(report, ensure_ascii=False) if as_json else path)
+
+
+def put(text: object) -> None:
+    """A line on stdout. The work is done by then: it isn't undone where nobody reads it."""
+    try:
+        typer.echo(str(text))
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def write_report(path: Path | None, report: dict[str, Any]) -> None:

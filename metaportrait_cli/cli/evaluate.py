@@ -3,54 +3,79 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from metaportrait_cli.cli.console import reporting
+from metaportrait_cli.cli import options as shared
+from metaportrait_cli.cli.console import put, reporting
+from metaportrait_cli.cli.options import BASIC, OUTPUT
 
 if TYPE_CHECKING:
-    from metaportrait_cli.pipeline.evaluation.evaluate import Evaluation, Mode
+    from metaportrait_cli.pipeline.evaluation.evaluate import Evaluation
+
+EXAMPLES = """\
+metaportrait evaluate clips/ --sheet sheet.png
+metaportrait evaluate a.mp4 b.mp4 --mode cross --json
+metaportrait evaluate clip.mp4 --mode upscale --weights compact_sr"""
 
 HIGHER_IS_BETTER = frozenset({"psnr", "ssim", "driver_identity_distance"})
 
 
 def command(
-    clips: Annotated[list[Path], typer.Argument(help="Clips, or folders of clips.")],
     *,
+    clips: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CLIP...", help="Clips, or folders of clips.", rich_help_panel=BASIC
+        ),
+    ],
     mode: Annotated[
-        str,
+        Literal["self", "cross", "upscale", "upscale-rendered"],
         typer.Option(
-            help="'self': each clip re-enacts itself from its first frame. 'cross': each clip"
-            " drives another clip's person. 'upscale': super-resolution of each clip's own frames"
-            " at 256². 'upscale-rendered': of frames that our weights rendered."
+            metavar="MODE",
+            help="self: each clip re-enacts itself from its first frame. cross: each clip"
+            " drives another clip's person. upscale: super-resolution of each clip's own frames"
+            " at 256². upscale-rendered: of frames that our weights rendered.",
+            rich_help_panel=BASIC,
         ),
     ] = "self",
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            help="A method to judge; repeat for several [default: none and compact, or compact_sr]."
+            metavar="NAME",
+            help="A method to judge; repeat for several [default: none and compact, or"
+            " compact_sr].",
+            autocompletion=shared.known_weights,
+            rich_help_panel=BASIC,
         ),
     ] = None,
-    frames: Annotated[int, typer.Option(help="Frames of each clip, evenly spread.")] = 24,
+    frames: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Frames of each clip, evenly spread.", rich_help_panel=BASIC
+        ),
+    ] = 24,
     sheet: Annotated[
-        Path | None, typer.Option(help="Also write a contact sheet, a PNG file, here.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write a contact sheet here: a PNG file.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the sheet.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all values on stdout as one JSON object.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
+    overwrite: shared.Overwrite = False,
+    as_json: shared.AsJson = False,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Measure re-enactment (the source copied, the analytic warp, weights) or super-resolution."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         import json  # noqa: PLC0415
 
         from metaportrait_cli.pipeline.evaluation import evaluate as pipeline  # noqa: PLC0415
 
-        options = pipeline.EvaluateOptions(
-            mode=cast("Mode", mode), weights=tuple(weights or ()), frames=frames
-        )
+        options = pipeline.EvaluateOptions(mode=mode, weights=tuple(weights or ()), frames=frames)
         done = pipeline.evaluate(
             clips, options, sheet=sheet, overwrite=overwrite, on_progress=reporter.progress
         )
@@ -58,9 +83,9 @@ def command(
         if not quiet:
             _show(done)
         if as_json:
-            typer.echo(json.dumps(done.as_json(), ensure_ascii=False))
+            put(json.dumps(done.as_json(), ensure_ascii=False))
         elif sheet is not None:
-            typer.echo(str(sheet))
+            put(sheet)
 
 
 def _show(done: Evaluation) -> None:

@@ -7,49 +7,65 @@ from typing import Annotated
 
 import typer
 
-from metaportrait_cli.cli.console import print_result, reporting, write_report
+from metaportrait_cli.cli import options as shared
+from metaportrait_cli.cli.console import one_of, print_result, reporting, skipped, write_report
+from metaportrait_cli.cli.options import BASIC
+
+EXAMPLES = """\
+metaportrait landmarks clip.mp4
+metaportrait landmarks -i clip.mp4 -o clip.motion.npz --overlay seen.mp4"""
 
 
 def command(
     *,
-    clip: Annotated[Path, typer.Option("--input", "-i", help="A clip or an image folder.")],
+    file: shared.ClipFile = None,
+    clip: shared.Clip = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Template [default: {clip}.motion.npz here]."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Template [default: {clip}.motion.npz in the working folder].",
+            rich_help_panel=BASIC,
+        ),
     ] = None,
-    face: Annotated[
-        str, typer.Option(help="Which face: 'largest', or a number from the left, from 1.")
-    ] = "largest",
+    face: shared.Face = "largest",
     overlay: Annotated[
-        Path | None, typer.Option(help="Also write the clip with the landmarks drawn over it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write the clip with the landmarks drawn over it.",
+            rich_help_panel=BASIC,
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results.")] = False,
-    report: Annotated[
-        Path | None, typer.Option(help="Write what was done, as JSON, to this file.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the report on stdout instead of the path.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
+    overwrite: shared.Overwrite = False,
+    skip_existing: shared.SkipExisting = False,
+    report: shared.Report = None,
+    as_json: shared.AsJson = False,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
-    """Dense landmarks of a clip as a motion template, to use as --driver again and again."""
-    with reporting(quiet=quiet) as reporter:
+    """Dense landmarks of a clip as a motion template, to use as a driver again and again."""
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
         from metaportrait_cli.pipeline.landmarks import (  # noqa: PLC0415
             default_template,
             extract_landmarks,
         )
 
-        target = output or default_template(clip)
+        given = one_of(file, clip)
+        target = output or default_template(given)
+        if skip_existing and skipped(target, reporter, as_json=as_json):
+            return
         done = extract_landmarks(
-            clip,
+            given,
             target,
             face=FaceChoice.parse(face),
             overlay=overlay,
             overwrite=overwrite,
             on_progress=reporter.progress,
         )
-        for note in done.notes:
-            reporter.note(note)
+        reporter.summary(done)
         write_report(report, done.as_json())
         print_result(target, done.as_json(), as_json=as_json)

@@ -7,68 +7,101 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metaportrait_cli.cli.console import Reporter, print_result, reporting, write_report
+from metaportrait_cli.cli import options as shared
+from metaportrait_cli.cli.console import (
+    Reporter,
+    print_result,
+    reporting,
+    skipped,
+    write_report,
+)
+from metaportrait_cli.cli.options import BASIC
 
 if TYPE_CHECKING:
     from metaportrait_cli.pipeline.person.personalize import PersonalizeReport
 
+EXAMPLES = """\
+metaportrait personalize me.mp4
+metaportrait personalize a.jpg b.jpg c.jpg -o me.portrait
+metaportrait personalize --video me.mp4 --seconds 60 --sheet seen.png"""
 SHOWN = {"lpips_like": "picture", "mouth_lpips_like": "mouth", "identity_distance": "identity"}
 
 
 def command(
     *,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="VIDEO|PHOTO...",
+            help="A video of the person, or photos.",
+            show_default=False,
+            rich_help_panel=BASIC,
+        ),
+    ] = None,
     video: Annotated[
-        Path | None, typer.Option(help="A video of the person; ten seconds do, minutes may help.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A video of the person; ten seconds do, minutes may help.",
+            rich_help_panel=BASIC,
+        ),
     ] = None,
     photos: Annotated[
-        list[Path] | None, typer.Option(help="A photo of the person, instead; repeat it.")
-    ] = None,
-    more_photos: Annotated[
-        list[Path] | None, typer.Argument(help="Further photos.", show_default=False)
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A photo of the person, instead; repeat it.",
+            rich_help_panel=BASIC,
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Result [default: {video or first photo}.portrait]."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Result [default: {video or first photo}.portrait in the working folder].",
+            rich_help_panel=BASIC,
+        ),
     ] = None,
     seconds: Annotated[
         float,
-        typer.Option(help="Time for adapting --weights, once all is prepared; longer is better."),
+        typer.Option(
+            metavar="X",
+            help="Time for adapting the weights, once all is prepared; longer is better.",
+            rich_help_panel=BASIC,
+        ),
     ] = 30.0,
     weights: Annotated[
-        str, typer.Option(help="Weights to adapt, or 'none' for the analytic warp.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Weights to adapt, or 'none' for the analytic warp.",
+            autocompletion=shared.known_weights,
+            rich_help_panel=BASIC,
+        ),
     ] = "compact",
-    face: Annotated[
-        str, typer.Option(help="Whose: 'largest', or a number from the left, from 1.")
-    ] = "largest",
-    seed: Annotated[int, typer.Option(help="Of the adaptation.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps; for networks.")] = "auto",
-    sheet: Annotated[
-        Path | None,
-        typer.Option(help="Also write a picture of before, after and truth, a PNG file, here."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results.")] = False,
-    report: Annotated[
-        Path | None, typer.Option(help="Write what was done, as JSON, to this file.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the report on stdout instead of the path.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
+    face: shared.Face = "largest",
+    sheet: shared.Sheet = None,
+    overwrite: shared.Overwrite = False,
+    skip_existing: shared.SkipExisting = False,
+    report: shared.Report = None,
+    as_json: shared.AsJson = False,
+    device: shared.Device = "auto",
+    seed: shared.Seed = 0,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Learn a person from their own video or photos; the result serves `animate --portrait`."""
-    with reporting(quiet=quiet) as reporter:
-        from metaportrait_cli.errors import UsageError  # noqa: PLC0415
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
         from metaportrait_cli.pipeline.engine import Engine  # noqa: PLC0415
         from metaportrait_cli.pipeline.person import personalize as pipeline  # noqa: PLC0415
 
-        pictures = [*(photos or []), *(more_photos or [])]
-        if more_photos and not photos:
-            raise UsageError("give photos with --photos, or a video with --video")
-        first = video or next(iter(pictures), None)
-        if first is None or (video is not None and pictures):
-            raise UsageError("give either --video or --photos")
-        target = output or Path(f"{first.stem}.portrait")
+        video, pictures = sorted_out(files or [], video, photos or [])
+        target = output or Path(f"{(video or pictures[0]).stem}.portrait")
+        if skip_existing and skipped(target, reporter, as_json=as_json):
+            return
         with Engine(weights, device=device) as engine:
             done = pipeline.personalize(
                 target,
@@ -89,6 +122,21 @@ def command(
         print_result(target, done.as_json(), as_json=as_json)
 
 
+def sorted_out(
+    files: list[Path], video: Path | None, photos: list[Path]
+) -> tuple[Path | None, list[Path]]:
+    """The video or the photos, of which plain arguments may stand in for either."""
+    from metaportrait_cli.errors import UsageError  # noqa: PLC0415
+    from metaportrait_cli.media.stills import is_still  # noqa: PLC0415
+
+    if len(files) == 1 and not photos and video is None and not is_still(files[0]):
+        return files[0], []
+    pictures = [*photos, *files]
+    if (video is None) == (not pictures):
+        raise UsageError("give either a `video` or `photos`")
+    return video, pictures
+
+
 def _show(done: PersonalizeReport, reporter: Reporter) -> None:
     for note in done.notes:
         reporter.note(note)
@@ -99,3 +147,6 @@ def _show(done: PersonalizeReport, reporter: Reporter) -> None:
     for metric, name in SHOWN.items() if done.quality else ():
         before, after = (done.quality[when][metric] for when in ("before", "after"))
         reporter.say(f"{name}: {before:.4f} → {after:.4f} ({done.change(metric):+.0%})")
+    if reporter.verbose:
+        seconds = ", ".join(f"{name} {value}" for name, value in done.stage_seconds.items())
+        reporter.say(f"seconds: {seconds}")

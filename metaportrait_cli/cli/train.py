@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from metaportrait_cli.cli import (
     train_meta,
     train_morphable,
@@ -11,7 +9,8 @@ from metaportrait_cli.cli import (
     train_sr,
     train_warping,
 )
+from metaportrait_cli.cli.help import add, group
 
-app = typer.Typer(help="Learn a model from your own data.", no_args_is_help=True)
+app = group("train", "Learn a model from your own data.")
 for each in (train_warping, train_regions, train_meta, train_sr, train_morphable):
-    app.command(each.__name__.rpartition("_")[2])(each.command)
+    add(app, each.__name__.rpartition("_")[2], each.command, examples=each.EXAMPLES)

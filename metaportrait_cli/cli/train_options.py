@@ -8,32 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from metaportrait_cli.cli.options import BASIC as BASIC
+from metaportrait_cli.cli.options import MACHINE as MACHINE
+from metaportrait_cli.cli.options import AsJson as AsJson
+from metaportrait_cli.cli.options import Device as Device
+from metaportrait_cli.cli.options import OutputFile as OutputFile
+from metaportrait_cli.cli.options import Overwrite as Overwrite
+from metaportrait_cli.cli.options import Quiet as Quiet
+
 if TYPE_CHECKING:
     from metaportrait_cli.training.place import RunOptions
 
-BASIC, OUTPUT, MACHINE = "Basic", "Output", "Machine"
-"""The parts of a command's help."""
-
-OutputFile = Annotated[
-    Path,
-    typer.Option("--output", "-o", metavar="FILE", help="File to write.", rich_help_panel=BASIC),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=OUTPUT)
-]
-AsJson = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="Print one JSON object on stdout instead of the path.",
-        rich_help_panel=OUTPUT,
-    ),
-]
-Device = Annotated[
-    Literal["auto", "cpu", "cuda", "mps"],
-    typer.Option(help="Where the networks run.", rich_help_panel=MACHINE),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.", rich_help_panel=MACHINE)]
 Prepared = Annotated[
     Path,
     typer.Argument(

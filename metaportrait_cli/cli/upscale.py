@@ -7,56 +7,81 @@ from typing import Annotated
 
 import typer
 
-from metaportrait_cli.cli.console import print_result, reporting, write_report
+from metaportrait_cli.cli import options as shared
+from metaportrait_cli.cli.console import one_of, print_result, reporting, skipped, write_report
+from metaportrait_cli.cli.options import BASIC, OUTPUT
+
+EXAMPLES = """\
+metaportrait upscale clip.mp4
+metaportrait upscale -i clip.mp4 -o large.mp4 --strength 0.5
+metaportrait upscale -i clip.mp4 --face-only"""
 
 
 def command(
     *,
-    clip: Annotated[Path, typer.Option("--input", "-i", help="A clip or an image folder.")],
+    file: shared.ClipFile = None,
+    clip: shared.Clip = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Result [default: {clip}--2x.mp4 here]."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Result [default: {clip}--2x.mp4 in the working folder].",
+            rich_help_panel=BASIC,
+        ),
     ] = None,
     strength: Annotated[
-        float, typer.Option(help="How much of the enhanced faces shows, 0 to 1.")
+        float,
+        typer.Option(
+            metavar="X",
+            help="How much of the enhanced faces shows, 0 to 1.",
+            rich_help_panel=BASIC,
+        ),
     ] = 1.0,
     face_only: Annotated[
         bool,
         typer.Option(
-            "--face-only", help="The largest face's crop alone: square, steady, 512 pixels or more."
+            "--face-only",
+            help="The largest face's crop alone: square, steady, 512 pixels or more.",
+            rich_help_panel=BASIC,
         ),
     ] = False,
     weights: Annotated[
         str,
         typer.Option(
+            metavar="NAME",
             help="Super-resolution: a name of `metaportrait weights list`, a path (a converted"
-            " temporal_gfpgan.pth too), or hf://owner/repo/file@revision."
+            " temporal_gfpgan.pth too), or hf://owner/repo/file@revision.",
+            autocompletion=shared.known_weights,
+            rich_help_panel=BASIC,
         ),
     ] = "compact_sr",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    window: Annotated[
-        int, typer.Option(help="Frames enhanced at a time, at most; the result is the same.")
-    ] = 16,
-    audio: Annotated[bool, typer.Option(help="Keep the clip's audio.")] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the result.")] = False,
-    report: Annotated[
-        Path | None, typer.Option(help="Write what was done, as JSON, to this file.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the report on stdout instead of the path.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
+    audio: Annotated[
+        bool, typer.Option(help="Keep the clip's sound.", rich_help_panel=OUTPUT)
+    ] = True,
+    overwrite: shared.Overwrite = False,
+    skip_existing: shared.SkipExisting = False,
+    report: shared.Report = None,
+    as_json: shared.AsJson = False,
+    device: shared.Device = "auto",
+    precision: shared.Precision = "auto",
+    window: shared.Window = 16,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Any clip at twice its size: faces enhanced without flicker, the rest enlarged plainly."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.pipeline import upscale as pipeline  # noqa: PLC0415
         from metaportrait_cli.pipeline.engine import Engine  # noqa: PLC0415
 
-        target = output or pipeline.default_output(clip, face_only=face_only)
+        given = one_of(file, clip)
+        target = output or pipeline.default_output(given, face_only=face_only)
+        if skip_existing and skipped(target, reporter, as_json=as_json):
+            return
         with Engine(device=device, precision=precision) as engine:
             done = pipeline.upscale(
-                clip,
+                given,
                 target,
                 pipeline.UpscaleOptions(
                     weights=weights,
@@ -69,10 +94,6 @@ def command(
                 overwrite=overwrite,
                 on_progress=reporter.progress,
             )
-        for note in done.notes:
-            reporter.note(note)
-        stages = ", ".join(f"{name} {ms}" for name, ms in done.stage_ms_per_frame.items())
-        fps = done.frames / done.elapsed_seconds
-        reporter.say(f"{done.frames} frames, {fps:.1f} fps; ms a frame: {stages}")
+        reporter.summary(done)
         write_report(report, done.as_json())
         print_result(target, done.as_json(), as_json=as_json)

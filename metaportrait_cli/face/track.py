@@ -132,13 +132,13 @@ class FaceChoice:
     number: int | None = None
 
     @classmethod
-    def parse(cls, text: str) -> FaceChoice:
-        """From the option's text: `largest` or a number from 1."""
+    def parse(cls, text: str, *, field: str = "face") -> FaceChoice:
+        """From the text of an option called `field`: `largest` or a number from 1."""
         if text == "largest":
             return cls()
         if text.isdecimal() and int(text) >= 1:
             return cls(int(text))
-        raise UsageError(f"--face {text!r} is neither 'largest' nor a number from 1 (leftmost)")
+        raise UsageError(f"`{field}` {text!r} is neither 'largest' nor a number from 1 (leftmost)")
 
     def pick(self, faces: list[Face]) -> Face | None:
         """The chosen face of a picture (faces come left to right); `None` if it isn't there."""

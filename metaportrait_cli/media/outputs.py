@@ -40,7 +40,7 @@ def check_output(path: Path, *, overwrite: bool, is_input: Sequence[Path]) -> No
             if path.exists() and source.exists() and path.samefile(source):
                 raise UsageError(f"{path} is also an input: choose another name for the output")
         if not overwrite:
-            raise UsageError(f"{path} exists: choose another name, or allow it with --overwrite")
+            raise UsageError(f"{path} exists: choose another name, or allow it with `overwrite`")
     except OSError as error:
         raise UsageError(f"{path} can't be written: {error.strerror}") from error
 

@@ -63,11 +63,11 @@ class AnimateOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.drive.strength <= 3:
-            raise UsageError(f"--strength {self.drive.strength} is not between 0 and 3")
+            raise UsageError(f"`strength` {self.drive.strength} is not between 0 and 3")
         if self.size is not None and (self.size % 2 or not 64 <= self.size <= 2048):
-            raise UsageError(f"--size {self.size} is not an even number between 64 and 2048")
+            raise UsageError(f"`size` {self.size} is not an even number between 64 and 2048")
         if self.window < 1:
-            raise UsageError(f"--window {self.window} is not a positive number")
+            raise UsageError(f"`window` {self.window} is not a positive number")
 
 
 def default_output(source: Path, driver: Path) -> Path:
@@ -174,10 +174,10 @@ class Animation:
         stopwatch = Stopwatch()
         sources = _listed(source)
         if bool(sources) == (portrait is not None):
-            raise UsageError("give either --source or --portrait")
+            raise UsageError("give either `source` or `portrait`")
         driver = as_driver(driver)
         if options.compare and isinstance(driver, Clip) and not driver.lasts:
-            raise UsageError("--compare reads the driver twice: give its frames as a list")
+            raise UsageError("`compare` reads the driver twice: give its frames as a list")
         shown = sources if portrait is None else [portrait]
         report = RunReport(
             command="animate",
@@ -207,7 +207,7 @@ class Animation:
         wanted = options.drive.reference_frame
         if wanted is not None and not 0 <= wanted < len(motion.track):
             raise UsageError(
-                f"--reference-frame {wanted}: the driver has frames 0 to {len(motion.track) - 1}"
+                f"`reference_frame` {wanted}: the driver has frames 0 to {len(motion.track) - 1}"
             )
         with stopwatch("source"):
             rendering = engine.rendering(person)
@@ -382,7 +382,7 @@ def _describe_source(report: RunReport, source: Source) -> None:
     if source.faces_seen > 1:
         report.notes.append(
             f"{source.path.name}: {source.faces_seen} faces, numbered from the left;"
-            " choose one with --source-face"
+            " choose one with `source_face`"
         )
     if source.turns:
         report.notes.append(f"{source.path.name}: {describe_turns(source.turns)}; turned upright")

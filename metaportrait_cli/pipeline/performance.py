@@ -55,7 +55,7 @@ class DriveOptions:
 
     def __post_init__(self) -> None:
         if self.framing not in ("auto", *get_args(Framing)):
-            raise UsageError(f"--framing {self.framing} is none of auto, source, driver")
+            raise UsageError(f"`framing` {self.framing} is none of auto, source, driver")
 
 
 @dataclass

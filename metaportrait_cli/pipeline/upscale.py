@@ -67,9 +67,9 @@ class UpscaleOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
-            raise UsageError(f"--strength {self.strength} is not between 0 and 1")
+            raise UsageError(f"`strength` {self.strength} is not between 0 and 1")
         if self.window < 1:
-            raise UsageError(f"--window {self.window} is not a positive number")
+            raise UsageError(f"`window` {self.window} is not a positive number")
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def upscale(
     if options.face_only and not faces.paths:
         raise NoFaceError(
             f"{clip}: no face found in any of {faces.frames} frames"
-            f" ({info.width}x{info.height}); without --face-only the clip is enlarged as it is"
+            f" ({info.width}x{info.height}); without `face_only` the clip is enlarged as it is"
         )
     _describe(report, clip, faces)
     enhanced = network is not None and bool(faces.paths)
@@ -286,7 +286,7 @@ def _check_size(info: VideoInfo) -> None:
     if -(-width // 16) * -(-height // 16) > H264_MACROBLOCKS:
         raise MediaError(
             f"{info.path}: twice {info.width}x{info.height} is {width}x{height}, more than H.264"
-            " takes (8192x4320); shrink the clip first, or take --face-only"
+            " takes (8192x4320); shrink the clip first, or take `face_only`"
         )
 
 

@@ -47,7 +47,7 @@ def super_resolved(
         if seconds > AFFORDABLE_SECONDS:
             on_notice(
                 f"enlarged without super-resolution, which would take {seconds:.1f} s a frame on"
-                f" this processor; --size {own << doublings} asks for it"
+                f" this processor; `size` {own << doublings} asks for it"
             )
             return None
     on_notice(f"super-resolution: {own} to {own << doublings} pixels")

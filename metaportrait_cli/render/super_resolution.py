@@ -37,7 +37,7 @@ def super_resolution_named(
         return load_compact(path, device=device, precision=precision)
     if not has_super_resolution(path):
         raise WeightsError(
-            f"{path}: holds {architecture}, which doesn't upscale; leave out --weights, or give a"
+            f"{path}: holds {architecture}, which doesn't upscale; leave out `weights`, or give a"
             " converted temporal_gfpgan.pth"
         )
     place, dtype = choose(device, precision)

@@ -90,7 +90,7 @@ def _of_content(sha256: str) -> Path:
         if path.is_file() and sha256_of(path) == sha256:
             return path
     raise WeightsError(
-        f"no weights with sha256 {sha256[:12]}… here; name their file with --weights, or put it"
+        f"no weights with sha256 {sha256[:12]}… here; name their file with `weights`, or put it"
         f" into the folder that ${FOLDER_VARIABLE} names"
     )
 

@@ -114,7 +114,7 @@ def test_follower_chooses_anew_after_a_while() -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "second", "1.5", ""])
 def test_face_choice_refuses(text: str) -> None:
-    with pytest.raises(UsageError, match="--face"):
+    with pytest.raises(UsageError, match="`face`"):
         FaceChoice.parse(text)
 
 

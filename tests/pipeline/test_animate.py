@@ -312,12 +312,12 @@ def test_odd_inputs_run(portrait: Image, portrait_path: Path, tmp_path: Path) ->
 
 
 def test_options_are_checked() -> None:
-    with pytest.raises(UsageError, match="--strength"):
+    with pytest.raises(UsageError, match="`strength`"):
         AnimateOptions(drive=DriveOptions(strength=-1.0))
     for size in (8, 33, 4096):
-        with pytest.raises(UsageError, match="--size"):
+        with pytest.raises(UsageError, match="`size`"):
             AnimateOptions(size=size)
-    with pytest.raises(UsageError, match="--window"):
+    with pytest.raises(UsageError, match="`window`"):
         AnimateOptions(window=0)
 
 

@@ -273,7 +273,7 @@ def test_no_face_is_told_and_enlarged_plainly(weights: Path, tmp_path: Path) -> 
     result = decoded(output)
     assert len(result) == 4
     assert np.abs(result[0].astype(int) - doubled(decoded(clip)[0])).mean() < 2
-    with pytest.raises(NoFaceError, match="--face-only"):
+    with pytest.raises(NoFaceError, match="`face_only`"):
         upscale(clip, tmp_path / "face.mp4", UpscaleOptions(weights=str(weights), face_only=True))
     assert not (tmp_path / "face.mp4").exists()
 

@@ -250,7 +250,7 @@ def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
         rendering_named("identity")
     with pytest.raises(WeightsError, match="no such file"):
         rendering_named(str(tmp_path / "missing.safetensors"))
-    with pytest.raises(UsageError, match="--device"):
+    with pytest.raises(UsageError, match="`device`"):
         rendering_named("none", device="tpu")
-    with pytest.raises(UsageError, match="--precision"):
+    with pytest.raises(UsageError, match="`precision`"):
         rendering_named("none", precision="int3")

@@ -93,11 +93,11 @@ class EvaluateOptions:
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
-            raise UsageError(f"--mode {self.mode} is none of {', '.join(get_args(Mode))}")
+            raise UsageError(f"`mode` {self.mode} is none of {', '.join(get_args(Mode))}")
         if self.upscales and len(self.weights) > 1:
-            raise UsageError(f"--mode {self.mode} judges one network; give --weights once")
+            raise UsageError(f"`mode` {self.mode} judges one network; give `weights` once")
         if self.frames < RUN_FRAMES:
-            raise UsageError(f"--frames {self.frames} is less than a run of {RUN_FRAMES}")
+            raise UsageError(f"`frames` {self.frames} is less than a run of {RUN_FRAMES}")
 
     @property
     def methods(self) -> tuple[str, ...]:

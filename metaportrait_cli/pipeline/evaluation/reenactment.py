@@ -137,7 +137,7 @@ def cross_clips(
     for driver_index, driver in enumerate(clips):
         source_index = _next_person(driver_index, embeddings)
         if source_index is None:
-            raise UsageError("--mode cross needs clips of at least two people")
+            raise UsageError("`mode` cross needs clips of at least two people")
         source, _ = first_face(clips[source_index], judge)
         yield _cross_clip(
             source,

@@ -68,7 +68,7 @@ class PersonalizeOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.seconds <= 86_400:
-            raise UsageError(f"--seconds {self.seconds} is not between 0 and 86400")
+            raise UsageError(f"`seconds` {self.seconds} is not between 0 and 86400")
 
 
 @dataclass
@@ -126,7 +126,7 @@ def personalize(
     sheet = None if sheet is None else Path(sheet)
     inputs = [Path(path) for path in ([video] if video is not None else photos)]
     if not inputs or (video is not None and photos):
-        raise UsageError("give either --video or --photos")
+        raise UsageError("give either `video` or `photos`")
     for path in (output, sheet):
         if path is not None:
             check_output(path, overwrite=overwrite, is_input=inputs)

@@ -94,7 +94,7 @@ class Base:
             other = f"{path} ({found[:12]}…)"
         if found != self.sha256:
             raise WeightsError(
-                f"{portrait}: was made for {self.described}, not for {other}; give --weights"
+                f"{portrait}: was made for {self.described}, not for {other}; give `weights`"
                 f" {self.name}, or personalize again"
             )
 

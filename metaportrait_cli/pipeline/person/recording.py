@@ -124,7 +124,7 @@ class Looker:
     def video(self, path: Path) -> Recording:
         """A video of a person, who is followed from its start."""
         if path.is_file() and is_still(path):
-            raise UsageError(f"{path} is a photo: give it, and others, with --photos")
+            raise UsageError(f"{path} is a photo: give it, and others, with `photos`")
         looks: list[Look] = []
         most_faces = 0
         hint: NDArray[np.float32] | None = None
@@ -148,7 +148,7 @@ class Looker:
             )
         notes = []
         if most_faces > 1:
-            notes.append(f"{path.name}: up to {most_faces} faces; choose one with --face")
+            notes.append(f"{path.name}: up to {most_faces} faces; choose one with `face`")
         own = _of_one_person(looks)
         if len(own) < len(looks):
             notes.append(f"{path.name}: {len(looks) - len(own)} pictures of others left out")
@@ -166,7 +166,7 @@ class Looker:
             strangers = [look.path.name for look in looks if look not in own]
             raise UsageError(
                 f"{', '.join(strangers)}: somebody else than in {own[0].path.name}; give photos of"
-                " one person, or choose the face with --face"
+                " one person, or choose the face with `face`"
             )
         return self._checked("photos", own, path=paths[0], notes=[])
 

@@ -59,7 +59,7 @@ def test_small_faces_are_left_out(driver_path: Path, weights: Path) -> None:
 
 
 def test_one_network_at_a_time() -> None:
-    with pytest.raises(UsageError, match="--weights once"):
+    with pytest.raises(UsageError, match="`weights` once"):
         EvaluateOptions(mode="upscale", weights=("a", "b"))
     with pytest.raises(UsageError, match="upscale-rendered"):
         EvaluateOptions(mode="bigger")  # pyrefly: ignore

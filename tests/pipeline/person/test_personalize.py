@@ -189,7 +189,7 @@ def test_what_is_no_use_is_refused(
     dark = write_clip(tmp_path / "dark.mp4", [(portrait * 0.12).astype(np.uint8)] * 12)
     with pytest.raises((MediaError, NoFaceError)):
         looker.video(dark)
-    with pytest.raises(UsageError, match="--photos"):
+    with pytest.raises(UsageError, match="`photos`"):
         looker.video(portrait_path)
     pair = scene(portrait, [(0, 20, 200), (210, 20, 190)], width=420)
     both = write_clip(tmp_path / "pair.mp4", [pair] * 12)

@@ -180,7 +180,7 @@ def test_a_known_base_is_named_and_an_unknown_one_is_not_fetched(
     path = tmp_path / "me.portrait"
     save_portrait(path, replace(person, base=Base.of("ab" * 32)))
     found = load_portrait(path)
-    with pytest.raises(WeightsError, match=r"sha256 abababababab… here; name .* --weights"):
+    with pytest.raises(WeightsError, match=r"sha256 abababababab… here; name .* `weights`"):
         found.check_base()
 
 
