@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from metaportrait_cli.cli import train_options as training
+from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli.console import print_result, reporting
-from metaportrait_cli.cli.train_options import BASIC
+from metaportrait_cli.cli.options import BASIC
 
 EXAMPLES = """\
 metaportrait prepare clips/ -o prepared
@@ -70,8 +70,8 @@ def command(
             rich_help_panel=BASIC,
         ),
     ] = None,
-    as_json: training.AsJson = False,
-    quiet: training.Quiet = False,
+    as_json: shared.AsJson = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Crop faces with their landmarks out of clips and photos, packed for training."""
     with reporting(quiet=quiet) as reporter:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli import train_options as training
 from metaportrait_cli.cli.console import print_result, reporting
-from metaportrait_cli.cli.train_options import BASIC
+from metaportrait_cli.cli.options import BASIC
 
 EXAMPLES = """\
 metaportrait train regions prepared -o run
@@ -64,9 +65,9 @@ def command(
         ),
     ] = 0.5,
     minutes: training.Minutes = None,
-    as_json: training.AsJson = False,
-    device: training.Device = "auto",
-    quiet: training.Quiet = False,
+    as_json: shared.AsJson = False,
+    device: shared.Device = "auto",
+    quiet: shared.Quiet = False,
 ) -> None:
     """Find a start from which `personalize` learns a person in fewer steps (Reptile)."""
     with reporting(quiet=quiet) as reporter:

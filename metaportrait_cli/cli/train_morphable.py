@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from metaportrait_cli.cli import train_options as training
+from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli.console import print_result, reporting
-from metaportrait_cli.cli.train_options import BASIC
+from metaportrait_cli.cli.options import BASIC
 
 EXAMPLES = "metaportrait train morphable tracks/ -o morphable.safetensors"
 
@@ -27,7 +27,7 @@ def command(
             rich_help_panel=BASIC,
         ),
     ],
-    output: training.OutputFile = Path("morphable.safetensors"),
+    output: shared.OutputFile = Path("morphable.safetensors"),
     identity_size: Annotated[
         int,
         typer.Option(min=1, metavar="N", help="Identity coefficients.", rich_help_panel=BASIC),
@@ -36,9 +36,9 @@ def command(
         int,
         typer.Option(min=1, metavar="N", help="Expression coefficients.", rich_help_panel=BASIC),
     ] = 50,
-    overwrite: training.Overwrite = False,
-    as_json: training.AsJson = False,
-    quiet: training.Quiet = False,
+    overwrite: shared.Overwrite = False,
+    as_json: shared.AsJson = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Learn the face morphable model from landmark tracks of many people."""
     with reporting(quiet=quiet) as reporter:

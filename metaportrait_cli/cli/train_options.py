@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from metaportrait_cli.cli.options import BASIC as BASIC
-from metaportrait_cli.cli.options import MACHINE as MACHINE
-from metaportrait_cli.cli.options import AsJson as AsJson
-from metaportrait_cli.cli.options import Device as Device
-from metaportrait_cli.cli.options import OutputFile as OutputFile
-from metaportrait_cli.cli.options import Overwrite as Overwrite
-from metaportrait_cli.cli.options import Quiet as Quiet
+from metaportrait_cli.cli.options import BASIC, MACHINE
 
 if TYPE_CHECKING:
     from metaportrait_cli.training.place import RunOptions

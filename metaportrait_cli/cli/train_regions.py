@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli import train_options as training
 from metaportrait_cli.cli.console import print_result, reporting
-from metaportrait_cli.cli.train_options import BASIC
+from metaportrait_cli.cli.options import BASIC
 
 EXAMPLES = """\
 metaportrait train regions prepared -o run
@@ -33,10 +34,10 @@ def command(
     ] = 24,
     lr: training.LearningRate = 6e-4,
     minutes: training.Minutes = None,
-    as_json: training.AsJson = False,
-    device: training.Device = "auto",
+    as_json: shared.AsJson = False,
+    device: shared.Device = "auto",
     precision: training.Precision = "auto",
-    quiet: training.Quiet = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Train the networks that repaint mouths and eyes, on data prepared at 512."""
     with reporting(quiet=quiet) as reporter:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli import train_options as training
 from metaportrait_cli.cli.console import print_result, reporting
-from metaportrait_cli.cli.train_options import BASIC
+from metaportrait_cli.cli.options import BASIC
 
 EXAMPLES = """\
 metaportrait prepare clips/ -o runs --runs 3
@@ -52,11 +53,11 @@ def command(
         ),
     ] = 2.0,
     minutes: training.Minutes = None,
-    as_json: training.AsJson = False,
-    device: training.Device = "auto",
+    as_json: shared.AsJson = False,
+    device: shared.Device = "auto",
     precision: training.Precision = "auto",
     workers: training.Workers = 0,
-    quiet: training.Quiet = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Train the compact temporal super-resolution on prepared runs of frames."""
     with reporting(quiet=quiet) as reporter:

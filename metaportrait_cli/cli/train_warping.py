@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli import train_options as training
 from metaportrait_cli.cli.console import print_result, reporting
-from metaportrait_cli.cli.train_options import BASIC, MACHINE
+from metaportrait_cli.cli.options import BASIC, MACHINE
 
 EXAMPLES = """\
 metaportrait train warping prepared -o run
@@ -33,8 +34,8 @@ def command(
     batch: training.Batch = 16,
     lr: training.LearningRate = 8e-4,
     minutes: training.Minutes = None,
-    as_json: training.AsJson = False,
-    device: training.Device = "auto",
+    as_json: shared.AsJson = False,
+    device: shared.Device = "auto",
     precision: training.Precision = "auto",
     compile_: Annotated[
         bool,
@@ -45,7 +46,7 @@ def command(
         ),
     ] = False,
     workers: training.Workers = 0,
-    quiet: training.Quiet = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Train the network that corrects the flow of hair, shoulders and background."""
     with reporting(quiet=quiet) as reporter:
