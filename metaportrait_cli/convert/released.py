@@ -14,7 +14,7 @@ from metaportrait_cli.convert.base import (
 from metaportrait_cli.convert.checkpoint import plain_state, read_checkpoint
 from metaportrait_cli.convert.temporal_sr import convert_temporal_sr
 from metaportrait_cli.errors import UsageError, WeightsError
-from metaportrait_cli.media.outputs import check_output
+from metaportrait_cli.media.outputs import claimed
 from metaportrait_cli.networks.discriminator import DiscriminatorConfig
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.refinement import RefinementConfig
@@ -37,7 +37,14 @@ def convert_files(
     where present, for training), the temporal super-resolution, and two-dimensional GFPGAN.
     ``on_notice`` hears, in words, what was recognised.
     """
-    check_output(output, overwrite=overwrite, is_input=inputs)
+    with claimed(output, overwrite=overwrite, is_input=inputs):
+        save_networks(output, _converted(inputs, on_notice=on_notice), architecture=RELEASED)
+    return output
+
+
+def _converted(
+    inputs: Sequence[Path], *, on_notice: Callable[[str], None] | None
+) -> dict[str, Network]:
     parts: dict[str, Network] = {}
     for path in inputs:
         for part, network in networks_of(read_checkpoint(path), where=str(path)).items():
@@ -47,8 +54,7 @@ def convert_files(
             if on_notice:
                 count = sum(value.numel() for value in network.parameters())
                 on_notice(f"{path.name}: {part}, {count:,} parameters")
-    save_networks(output, parts, architecture=RELEASED)
-    return output
+    return parts
 
 
 def networks_of(checkpoint: Mapping[str, Any], *, where: str) -> dict[str, Network]:

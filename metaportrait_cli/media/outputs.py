@@ -118,10 +118,11 @@ def atomic_output(path: Path) -> Iterator[Path]:
 
 def _partial_name(name: str, process: int) -> str:
     stem, suffix = os.path.splitext(name)
-    return _hidden(stem, f".{process}.partial{suffix}")
+    return hidden_name(stem, f".{process}.partial{suffix}")
 
 
-def _hidden(stem: str, ending: str) -> str:
+def hidden_name(stem: str, ending: str) -> str:
+    """`.{stem}{ending}`, the stem shortened to what file systems take."""
     room = _NAME_BYTES - 1 - len(os.fsencode(ending))
     stem = os.fsencode(stem)[:room].decode(errors="ignore")
     return f".{stem}{ending}"
@@ -131,7 +132,7 @@ def _hidden(stem: str, ending: str) -> str:
 def _claim(path: Path) -> Iterator[None]:
     """A locked file beside `path` that names it and this process; the lock ends with the process,
     however that ends."""
-    claim = path.with_name(_hidden(path.name, _CLAIM))
+    claim = path.with_name(hidden_name(path.name, _CLAIM))
     descriptor = _locked(claim, create=True)
     if descriptor is None:
         raise UsageError(f"{path} is being written by another run: choose another name, or wait")

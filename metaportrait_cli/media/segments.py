@@ -16,13 +16,15 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.media.arguments import address, mux_arguments
+from metaportrait_cli.media.arguments import USUAL, Encoding, address, mux_arguments
 from metaportrait_cli.media.binaries import ffmpeg_binary
 from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.media.process import run
 from metaportrait_cli.media.writer import VideoWriter, check_whole, packets_in, sound_of
 
-_SUFFIX = ".mp4"
+SUFFIX = ".mp4"
+"""Of pieces: exact times, and the codecs that a clip of any kind may be joined from."""
+PIECE_CODECS = {"h264", "h265"}
 _JOINED = "joined.mp4"
 
 
@@ -36,20 +38,24 @@ class Segments:
 
     def path(self, number: int) -> Path:
         """Of a piece, from 0."""
-        return self.folder / f"{number:06}{_SUFFIX}"
+        return self.folder / f"{number:06}{SUFFIX}"
+
+    def hold(self, encoding: Encoding, output: Path) -> bool:
+        """Whether a file of this kind can be joined of pieces."""
+        return encoding.resolved(output)[0] in PIECE_CODECS
 
     def closed(self) -> int:
         """How many whole pieces there are; what is damaged, and what follows it, is removed."""
         number = 0
         while self.path(number).is_file() and packets_in(self.path(number)) == self.length:
             number += 1
-        for path in self.folder.glob(f"*{_SUFFIX}"):
+        for path in self.folder.glob(f"*{SUFFIX}"):
             if not path.stem.isdecimal() or int(path.stem) >= number:
                 path.unlink()
         return number
 
     def write(
-        self, pictures: Iterable[NDArray[np.uint8]], *, first: int
+        self, pictures: Iterable[NDArray[np.uint8]], *, first: int, encoding: Encoding = USUAL
     ) -> Generator[int, None, None]:
         """Writes pictures (H, W, 3) from piece number `first` on; yields 1 after each of them."""
         pictures = iter(pictures)
@@ -57,7 +63,7 @@ class Segments:
         for picture in pictures:
             height, width = picture.shape[:2]
             with VideoWriter(
-                self.path(number), width=width, height=height, rate=self.rate
+                self.path(number), width=width, height=height, rate=self.rate, encoding=encoding
             ) as writer:
                 for each in chain([picture], islice(pictures, self.length - 1)):
                     writer.write(each)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +19,26 @@ from metaportrait_cli.face.detector import CONFIDENCE_STEPS
 from metaportrait_cli.face.orientation import describe_turns
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State, shot_ranges
+from metaportrait_cli.media.arguments import USUAL, Encoding
 from metaportrait_cli.media.given import Clip
-from metaportrait_cli.media.outputs import check_output
+from metaportrait_cli.media.outputs import claimed
 from metaportrait_cli.media.writer import check_video_name
 from metaportrait_cli.motion.motion_file import SUFFIX
 from metaportrait_cli.pipeline.compensation import compensate
 from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
 from metaportrait_cli.pipeline.driver import Driver, DriverMotion, as_driver, load_motion
-from metaportrait_cli.pipeline.encode import encode
+from metaportrait_cli.pipeline.encode import write_clip
 from metaportrait_cli.pipeline.engine import Engine, lasting
 from metaportrait_cli.pipeline.performance import DriveOptions, Performance
 from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portrait
 from metaportrait_cli.pipeline.report import MARK, RunReport, describe_gaps, gap_note
 from metaportrait_cli.pipeline.source import Picture, load_sources
+from metaportrait_cli.pipeline.work import Begun, Work
 from metaportrait_cli.progress import Progress, Stopwatch, silent
 from metaportrait_cli.render.opening import Rendering
 from metaportrait_cli.render.protocol import Driven, Frames, Session
 from metaportrait_cli.render.released.folder import is_prepared
+from metaportrait_cli.render.views import pass_over
 
 DEFAULT_DRIVE = DriveOptions()
 CROP_SIZE = 512
@@ -60,6 +64,7 @@ class AnimateOptions:
     audio: bool = True
     window: int = 16
     """Frames a renderer gets at a time."""
+    encoding: Encoding = USUAL
 
     def __post_init__(self) -> None:
         if not 0 <= self.drive.strength <= 3:
@@ -85,6 +90,7 @@ def animate(
     portrait: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
     overwrite: bool = False,
+    begun: Begun = "ask",
     on_progress: Progress = silent,
 ) -> RunReport:
     """Re-enacts the portrait with the driver's motion and writes the clip to `output`.
@@ -92,7 +98,8 @@ def animate(
     Takes what `Animation.open` takes, and a folder that the authors' own tools prepared as driver,
     which brings its sources along. As many frames as the driver, at its rate, with its audio.
     Raises the errors of `metaportrait_cli.errors`; the output appears under its name only when it
-    is complete.
+    is complete. Of a longer clip what is done outlives a run that is broken off; `begun` tells what
+    becomes of that, see `work.Begun`.
     """
     started = time.perf_counter()
     output, driver = Path(output), as_driver(driver)
@@ -105,26 +112,53 @@ def animate(
             )
         files = [portrait, driver, *_listed(source)]
         inputs = [Path(each) for each in files if isinstance(each, (str, os.PathLike))]
-        check_output(output, overwrite=overwrite, is_input=inputs)
-        check_video_name(output)
-        with Animation.open(
-            loaded, source, driver, options, portrait=portrait, on_progress=on_progress
-        ) as animation:
-            report = animation.report
-            report.output = str(output)
-            report.frames = encode(
-                (picture.image for picture in animation.pictures()),
+        options = options or AnimateOptions()
+        check_video_name(output, options.encoding)
+        with claimed(output, overwrite=overwrite, is_input=inputs):
+            work = Work.of(
                 output,
-                rate=animation.rate,
-                total=animation.frames,
-                stage="render",
-                stopwatch=animation.stopwatch,
-                on_progress=on_progress,
-                audio_from=animation.sound,
-                comment=MARK,
+                command="animate",
+                settings={**loaded.settings(), **asdict(options)},
+                inputs=inputs if len(inputs) == len(files) - (portrait is None) else None,
+                begun=begun,
             )
+            known = None
+            if work.exists and isinstance(driver, Path):
+                known = DriverMotion.saved(driver, work.folder)
+            with Animation.open(
+                loaded,
+                source,
+                driver,
+                options,
+                portrait=portrait,
+                motion=known,
+                on_progress=on_progress,
+            ) as animation:
+                _write(animation, output, work)
+    report = animation.report
     report.measure(animation.stopwatch, time.perf_counter() - started)
     return report
+
+
+def _write(animation: Animation, output: Path, work: Work) -> None:
+    """Makes the pictures and the clip, and tells in the report what came of it."""
+    report = animation.report
+    report.output = str(output)
+    report.frames = animation.frames
+    with work.kept(animation.frames, animation.rate, save=animation.motion.save) as segments:
+        report.resumed_at = write_clip(
+            lambda start: (picture.image for picture in animation.pictures(start)),
+            output,
+            segments,
+            rate=animation.rate,
+            total=animation.frames,
+            stage="render",
+            stopwatch=animation.stopwatch,
+            on_progress=animation.on_progress,
+            audio_from=animation.sound,
+            encoding=animation.options.encoding,
+            comment=MARK,
+        )
 
 
 @dataclass(frozen=True)
@@ -161,6 +195,7 @@ class Animation:
         options: AnimateOptions | None = None,
         *,
         portrait: str | os.PathLike[str] | None = None,
+        motion: DriverMotion | None = None,
         on_progress: Progress = silent,
     ) -> Animation:
         """Finds the face in the source and in all of the driver.
@@ -168,7 +203,8 @@ class Animation:
         The first source gives the picture; further ones of the same person help in other poses. A
         `portrait` file, made by `personalize`, stands in place of sources. Sources are paths or
         arrays (H, W, 3), a driver is a path or a `Clip` of frames. `on_progress` is called with
-        the stages `landmarks` and `render`. Raises the errors of `metaportrait_cli.errors`.
+        the stages `landmarks` and `render`. `motion` is the driver's where it is known already.
+        Raises the errors of `metaportrait_cli.errors`.
         """
         options = options or AnimateOptions()
         stopwatch = Stopwatch()
@@ -195,7 +231,7 @@ class Animation:
                 opened = person.source
             else:
                 opened = load_sources(sources, choice=options.source_face, detector=engine.detector)
-        motion = load_motion(
+        motion = motion or load_motion(
             driver,
             choice=options.face,
             engine=engine,
@@ -240,8 +276,8 @@ class Animation:
         """The file whose sound belongs to the pictures, if it is wanted."""
         return self.motion.sound if self.options.audio else None
 
-    def pictures(self) -> Iterator[TimedPicture]:
-        """The pictures in order, made as they are asked for."""
+    def pictures(self, start: int = 0) -> Iterator[TimedPicture]:
+        """The pictures in order from number `start` on, made as they are asked for."""
         rendering, stopwatch = self.rendering, self.stopwatch
         with self.engine.telling(self.report.notes.append, self.on_progress):
             with stopwatch("source"):
@@ -255,12 +291,16 @@ class Animation:
                 # Who paints whole pictures takes seconds for each.
                 if rendering.renderer.keeps_detail:
                     compensate(performance, session, size=self.size, engine=self.engine)
+            # An enhancer knows the pictures before: it begins where the clip does.
+            first = 0 if rendering.enhancer is not None else start
             rendered: Iterable[Frames] = stopwatch.timed(
-                "render", self._rendered(session, performance)
+                "render", self._rendered(session, performance, start=first)
             )
             if rendering.enhancer is not None:
-                rendered = stopwatch.timed("enhance", rendering.enhancer.enhance(rendered))
-            for number, image in enumerate(self._composed(rendered)):
+                rendered = _without(
+                    stopwatch.timed("enhance", rendering.enhancer.enhance(rendered)), start
+                )
+            for number, image in enumerate(self._composed(rendered, start=start), start):
                 yield TimedPicture(number / self.rate, image)
         _describe_performance(self.report, performance, frames=self.frames)
 
@@ -274,22 +314,31 @@ class Animation:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _rendered(self, session: Session, performance: Performance) -> Iterator[Frames]:
+    def _rendered(
+        self, session: Session, performance: Performance, *, start: int
+    ) -> Iterator[Frames]:
+        """Windows of frames from number `start` on, divided as those of the whole clip are."""
         first = 0
         windows = performance.windows(self.options.window)
         for points in self.stopwatch.timed("retarget", windows):
             driven = Driven.of(self.source.crop.to_crop(points, self.size), first=first)
             first += len(points)
-            yield session.render(driven).frames
+            if first <= start:
+                pass_over(session, driven)
+                continue
+            frames = session.render(driven).frames
+            yield frames[max(start - (first - len(points)), 0) :]
 
-    def _composed(self, rendered: Iterable[Frames]) -> Iterator[NDArray[np.uint8]]:
-        """Output pictures (H, W, 3), one a frame."""
+    def _composed(self, rendered: Iterable[Frames], *, start: int) -> Iterator[NDArray[np.uint8]]:
+        """Output pictures (H, W, 3), one a frame from number `start` on."""
         source, options = self.source, self.options
         paste = PasteBack(source) if options.full else None
         size = options.size or CROP_SIZE
         still = source.picture if options.full else source.crop.cut(source.picture, size)
         panels = SideBySide(still, height=still.shape[0]) if options.compare else None
         with closing(self.motion.pictures()) as driver:
+            if panels is not None:
+                next(islice(driver, start, start), None)
             for window in rendered:
                 for crop in window:
                     with self.stopwatch("compose"):
@@ -297,6 +346,14 @@ class Animation:
                         if panels is not None:
                             picture = panels(next(driver, None), picture)
                     yield picture
+
+
+def _without(windows: Iterable[Frames], count: int) -> Iterator[Frames]:
+    """Windows of frames, the first `count` frames left out."""
+    for window in windows:
+        if count < len(window):
+            yield window[count:]
+        count = max(count - len(window), 0)
 
 
 def _listed(source: Picture | Sequence[Picture] | None) -> Sequence[Picture]:

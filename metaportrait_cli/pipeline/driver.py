@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.errors import NoFaceError
+from metaportrait_cli.errors import MediaError, NoFaceError
 from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.orientation import describe_turns, turned_face
 from metaportrait_cli.face.track import (
@@ -26,11 +27,15 @@ from metaportrait_cli.face.track import (
     resampled,
 )
 from metaportrait_cli.media.given import Clip
+from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.media.reader import open_frames
-from metaportrait_cli.motion.motion_file import SUFFIX, read_motion
+from metaportrait_cli.motion.motion_file import SUFFIX, read_motion, write_motion
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.sightings import sightings
 from metaportrait_cli.progress import Progress, Stopwatch
+
+_TRACK = f"landmarks{SUFFIX}"
+_NOTICED = "landmarks.json"
 
 Driver = str | os.PathLike[str] | Clip
 
@@ -59,6 +64,33 @@ class DriverMotion:
     def sound(self) -> Path | None:
         """The file whose sound belongs to the motion."""
         return self.driver if self.has_audio and isinstance(self.driver, Path) else None
+
+    def save(self, folder: Path) -> None:
+        """Keeps it for a run that goes on after this one."""
+        with atomic_output(folder / _TRACK) as partial:
+            write_motion(self.track, partial)
+        known = {
+            "gaps": [[gap.start, gap.stop, int(gap.filled)] for gap in self.gaps],
+            "has_audio": self.has_audio,
+            "order": None if self.order is None else list(self.order),
+            "turns": self.turns,
+            "notes": self.notes,
+        }
+        with atomic_output(folder / _NOTICED) as partial:
+            partial.write_text(json.dumps(known))
+
+    @classmethod
+    def saved(cls, driver: Path, folder: Path) -> DriverMotion:
+        """What `save` kept. Raises `MediaError` if it is damaged."""
+        track = read_motion(folder / _TRACK)
+        try:
+            known = json.loads((folder / _NOTICED).read_text())
+            gaps = [Gap(start, stop, State(filled)) for start, stop, filled in known.pop("gaps")]
+            return cls(driver, track, gaps=gaps, **known)
+        except (OSError, ValueError, TypeError, LookupError) as error:
+            raise MediaError(
+                f"{folder}: what was begun is damaged; `discard` starts anew"
+            ) from error
 
     def pictures(self) -> Generator[NDArray[np.uint8], None, None]:
         """What is on screen in each frame of the track, (H, W, 3); none of a motion template."""

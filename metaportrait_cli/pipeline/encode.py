@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metaportrait_cli.media.arguments import USUAL, Encoding
+from metaportrait_cli.media.segments import Segments
 from metaportrait_cli.media.writer import VideoWriter
 from metaportrait_cli.progress import Progress, Stopwatch
 from metaportrait_cli.stages import prefetched
@@ -27,6 +29,7 @@ def encode(
     stopwatch: Stopwatch,
     on_progress: Progress,
     audio_from: Path | None = None,
+    encoding: Encoding = USUAL,
     comment: str = "",
 ) -> int:
     """Writes pictures (H, W, 3) of one size as a clip and returns how many there were.
@@ -48,6 +51,7 @@ def encode(
                         rate=rate,
                         audio_from=audio_from,
                         duration=total / rate if total else None,
+                        encoding=encoding,
                         comment=comment,
                     )
                 )
@@ -56,3 +60,49 @@ def encode(
             done += 1
             on_progress(stage, done, total)
     return done
+
+
+def write_clip(
+    pictures_from: Callable[[int], Iterable[NDArray[np.uint8]]],
+    path: Path,
+    segments: Segments | None,
+    *,
+    rate: Fraction,
+    total: int,
+    stage: str,
+    stopwatch: Stopwatch,
+    on_progress: Progress,
+    audio_from: Path | None = None,
+    encoding: Encoding = USUAL,
+    comment: str = "",
+) -> int:
+    """The same in pieces that outlive this run, after those that an earlier run has closed.
+
+    `pictures_from` gives the pictures from a number on. Without `segments`, or where the kind of
+    file isn't joined of pieces, it is one. Returns how many pictures the earlier run has made.
+    """
+    if segments is None or not segments.hold(encoding, path):
+        encode(
+            pictures_from(0),
+            path,
+            rate=rate,
+            total=total,
+            stage=stage,
+            stopwatch=stopwatch,
+            on_progress=on_progress,
+            audio_from=audio_from,
+            encoding=encoding,
+            comment=comment,
+        )
+        return 0
+    first = segments.closed()
+    made = min(first * segments.length, total)
+    with (
+        closing(prefetched(pictures_from(made), depth=PICTURES_AHEAD)) as pictures,
+        closing(segments.write(pictures, first=first, encoding=encoding)) as writing,
+    ):
+        for done, _ in enumerate(stopwatch.timed("encode", writing), made + 1):
+            on_progress(stage, done, total)
+    with stopwatch("encode"):
+        segments.join(path, frames=total, audio_from=audio_from, comment=comment)
+    return made

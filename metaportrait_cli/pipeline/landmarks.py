@@ -15,7 +15,8 @@ from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.orientation import turned_points
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State
-from metaportrait_cli.media.outputs import atomic_output, check_output
+from metaportrait_cli.media.outputs import atomic_output, claimed
+from metaportrait_cli.media.writer import check_video_name
 from metaportrait_cli.motion.motion_file import SUFFIX, write_motion
 from metaportrait_cli.pipeline.animate import describe_motion
 from metaportrait_cli.pipeline.driver import DriverMotion, load_motion
@@ -56,33 +57,35 @@ def extract_landmarks(
         raise UsageError(f"{output}: a motion template's name ends in {SUFFIX}")
     if clip.name.endswith(SUFFIX):
         raise UsageError(f"{clip} is a motion template already; give a clip")
-    check_output(output, overwrite=overwrite, is_input=[clip])
     if overlay is not None:
-        check_output(overlay, overwrite=overwrite, is_input=[clip, output])
-    with lasting(engine) as loaded:
-        motion = load_motion(
-            clip, choice=face, engine=loaded, stopwatch=stopwatch, on_progress=on_progress
-        )
+        check_video_name(overlay)
     report = RunReport(
         command="landmarks",
         inputs={"clip": str(clip)},
         output=str(output),
         settings={"face": face.number or "largest"},
     )
-    describe_motion(report, motion)
-    with atomic_output(output) as partial:
-        write_motion(motion.track, partial)
-    if overlay is not None:
-        encode(
-            stopwatch.timed("overlay", _overlaid(motion)),
-            overlay,
-            rate=motion.track.rate,
-            total=len(motion.track),
-            stage="overlay",
-            stopwatch=stopwatch,
-            on_progress=on_progress,
-            audio_from=motion.sound,
+    with (
+        claimed(output, overlay, overwrite=overwrite, is_input=[clip]),
+        lasting(engine) as loaded,
+    ):
+        motion = load_motion(
+            clip, choice=face, engine=loaded, stopwatch=stopwatch, on_progress=on_progress
         )
+        describe_motion(report, motion)
+        with atomic_output(output) as partial:
+            write_motion(motion.track, partial)
+        if overlay is not None:
+            encode(
+                stopwatch.timed("overlay", _overlaid(motion)),
+                overlay,
+                rate=motion.track.rate,
+                total=len(motion.track),
+                stage="overlay",
+                stopwatch=stopwatch,
+                on_progress=on_progress,
+                audio_from=motion.sound,
+            )
     report.frames = len(motion.track)
     report.measure(stopwatch, time.perf_counter() - started)
     return report

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.devices import choose
 from metaportrait_cli.errors import MediaError
-from metaportrait_cli.media.outputs import check_output
+from metaportrait_cli.media.outputs import claimed
 from metaportrait_cli.pipeline.encode import encode
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.report import MARK, RunReport
@@ -40,7 +40,6 @@ def animate_folder(
     started = time.perf_counter()
     stopwatch = Stopwatch()
     weights = resolve(engine.weights or DEFAULT)
-    check_output(output, overwrite=overwrite, is_input=[weights])
     report = RunReport(
         command="animate",
         inputs={"folder": str(folder)},
@@ -48,17 +47,17 @@ def animate_folder(
         settings=engine.settings(),
         rate=str(RATE),
     )
-    frames = stopwatch.timed("render", _frames(folder, weights, engine))
-    report.frames = encode(
-        frames,
-        output,
-        rate=RATE,
-        total=None,
-        stage="render",
-        stopwatch=stopwatch,
-        on_progress=on_progress,
-        comment=MARK,
-    )
+    with claimed(output, overwrite=overwrite, is_input=[weights]):
+        report.frames = encode(
+            stopwatch.timed("render", _frames(folder, weights, engine)),
+            output,
+            rate=RATE,
+            total=None,
+            stage="render",
+            stopwatch=stopwatch,
+            on_progress=on_progress,
+            comment=MARK,
+        )
     if not report.frames:
         raise MediaError(f"{folder}: no driving frames (<k>/imgs, <k>/ldmks) in it")
     report.duration_seconds = round(report.frames / float(RATE), 3)

@@ -24,6 +24,8 @@ class RunReport:
     output: str
     settings: dict[str, Any]
     frames: int = 0
+    resumed_at: int = 0
+    """Frames that an earlier run, which was broken off, has made"""
     rate: str = ""
     duration_seconds: float = 0.0
     faces: dict[str, Any] = field(default_factory=dict)

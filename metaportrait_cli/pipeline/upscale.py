@@ -6,13 +6,15 @@ steady crop and puts it back. Of the clip, a window of frames is held at a time.
 
 from __future__ import annotations
 
+import json
 import os
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 
 import cv2
@@ -21,16 +23,18 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face.crowd import Crowd, FacePath
+from metaportrait_cli.media.arguments import USUAL, Encoding
 from metaportrait_cli.media.info import VideoInfo
-from metaportrait_cli.media.outputs import check_output
+from metaportrait_cli.media.outputs import atomic_output, claimed
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.writer import check_video_name
 from metaportrait_cli.pipeline.compose import resized
 from metaportrait_cli.pipeline.driver import even_rate, shown_frames
-from metaportrait_cli.pipeline.encode import encode
+from metaportrait_cli.pipeline.encode import write_clip
 from metaportrait_cli.pipeline.engine import Engine, lasting
 from metaportrait_cli.pipeline.report import RunReport
 from metaportrait_cli.pipeline.sightings import FRAMES_AHEAD, sightings
+from metaportrait_cli.pipeline.work import Begun, Work
 from metaportrait_cli.progress import Progress, Stopwatch, silent
 from metaportrait_cli.render.face_stream import (
     SCALE,
@@ -38,6 +42,7 @@ from metaportrait_cli.render.face_stream import (
     PatchFeed,
     Tape,
     doubled,
+    earliest_needed,
     put_back,
 )
 from metaportrait_cli.stages import prefetched
@@ -47,6 +52,7 @@ FACE_SIDE = 512
 """Least side of the result that shows the face alone."""
 H264_MACROBLOCKS = 139264
 """Blocks of 16² pixels in a picture, at the highest level of H.264 (6.2)."""
+_PLACES, _NOTICED = "faces.npz", "faces.json"
 MARK = "AI-enhanced: faces upscaled with metaportrait"
 
 Image = NDArray[np.uint8]
@@ -64,6 +70,7 @@ class UpscaleOptions:
     audio: bool = True
     window: int = 16
     """Frames that go through the network at a time, at most."""
+    encoding: Encoding = USUAL
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
@@ -84,6 +91,42 @@ class FacesInClip:
     """The frame that is shown for each frame of the result, which has a constant rate."""
     warning: str | None
 
+    def save(self, folder: Path) -> None:
+        """Keeps it for a run that goes on after this one."""
+        arrays = {
+            f"{name}{number}": getattr(path, name)
+            for number, path in enumerate(self.paths)
+            for name in ("corners", "presence")
+        }
+        with atomic_output(folder / _PLACES) as partial:
+            np.savez(partial, **arrays)
+        known = {
+            "paths": [[path.start, path.side] for path in self.paths],
+            "frames": self.frames,
+            "shots": self.shots,
+            "rate": str(self.rate),
+            "order": list(self.order),
+            "warning": self.warning,
+        }
+        with atomic_output(folder / _NOTICED) as partial:
+            partial.write_text(json.dumps(known))
+
+    @classmethod
+    def saved(cls, folder: Path) -> FacesInClip:
+        """What `save` kept. Raises `MediaError` if it is damaged."""
+        try:
+            known = json.loads((folder / _NOTICED).read_text())
+            with np.load(folder / _PLACES, allow_pickle=False) as arrays:
+                paths = [
+                    FacePath(start, side, arrays[f"corners{number}"], arrays[f"presence{number}"])
+                    for number, (start, side) in enumerate(known.pop("paths"))
+                ]
+            return cls(paths=paths, rate=Fraction(known.pop("rate")), **known)
+        except (OSError, ValueError, TypeError, LookupError, zipfile.BadZipFile) as error:
+            raise MediaError(
+                f"{folder}: what was begun is damaged; `discard` starts anew"
+            ) from error
+
 
 def default_output(clip: Path, *, face_only: bool) -> Path:
     """`{clip}--2x.mp4`, or `{clip}--face.mp4`, in the working directory."""
@@ -97,27 +140,57 @@ def upscale(
     *,
     engine: Engine | None = None,
     overwrite: bool = False,
+    begun: Begun = "ask",
     on_progress: Progress = silent,
 ) -> RunReport:
     """Writes the clip at twice its size to `output`, its faces enhanced, as many frames, its sound.
 
     With `face_only`, the largest face's crop instead. `on_progress` is called with the stages
     `faces` and `upscale`. Raises the errors of `metaportrait_cli.errors`; the output appears under
-    its name only when it is complete.
+    its name only when it is complete. Of a longer clip what is done outlives a run that is broken
+    off; `begun` tells what becomes of that, see `work.Begun`.
     """
     options = options or UpscaleOptions()
     device, precision = (engine.device, engine.precision) if engine else ("auto", "auto")
     started = time.perf_counter()
     stopwatch = Stopwatch()
     clip, output = Path(clip), Path(output)
-    check_output(output, overwrite=overwrite, is_input=[clip])
-    check_video_name(output)
+    check_video_name(output, options.encoding)
     report = RunReport(
         command="upscale",
         inputs={"clip": str(clip)},
         output=str(output),
         settings={**asdict(options), "device": device, "precision": precision},
     )
+    with claimed(output, overwrite=overwrite, is_input=[clip]):
+        work = Work.of(
+            output, command="upscale", settings=report.settings, inputs=[clip], begun=begun
+        )
+        _write(
+            clip,
+            output,
+            options,
+            engine=engine,
+            work=work,
+            report=report,
+            stopwatch=stopwatch,
+            on_progress=on_progress,
+        )
+    report.measure(stopwatch, time.perf_counter() - started)
+    return report
+
+
+def _write(
+    clip: Path,
+    output: Path,
+    options: UpscaleOptions,
+    *,
+    engine: Engine | None,
+    work: Work,
+    report: RunReport,
+    stopwatch: Stopwatch,
+    on_progress: Progress,
+) -> None:
     with open_frames(clip) as frames:
         info = frames.info
     if not options.face_only:
@@ -129,10 +202,15 @@ def upscale(
             from metaportrait_cli.render.super_resolution import super_resolution_named  # noqa: PLC0415
 
             network, report.weights = super_resolution_named(
-                options.weights, device=device, precision=precision
+                options.weights,
+                device=report.settings["device"],
+                precision=report.settings["precision"],
             )
-    with lasting(engine) as loaded:
-        faces = find_faces(clip, engine=loaded, stopwatch=stopwatch, on_progress=on_progress)
+    if work.exists:
+        faces = FacesInClip.saved(work.folder)
+    else:
+        with lasting(engine) as loaded:
+            faces = find_faces(clip, engine=loaded, stopwatch=stopwatch, on_progress=on_progress)
     if options.face_only and not faces.paths:
         raise NoFaceError(
             f"{clip}: no face found in any of {faces.frames} frames"
@@ -140,19 +218,21 @@ def upscale(
         )
     _describe(report, clip, faces)
     enhanced = network is not None and bool(faces.paths)
-    report.frames = encode(
-        pictures(clip, faces, network, options, stopwatch),
-        output,
-        rate=faces.rate,
-        total=faces.frames,
-        stage="upscale",
-        stopwatch=stopwatch,
-        on_progress=on_progress,
-        audio_from=clip if options.audio and info.audio else None,
-        comment="; ".join(filter(None, (info.mark, MARK if enhanced else ""))),
-    )
-    report.measure(stopwatch, time.perf_counter() - started)
-    return report
+    report.frames = faces.frames
+    with work.kept(faces.frames, faces.rate, save=faces.save) as segments:
+        report.resumed_at = write_clip(
+            lambda start: pictures(clip, faces, network, options, stopwatch, start=start),
+            output,
+            segments,
+            rate=faces.rate,
+            total=faces.frames,
+            stage="upscale",
+            stopwatch=stopwatch,
+            on_progress=on_progress,
+            audio_from=clip if options.audio and info.audio else None,
+            encoding=options.encoding,
+            comment="; ".join(filter(None, (info.mark, MARK if enhanced else ""))),
+        )
 
 
 def find_faces(
@@ -197,18 +277,32 @@ def pictures(
     network: FaceNetwork | None,
     options: UpscaleOptions,
     stopwatch: Stopwatch,
+    *,
+    start: int = 0,
 ) -> Iterator[Image]:
-    """The second pass: the result's pictures in order, of one size; plain without a network."""
+    """The second pass: the result's pictures from number `start` on, of one size; plain without a
+    network."""
     view = FaceAlone(faces) if options.face_only else WholePicture(faces)
     shown = np.bincount(faces.order, minlength=faces.frames)
+    until = np.cumsum(shown)
+    begin = int(np.searchsorted(until, start, side="right"))  # of the clip's frames
+    shown = shown[begin:]
+    shown[:1] = until[begin : begin + 1] - start
+    chosen = {which: faces.paths[which] for which in view.followed}
+    first = begin
+    if network is not None:
+        first = earliest_needed(chosen, begin, network, window=options.window)
     with (
         open_frames(clip) as frames,
-        closing(prefetched(stopwatch.timed("decode", frames), depth=FRAMES_AHEAD)) as ahead,
+        closing(
+            prefetched(stopwatch.timed("decode", islice(frames, first, None)), depth=FRAMES_AHEAD)
+        ) as ahead,
     ):
-        tape = Tape(ahead)
-        chosen = {which: faces.paths[which] for which in view.followed}
-        feed = PatchFeed(chosen, tape, network, window=options.window) if network else None
-        for number, times in enumerate(shown.tolist()):
+        tape = Tape(ahead, first=first)
+        feed = None
+        if network is not None:
+            feed = PatchFeed(chosen, tape, network, window=options.window, start=begin)
+        for number, times in enumerate(shown.tolist(), begin):
             with stopwatch("enhance"):
                 patches = feed.at(number) if feed else {}
             if times:

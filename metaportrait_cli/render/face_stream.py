@@ -30,6 +30,11 @@ class FaceNetwork(Protocol):
         """Of the crops in a batch, at most: what is fast, and fits into memory."""
         ...
 
+    @property
+    def reach(self) -> int | None:
+        """Frames on either side that a picture depends on; None is all of them."""
+        ...
+
     def working_side(self, side: int) -> int:
         """The side at which it takes a crop of `side` pixels."""
         ...
@@ -42,10 +47,11 @@ class FaceNetwork(Protocol):
 class Tape:
     """Frames of a clip by number, read when they are first asked for and kept until released."""
 
-    def __init__(self, frames: Iterable[Frame]) -> None:
+    def __init__(self, frames: Iterable[Frame], *, first: int = 0) -> None:
+        """`frames` begin with number `first`."""
         self._frames = iter(frames)
         self._kept: deque[Image] = deque()
-        self._first = 0
+        self._first = first
 
     def __getitem__(self, number: int) -> Image:
         """The picture (H, W, 3); raises IndexError after the last one."""
@@ -72,10 +78,21 @@ class PatchFeed:
     """The enhanced faces of each frame in turn, from one stream a face."""
 
     def __init__(
-        self, paths: Mapping[int, FacePath], tape: Tape, network: FaceNetwork, *, window: int
+        self,
+        paths: Mapping[int, FacePath],
+        tape: Tape,
+        network: FaceNetwork,
+        *,
+        window: int,
+        start: int = 0,
     ) -> None:
-        """`paths` by their numbers. `window` crops go through the network at a time, at most."""
-        self._coming = deque(sorted(paths.items(), key=lambda item: item[1].start))
+        """`paths` by their numbers. `window` crops go through the network at a time, at most.
+
+        `start` is the first frame that will be asked for.
+        """
+        later = (item for item in paths.items() if item[1].stop > start)
+        self._coming = deque(sorted(later, key=lambda item: item[1].start))
+        self._start = start
         self._here: dict[int, tuple[FacePath, Iterator[Image]]] = {}
         self._tape = tape
         self._network = network
@@ -83,34 +100,61 @@ class PatchFeed:
 
     def at(self, frame: int) -> dict[int, Image]:
         """The patches (2 side, 2 side, 3) by path; ask for every frame once, in order."""
-        while self._coming and self._coming[0][1].start == frame:
+        while self._coming and self._coming[0][1].start <= frame:
             number, path = self._coming.popleft()
-            stream = enhanced_patches(path, self._tape, self._network, window=self._window)
+            first = max(self._start, path.start)
+            stream = enhanced_patches(
+                path, self._tape, self._network, window=self._window, first=first
+            )
             self._here[number] = path, stream
         patches = {number: next(stream) for number, (_, stream) in self._here.items()}
         self._here = {n: item for n, item in self._here.items() if item[0].stop > frame + 1}
         return patches
 
 
+def earliest_needed(
+    paths: Mapping[int, FacePath], start: int, network: FaceNetwork, *, window: int
+) -> int:
+    """The first frame of the clip that patches from frame `start` on are made of."""
+    begun = (path for path in paths.values() if path.start < start < path.stop)
+    return min([start, *(_entry(path, start, network, window=window) for path in begun)])
+
+
+def _batch(path: FacePath, network: FaceNetwork, *, window: int) -> int:
+    return max(1, min(window, network.pixels_at_once // network.working_side(path.side) ** 2))
+
+
+def _entry(path: FacePath, first: int, network: FaceNetwork, *, window: int) -> int:
+    """Where the network may enter a path for the same picture `first` as from its start: at a
+    batch, for they are divided alike, far enough before."""
+    if network.reach is None:
+        return path.start
+    batch = _batch(path, network, window=window)
+    return path.start + max(first - network.reach - path.start, 0) // batch * batch
+
+
 def enhanced_patches(
-    path: FacePath, tape: Tape, network: FaceNetwork, *, window: int
+    path: FacePath, tape: Tape, network: FaceNetwork, *, window: int, first: int
 ) -> Iterator[Image]:
-    """The face's crops, enhanced, one a frame of its path: (2 side, 2 side, 3) each.
+    """The face's crops from frame `first` on, enhanced, one a frame: (2 side, 2 side, 3) each.
 
     `window` crops go through the network at a time, fewer if they are large.
     """
     side = network.working_side(path.side)
-    batch = max(1, min(window, network.pixels_at_once // side**2))
+    batch = _batch(path, network, window=window)
+    entry = _entry(path, first, network, window=window)
 
     def crop(frame: int) -> Image:
         return path.crop(frame).cut(tape[frame], path.side)
 
     def batches() -> Iterator[NDArray[np.uint8]]:
-        for start in range(path.start, path.stop, batch):
+        for start in range(entry, path.stop, batch):
             frames = range(start, min(start + batch, path.stop))
             yield np.stack([_scaled(crop(frame), side) for frame in frames])
 
-    for frame, picture in zip(range(path.start, path.stop), network.stream(batches()), strict=True):
+    for frame, picture in zip(range(entry, path.stop), network.stream(batches()), strict=True):
+        if frame < first:
+            continue
         if side >= path.side:
             yield _scaled(picture, SCALE * path.side)
         else:

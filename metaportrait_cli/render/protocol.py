@@ -67,7 +67,11 @@ class Rendered:
 
 
 class Session(Protocol):
-    """One source, ready to be driven."""
+    """One source, ready to be driven.
+
+    A picture depends on its own frame alone; what needs more is brought up to date by
+    `views.pass_over` where a run goes on after another.
+    """
 
     def render(self, driven: Driven) -> Rendered:
         """Pictures for consecutive frames of motion."""

@@ -91,6 +91,11 @@ class CompactFaces:
         return min(side, self.LARGEST_SIDE)
 
     @property
+    def reach(self) -> int:
+        """One frame for each block that looks at its neighbours."""
+        return self.network.config.stages
+
+    @property
     def pixels_at_once(self) -> int:
         """Of the crops in a batch, at most."""
         return self.PIXELS_AT_ONCE[self.device.type]
@@ -111,6 +116,7 @@ class ReleasedFaces:
     """The paper's temporal network, which takes 256² only."""
 
     SIDE = 256
+    reach = None  # the clip is one window
     pixels_at_once = SIDE**2
     """It takes one at a time."""
 

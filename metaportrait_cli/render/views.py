@@ -99,6 +99,15 @@ def blended(
     return ViewsSession(source, sessions, size=size, rate=rate)
 
 
+def pass_over(session: Session, driven: Driven) -> None:
+    """Frames that were made before, by a run that this one goes on from.
+
+    Of all sessions only those of several views remember earlier frames; others have nothing to do.
+    """
+    if isinstance(session, ViewsSession):
+        session.pass_over(driven)
+
+
 class ViewsSession:
     """Sessions of a source and of its further pictures, in this order, as one."""
 
@@ -139,6 +148,11 @@ class ViewsSession:
             for t, points in enumerate(driven.landmarks)
         ]
         return Rendered(np.stack(composed))
+
+    def pass_over(self, driven: Driven) -> None:
+        """Brings the session to where it is after these frames, without making them."""
+        looks = Looks.of(driven.landmarks, self._reference)
+        self._steadied(_shares(self._likeness(looks, HEAD), most=MOST_HEADS))
 
     def _likeness(self, looks: Looks, wanted: Likeness) -> NDArray[np.float32]:
         """How alike each view is to the driven faces, (T, V) in (0, 1]; 1 for the nearest."""

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from metaportrait_cli.errors import UsageError, WeightsError
-from metaportrait_cli.media.outputs import check_output
+from metaportrait_cli.media.outputs import claimed
 from metaportrait_cli.weights.store import read_header, save_tensors
 
 NOTES = "notes"
@@ -29,7 +29,11 @@ def join_files(
     With `half`, tensors are stored in half precision. Notes of the inputs are kept by their file
     names. Raises `WeightsError` if a part is there twice or an architecture is another.
     """
-    check_output(output, overwrite=overwrite, is_input=list(inputs))
+    with claimed(output, overwrite=overwrite, is_input=inputs):
+        return _join(inputs, output, half=half)
+
+
+def _join(inputs: Sequence[Path], output: Path, *, half: bool) -> Path:
     headers = [read_header(path) for path in inputs]
     if not headers:
         raise UsageError("give the files that are to be joined")

@@ -44,6 +44,7 @@ class Brighter:
     """A stand-in whose work can be seen: it adds 40, and notes what came in."""
 
     pixels_at_once = 10**9
+    reach = 0
 
     def __init__(self, side: int | None = None) -> None:
         self.side = side

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from metaportrait_cli.errors import UsageError
-from metaportrait_cli.media.outputs import check_output
+from metaportrait_cli.media.outputs import claimed
 from metaportrait_cli.metrics.summary import Summary, bootstrap
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.evaluation.contact_sheet import ContactSheet
@@ -126,9 +126,7 @@ def evaluate(
     """
     options = options or EvaluateOptions()
     clips = find_clips(paths)
-    if sheet is not None:
-        check_output(sheet, overwrite=overwrite, is_input=clips)
-    with Engine() as engine:
+    with claimed(sheet, overwrite=overwrite, is_input=clips), Engine() as engine:
         judge = Judge(engine)
         judging = _upscaling if options.upscales else _reenacting
         done, board, results = judging(clips, options, judge, with_sheet=sheet is not None)
@@ -136,8 +134,8 @@ def evaluate(
             done.clips.append(result)
             count = sum(clip.frames for clip in done.clips)
             on_progress("evaluate", count, count * len(clips) // len(done.clips))
-    if board is not None and sheet is not None:
-        board.save(sheet)
+        if board is not None and sheet is not None:
+            board.save(sheet)
     return done
 
 

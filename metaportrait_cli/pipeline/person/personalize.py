@@ -24,7 +24,7 @@ from metaportrait_cli.face.identity import identity_network
 from metaportrait_cli.face.regions import Kind
 from metaportrait_cli.face.source import Lends
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
-from metaportrait_cli.media.outputs import check_output
+from metaportrait_cli.media.outputs import claimed
 from metaportrait_cli.media.stills import write_still
 from metaportrait_cli.metrics.perceptual import bundled_features
 from metaportrait_cli.motion.morphable import MorphableModel
@@ -127,25 +127,25 @@ def personalize(
     inputs = [Path(path) for path in ([video] if video is not None else photos)]
     if not inputs or (video is not None and photos):
         raise UsageError("give either `video` or `photos`")
-    for path in (output, sheet):
-        if path is not None:
-            check_output(path, overwrite=overwrite, is_input=inputs)
     report = PersonalizeReport(
         inputs=[str(path) for path in inputs], output=str(output), settings=asdict(options)
     )
-    kit = Kit.load()
     started = time.perf_counter()
-    with lasting(engine) as loaded:
+    with (
+        claimed(output, sheet, overwrite=overwrite, is_input=inputs),
+        lasting(engine) as loaded,
+    ):
+        kit = Kit.load()
         report.settings |= loaded.settings()
         looker = Looker(loaded.detector, kit.identity, kit.model, options.face, on_progress)
         recording = looker.video(inputs[0]) if video is not None else looker.photos(inputs)
         report.stage_seconds["look"] = round(time.perf_counter() - started, 2)
         result = portrait_of(recording, options, kit=kit, engine=loaded, on_progress=on_progress)
-    result.describe(report)
-    if sheet is not None and result.contest.trials:
-        write_still(sheet, result.comparison(), comment=MARK)
-        report.sheet = str(sheet)
-    save_portrait(output, replace(result.portrait, report=report.as_json()))
+        result.describe(report)
+        if sheet is not None and result.contest.trials:
+            write_still(sheet, result.comparison(), comment=MARK)
+            report.sheet = str(sheet)
+        save_portrait(output, replace(result.portrait, report=report.as_json()))
     report.bytes = output.stat().st_size
     return report
 

@@ -1,0 +1,144 @@
+"""Runs that are broken off go on where they were, with the same pictures and sound."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from metaportrait_cli.errors import UsageError
+from metaportrait_cli.media.probe import probe
+from metaportrait_cli.pipeline import work
+from metaportrait_cli.pipeline.animate import AnimateOptions, animate
+from metaportrait_cli.pipeline.engine import Engine
+from metaportrait_cli.pipeline.report import RunReport
+from metaportrait_cli.pipeline.upscale import UpscaleOptions, upscale
+from tests.clips import decoded, scene, write_clip
+
+Image = NDArray[np.uint8]
+FRAMES = 14
+SMALL = AnimateOptions(full=False, size=128, window=3)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine("none")
+
+
+@pytest.fixture(autouse=True)
+def short_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of four frames."""
+    monkeypatch.setattr(work, "PIECE_SECONDS", Fraction(4, 25))
+
+
+@pytest.fixture(scope="module")
+def driver(portrait: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    frames = [scene(portrait, [(60 + 2 * i, 20, 200)]) for i in range(FRAMES)]
+    sound = ("-f", "lavfi", "-t", "0.6", "-i", "sine=f=440:r=48000")
+    path = tmp_path_factory.mktemp("resume") / "moving.mp4"
+    return write_clip(path, frames, inputs=sound)
+
+
+class PowerCutError(Exception):
+    """No error that anyone expects."""
+
+
+def cut_at(frame: int) -> Callable[[str, int, int | None], None]:
+    def progress(stage: str, done: int, _total: int | None) -> None:
+        if stage in ("render", "upscale") and done == frame:
+            raise PowerCutError
+
+    return progress
+
+
+def same(first: Path, second: Path) -> None:
+    frames, others = decoded(first), decoded(second)
+    assert len(frames) == len(others) == FRAMES
+    for frame, other in zip(frames, others, strict=True):
+        np.testing.assert_array_equal(frame, other)
+    assert [track.codec for track in probe(second).audio] == ["aac"]
+
+
+@pytest.mark.parametrize("cuts", [[1, 6], [4, 9, 14]])
+def test_animate_goes_on(
+    cuts: list[int], engine: Engine, portrait_path: Path, driver: Path, tmp_path: Path
+) -> None:
+    whole, broken = tmp_path / "whole.mp4", tmp_path / "broken.mp4"
+    options = AnimateOptions(full=False, size=128, window=3, compare=True)
+
+    def run(output: Path, **more) -> RunReport:
+        return animate([portrait_path], driver, output, options, engine=engine, **more)
+
+    run(whole)
+    for frame in cuts:
+        with pytest.raises(PowerCutError):
+            run(broken, begun="resume", on_progress=cut_at(frame))
+        assert not broken.exists()
+    report = run(broken, begun="resume")
+    assert report.frames == FRAMES
+    assert report.resumed_at == max(cuts) // 4 * 4
+    same(whole, broken)
+    assert sorted(os.listdir(tmp_path)) == ["broken.mp4", "whole.mp4"]
+
+
+def test_what_was_begun_is_of_one_job(
+    engine: Engine, portrait_path: Path, driver: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "a.mp4"
+
+    def run(options: AnimateOptions = SMALL, source: Path = portrait_path, **more) -> RunReport:
+        return animate([source], driver, output, options, engine=engine, **more)
+
+    with pytest.raises(PowerCutError):
+        run(on_progress=cut_at(10))
+    with pytest.raises(UsageError, match="begun and not finished; `resume`"):
+        run()
+    with pytest.raises(UsageError, match=r"its size was 128 and is 64"):
+        run(AnimateOptions(full=False, size=64, window=3), begun="resume")
+    other = tmp_path / "other.png"
+    other.write_bytes(portrait_path.read_bytes() + b"\0")
+    with pytest.raises(UsageError, match="its input 2 was"):
+        run(source=other, begun="resume")
+    job = tmp_path / ".a.mp4.work" / "job.json"
+    job.write_text("{")
+    with pytest.raises(UsageError, match="can't be read"):
+        run(begun="resume")
+    assert run(begun="discard").resumed_at == 0
+    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "other.png"]
+
+
+def test_short_clips_are_made_at_once(
+    engine: Engine,
+    portrait_path: Path,
+    driver: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(work, "PIECE_SECONDS", 5)
+    with pytest.raises(PowerCutError):
+        animate(
+            [portrait_path],
+            driver,
+            tmp_path / "a.mp4",
+            SMALL,
+            engine=engine,
+            on_progress=cut_at(10),
+        )
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("options", [UpscaleOptions(window=2), UpscaleOptions(face_only=True)])
+def test_upscale_goes_on(options: UpscaleOptions, driver: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole.mp4", tmp_path / "broken.mp4"
+    upscale(driver, whole, options)
+    with pytest.raises(PowerCutError):
+        upscale(driver, broken, options, on_progress=cut_at(13))
+    report = upscale(driver, broken, options, begun="resume")
+    assert report.resumed_at == 12
+    same(whole, broken)
+    assert sorted(os.listdir(tmp_path)) == ["broken.mp4", "whole.mp4"]
