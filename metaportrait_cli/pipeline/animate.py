@@ -113,8 +113,8 @@ def animate(
         files = [portrait, driver, *_listed(source)]
         inputs = [Path(each) for each in files if isinstance(each, (str, os.PathLike))]
         options = options or AnimateOptions()
-        check_video_name(output, options.encoding)
         with claimed(output, overwrite=overwrite, is_input=inputs):
+            check_video_name(output, options.encoding)
             work = Work.of(
                 output,
                 command="animate",

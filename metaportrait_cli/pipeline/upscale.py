@@ -155,7 +155,6 @@ def upscale(
     started = time.perf_counter()
     stopwatch = Stopwatch()
     clip, output = Path(clip), Path(output)
-    check_video_name(output, options.encoding)
     report = RunReport(
         command="upscale",
         inputs={"clip": str(clip)},
@@ -163,6 +162,7 @@ def upscale(
         settings={**asdict(options), "device": device, "precision": precision},
     )
     with claimed(output, overwrite=overwrite, is_input=[clip]):
+        check_video_name(output, options.encoding)
         work = Work.of(
             output, command="upscale", settings=report.settings, inputs=[clip], begun=begun
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,8 +26,9 @@ SMALL = AnimateOptions(full=False, size=128, window=3)
 
 
 @pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine("none")
+def engine() -> Iterator[Engine]:
+    with Engine("none") as loaded:
+        yield loaded
 
 
 @pytest.fixture(autouse=True)
