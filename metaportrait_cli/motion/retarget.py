@@ -111,15 +111,21 @@ class Retargeter:
         self.framing: Framing = framing
         self.strength = strength
         self.region: Region = region
-        self.views = fit_frames(model, views, fit_identity(model, views))
-        self.source = self.views.frame(0)
-        self.rest = self.source
-        if source_blendshapes is not None:
-            self.rest = at_rest(model, self.views, source_blendshapes)
-        self._shown = still_faces(model, self.source)
+        self._landmarks = views
+        self._blendshapes = source_blendshapes
+        self.know_as(fit_identity(model, views))
         self._gap_shares = self._mean_gap_shares()
         self.compensation: Compensation | None = None
         """What is asked for beyond the driver's expression, so that as much of it is seen."""
+
+    def know_as(self, identity: Floats) -> None:
+        """Fits the pictures anew with a person's identity (K,) that is known from elsewhere."""
+        self.views = fit_frames(self.model, self._landmarks, identity)
+        self.source = self.views.frame(0)
+        self.rest = self.source
+        if self._blendshapes is not None:
+            self.rest = at_rest(self.model, self.views, self._blendshapes)
+        self._shown = still_faces(self.model, self.source)
 
     def choose_reference(self, driver: FaceParameters) -> int:
         """The driver's frame to count its motion from: the one most like the source.

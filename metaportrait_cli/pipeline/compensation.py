@@ -47,12 +47,14 @@ Look = Callable[[NDArray[np.uint8], FaceSquare], tuple[NDArray[np.float32], floa
 def compensate(performance: Performance, session: Session, *, size: int, engine: Engine) -> None:
     """Lets the performance ask for what the session's pictures, `size` pixels wide, would lose.
 
-    Nothing is asked for where no expression is passed on, or where the landmark model's networks
-    can't be run one at a time.
+    Nothing is asked for where no expression is passed on, where a person drives their own picture
+    and landmarks are the truth, or where the landmark model's networks can't be run one at a time.
     """
     options = performance.options
     networks = engine.detector.networks
     if networks is None or options.region == "pose" or options.strength == 0:
+        return
+    if performance.same_person:
         return
     source = performance.source
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import MotionTrack, State, shot_ranges
+from metaportrait_cli.metrics.motion import shape_distance
 from metaportrait_cli.motion.fitting import FaceParameters, fit_frames, fit_identity
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.motion.rest import at_rest
@@ -35,6 +36,9 @@ FIT_FRAMES = 128
 # framing from this many spread over the shot.
 IDENTITY_FRAMES = 96
 REFERENCE_FRAMES = 256
+# Shapes nearer than this are one person's: of five people a picture and the clip were at most 0.41
+# apart, two people at least 0.82.
+SAME_PERSON = 0.6
 # What a reference tells of the head rather than the face.
 POSE = ("rotation", "scale", "translation")
 
@@ -75,11 +79,12 @@ class Performance:
         """Driven landmarks (T, 478, 3) in pixels of the source's picture, T ≤ `size`, in order."""
         light = self.track.light()
         shots = shot_ranges(light["shot"])
-        retargeter = self.retargeter
-        identity, rest = self._driver(light["state"])
+        retargeter, (identity, rest) = self.retargeter, self._driver
         start = retargeter.rest
-        if self.options.reference_frame is not None:
+        if rest is None or self.options.reference_frame is not None:
             rest, start = None, retargeter.source
+        elif self.same_person:
+            start = rest
         for first, last in shots:
             if identity is None or light["state"][first] == State.ABSENT:
                 still = np.repeat(self.source.face.points[None], last - first, axis=0)
@@ -98,13 +103,13 @@ class Performance:
     @cached_property
     def retargeter(self) -> Retargeter:
         """The source, ready to be driven; its `compensation` may be set before `windows`."""
-        options = self.options
         faces = [view.face for view in (self.source, *self.source.others)]
-        shapes = np.stack([face.blendshapes for face in faces])
+        options = self.options
         framing = options.framing
         if framing == "auto":
             framing = "driver" if options.motion == "absolute" else "source"
-        return Retargeter(
+        shapes = np.stack([face.blendshapes for face in faces])
+        retargeter = Retargeter(
             model=self.model,
             source_landmarks=np.stack([face.points for face in faces]),
             # Faces that no detector looked at have none: they are taken as they are.
@@ -114,6 +119,20 @@ class Performance:
             strength=options.strength,
             region=options.region,
         )
+        identity, _ = self._driver
+        if (
+            identity is not None
+            and shape_distance(retargeter.source.identity, identity) < SAME_PERSON
+        ):
+            # A clip knows the person's face better than a picture does.
+            retargeter.know_as(identity)
+        return retargeter
+
+    @property
+    def same_person(self) -> bool:
+        """Whether the driver is the source's own person."""
+        identity, _ = self._driver
+        return identity is not None and self.retargeter.source.identity is identity
 
     @property
     def _overlap(self) -> int:
@@ -125,11 +144,10 @@ class Performance:
             return fitted
         return smooth(self.model, fitted, fps=float(self.track.rate))
 
-    def _driver(
-        self, states: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32] | None, FaceParameters | None]:
+    @cached_property
+    def _driver(self) -> tuple[NDArray[np.float32] | None, FaceParameters | None]:
         """The driver's identity, and the driver at rest."""
-        found = np.flatnonzero(states == State.FOUND)
+        found = np.flatnonzero(self.track.light()["state"] == State.FOUND)
         if not len(found):
             return None, None
         seen = self._records(_spread(found, IDENTITY_FRAMES))

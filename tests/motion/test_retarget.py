@@ -81,11 +81,11 @@ def test_result_moves_like_the_driver(model: MorphableModel, performance, driver
 
 
 def closed(model: MorphableModel, landmarks, shares):
-    """Landmarks whose lid and lip gaps are multiplied by shares (T,)."""
+    """Landmarks whose lid and lip gaps are multiplied by shares (T,) or (T, G)."""
     p = fitted(model, landmarks)
     faces = model.shape(p.identity, p.expression, p.gaze) + p.residual
     gaps = apertures.gaps(faces)
-    faces = apertures.opened(faces, gaps * (shares[:, None] - 1))
+    faces = apertures.opened(faces, gaps * (shares.reshape(len(gaps), -1) - 1))
     return from_frame(faces, p.rotation, p.scale, p.translation).astype(np.float32)
 
 
@@ -102,6 +102,20 @@ def test_closed_stays_closed(model: MorphableModel, performance, motion) -> None
         gaps = lid_and_lip_gaps(model, result)
         assert np.abs(gaps[20:24]).max() < 0.03
         assert gaps[:20, apertures.EYES[0]].mean() > 0.05
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_wink_closes_one_eye_alone(model: MorphableModel, performance, side) -> None:
+    shares = np.ones((40, len(apertures.PAIRS)), np.float32)
+    shares[20:24, apertures.EYES[side]] = 0
+    landmarks = closed(model, performance(41, 40), shares)
+    driver = fit_frames(model, landmarks, fit_identity(model, landmarks[:20]))
+    retargeter = Retargeter(model=model, source_landmarks=performance(42)[0])
+    result = retargeter.retarget(driver, driver.frame(3)).landmarks
+    gaps = lid_and_lip_gaps(model, result)
+    assert np.abs(gaps[20:24, apertures.EYES[side]]).max() < 0.03
+    other = apertures.EYES[1 - side]
+    assert gaps[20:24, other].mean() > 0.8 * gaps[10:20, other].mean()
 
 
 def test_open_eyes_open_to_the_sources_own_aperture(model: MorphableModel, performance) -> None:

@@ -1,0 +1,93 @@
+"""Whose motion goes onto which picture: a person's own, and another's."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metaportrait_cli.errors import UsageError
+from metaportrait_cli.face.crop import Crop
+from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.source import Source
+from metaportrait_cli.face.track import RECORD, MotionTrack, State
+from metaportrait_cli.motion.alignment import Floats, from_frame, rotation_of
+from metaportrait_cli.motion.morphable import MorphableModel, interocular
+from metaportrait_cli.pipeline.performance import DriveOptions, Performance
+
+WEIGHTS = Path(__file__).parents[2] / "weights" / "morphable.safetensors"
+SIZE = (400, 300)
+FRAMES = 40
+
+
+@pytest.fixture(scope="module")
+def model() -> MorphableModel:
+    return MorphableModel.load(WEIGHTS)
+
+
+def performed(model: MorphableModel, seed: int) -> tuple[Floats, Floats]:
+    """Landmarks (T, 478, 3) of someone who moves slowly, and their blendshapes (T, 52)."""
+    rng = np.random.default_rng(seed)
+    person = rng.normal(size=model.identity_size).astype(np.float32)
+    wave = np.sin(np.arange(FRAMES)[:, None] * 0.15 + rng.uniform(0, 6, len(model.blendshape_rest)))
+    shapes = np.clip(model.blendshape_rest + 0.2 * wave, 0, 1).astype(np.float32)
+    expression = (shapes - model.blendshape_rest) @ model.blendshape_effect
+    faces = model.shape(person, expression, np.zeros((FRAMES, 2, 2), np.float32))
+    turn = rotation_of(0.1 * wave[:, :3])
+    place = np.array([200, 130, 0]) + 5 * wave[:, 3:6]
+    landmarks = from_frame(faces, turn, 55 + 3 * wave[:, 6], place)
+    return landmarks.astype(np.float32), shapes
+
+
+def track(landmarks: Floats, shapes: Floats) -> MotionTrack:
+    records = np.zeros(len(landmarks), RECORD)
+    records["time"] = np.arange(len(landmarks)) / 25
+    records["state"] = State.FOUND
+    records["points"], records["blendshapes"] = landmarks, shapes
+    made = MotionTrack(width=SIZE[0], height=SIZE[1], rate=Fraction(25))
+    made.append(records)
+    return made
+
+
+def portrait(landmarks: Floats, shapes: Floats) -> Source:
+    face = Face(landmarks[0], shapes[0], 1.0)
+    picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    return Source(Path("a.png"), picture, face, 1, Crop.around(face.points, within=SIZE))
+
+
+def test_absolute_motion_of_oneself_gives_back_the_landmarks(model: MorphableModel) -> None:
+    landmarks, shapes = performed(model, 1)
+    performance = Performance(
+        track=track(landmarks, shapes),
+        source=portrait(landmarks, shapes),
+        model=model,
+        options=DriveOptions(motion="absolute", smooth=False),
+    )
+    found = np.concatenate(list(performance.windows(16)))
+    assert performance.same_person
+    error = np.linalg.norm((found - landmarks)[..., :2], axis=-1).mean()
+    assert error < 0.005 * interocular(landmarks[0])
+
+
+@pytest.mark.parametrize("framing", ["auto", "driver"])
+def test_another_person_keeps_the_pictures_face(model: MorphableModel, framing) -> None:
+    landmarks, shapes = performed(model, 2)
+    source = portrait(*performed(model, 3))
+    performance = Performance(
+        track=track(landmarks, shapes),
+        source=source,
+        model=model,
+        options=DriveOptions(framing=framing, smooth=False),
+    )
+    found = np.concatenate(list(performance.windows(16)))
+    assert not performance.same_person
+    sizes = interocular(found) / interocular(source.face.points)
+    driven = interocular(landmarks) / np.median(interocular(landmarks))
+    assert (np.ptp(sizes) < 0.5 * np.ptp(driven)) == (framing == "auto")
+
+
+def test_framing_is_checked() -> None:
+    with pytest.raises(UsageError, match="framing"):
+        DriveOptions(framing="none")  # pyrefly: ignore[bad-argument-type]
