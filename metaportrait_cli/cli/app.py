@@ -14,6 +14,7 @@ from metaportrait_cli.cli import (
     doctor,
     evaluate,
     landmarks,
+    live,
     personalize,
     prepare,
     train,
@@ -30,7 +31,7 @@ app = group(
         " 7 out of memory, 8 part of a batch failed, 130 interrupted."
     ),
 )
-for command in (animate, personalize, upscale, landmarks, evaluate, prepare, doctor):
+for command in (animate, personalize, upscale, live, landmarks, evaluate, prepare, doctor):
     add(app, command.__name__.rpartition(".")[2], command.command, examples=command.EXAMPLES)
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")

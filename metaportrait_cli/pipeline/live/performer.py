@@ -1,0 +1,184 @@
+"""One portrait under one camera: a frame in, a picture out, nothing waited for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.face.detector import Face, MediaPipeDetector
+from metaportrait_cli.face.orientation import turned_face
+from metaportrait_cli.face.pursuit import Pursuit
+from metaportrait_cli.face.source import Source
+from metaportrait_cli.face.track import LARGEST_FACE, FaceFollower
+from metaportrait_cli.motion.causal import CausalMotion
+from metaportrait_cli.motion.retarget import Retargeter
+from metaportrait_cli.pipeline.compensation import compensation_of
+from metaportrait_cli.pipeline.compose import resized
+from metaportrait_cli.pipeline.engine import Engine
+from metaportrait_cli.pipeline.person.portrait_file import load_portrait
+from metaportrait_cli.pipeline.source import load_sources
+from metaportrait_cli.render.protocol import Driven, Renderer, Session
+from metaportrait_cli.weights import bundled_path
+
+Image = NDArray[np.uint8]
+
+USUAL_RATE = 25
+SEARCH_SECONDS = 1.0
+"""How often a face that is nowhere near its last place is looked for everywhere: it takes long."""
+MARK_TEXT = "AI-generated"
+MARK_SHARE = 0.032
+"""Height of the mark's letters, relative to the picture."""
+
+
+@dataclass(frozen=True)
+class OpenedPortrait:
+    """A portrait, ready to be shown by as many performers as wanted."""
+
+    name: str
+    source: Source
+    renderer: Renderer
+    retargeter: Retargeter
+    side: int
+    """Of the pictures that the renderer gives."""
+
+    def session(self) -> Session:
+        """One that nobody else uses."""
+        return self.renderer.open(self.source, size=self.side, rate=Fraction(USUAL_RATE))
+
+
+def open_portrait(
+    engine: Engine, source: Path | Image | None, *, portrait: Path | None = None, size: int
+) -> OpenedPortrait:
+    """A photo, a clip or a picture (H, W, 3), or a portrait file, opened for pictures of `size`.
+
+    Raises `MediaError`, `NoFaceError` or `WeightsError`.
+    """
+    person = load_portrait(portrait) if portrait is not None else None
+    if person is not None:
+        opened, name = person.source, person.source.path.name
+    else:
+        assert source is not None  # noqa: S101  one of both, the command sees to that
+        opened = load_sources([source], choice=LARGEST_FACE, detector=engine.detector)
+        name = source.name if isinstance(source, Path) else "picture"
+    renderer = engine.rendering(person).renderer
+    faces = [view.face for view in (opened, *opened.others)]
+    shapes = np.stack([face.blendshapes for face in faces])
+    retargeter = Retargeter(
+        model=engine.face_model,
+        source_landmarks=np.stack([face.points for face in faces]),
+        # A face that no detector looked at has none: it is taken as it is.
+        source_blendshapes=shapes if shapes.any() else None,
+    )
+    found = OpenedPortrait(name, opened, renderer, retargeter, renderer.fixed_size or size)
+    networks = engine.detector.networks
+    if networks is not None and renderer.keeps_detail:
+        session = found.session()
+
+        def render(landmarks: NDArray[np.float32]) -> Image:
+            return session.render(Driven.of(opened.crop.to_crop(landmarks, found.side))).frames
+
+        retargeter.compensation = compensation_of(opened, retargeter, networks.look, render)
+    return found
+
+
+class Performer:
+    """Not for two threads at a time; `close` it on the thread that used it."""
+
+    def __init__(
+        self, portrait: OpenedPortrait, *, size: int, marked: bool, strength: float
+    ) -> None:
+        self._detector = MediaPipeDetector(bundled_path("face_landmarker"))
+        self._pursuit = Pursuit(self._detector)
+        self._size = size
+        self._mark = _mark(size) if marked else None
+        self._shape: tuple[int, ...] = ()
+        self._strength = strength
+        self._number = 0
+        self.face_seen = False
+        self.show(portrait)
+
+    def show(self, portrait: OpenedPortrait) -> None:
+        """From the next frame on; the person before the camera shows their rest once more."""
+        self._portrait, self._session = portrait, portrait.session()
+        self._motion = CausalMotion(portrait.retargeter)
+        self.strength = self._strength
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the person's rest is still being looked at."""
+        return self._motion.waiting
+
+    @property
+    def strength(self) -> float:
+        """How much of the motion is shown, 0 to 3."""
+        return self._strength
+
+    @strength.setter
+    def strength(self, value: float) -> None:
+        self._strength = value
+        self._motion.strength = value
+
+    def take_reference(self) -> None:
+        """The next frames show the person at rest."""
+        self._motion.take_reference()
+
+    def perform(self, image: Image, seconds: float) -> Image:
+        """The picture (S, S, 3) for an RGB frame, `seconds` after the one before."""
+        face = self._seen(image, seconds)
+        self.face_seen = face is not None
+        portrait = self._portrait
+        in_picture = self._motion(face, seconds)[None]
+        driven = portrait.source.crop.to_crop(in_picture, portrait.side)
+        rendered = self._session.render(Driven.of(driven, first=self._number))
+        self._number += 1
+        picture = resized(rendered.frames[0], self._size)
+        return picture if self._mark is None else _marked(picture, self._mark)
+
+    def close(self) -> None:
+        """Frees the detector."""
+        self._detector.close()
+
+    def _seen(self, image: Image, seconds: float) -> Face | None:
+        """The face followed, upright."""
+        first = image.shape != self._shape
+        if first:  # a phone was turned, or another camera chosen
+            self._shape = image.shape
+            self._follower = FaceFollower(LARGEST_FACE, rate=Fraction(USUAL_RATE))
+            self._searched = 0.0
+        self._searched += seconds
+        if first:
+            faces = self._pursuit.begin(image)
+        elif self._follower.lost and self._searched > SEARCH_SECONDS:
+            self._searched = 0.0
+            faces = self._pursuit.search(image)
+        else:
+            faces = self._pursuit.follow(image, hints=self._follower.hints)
+        face = self._follower.follow(faces, cut=first)
+        if face is None:
+            return None
+        height, width = image.shape[:2]
+        return turned_face(face, self._pursuit.turns, width=width, height=height)
+
+
+def _mark(size: int) -> NDArray[np.float32]:
+    """Where the mark covers a picture of that size, (size, size, 1) in [0, 1]."""
+    mask = np.zeros((size, size), np.uint8)
+    font, height = cv2.FONT_HERSHEY_SIMPLEX, MARK_SHARE * size
+    scale = height / cv2.getTextSize(MARK_TEXT, font, 1, 1)[0][1]
+    (width, _), _ = cv2.getTextSize(MARK_TEXT, font, scale, 1)
+    place = (round(size - width - height / 2), round(size - height / 2))
+    cv2.putText(mask, MARK_TEXT, place, font, scale, 255, 1, cv2.LINE_AA)
+    return mask[..., None].astype(np.float32) / np.float32(255)
+
+
+def _marked(picture: Image, mark: NDArray[np.float32]) -> Image:
+    """The picture with light letters on its own darkened ground."""
+    top = int(np.flatnonzero(mark.any((1, 2)))[0])
+    band = picture[top:].astype(np.float32)
+    picture[top:] = np.rint(band + 0.75 * mark[top:] * (255 - band))
+    return picture

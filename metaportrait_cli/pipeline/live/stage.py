@@ -1,0 +1,165 @@
+"""The thread between a camera and those who watch."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.errors import MetaPortraitError
+from metaportrait_cli.pipeline.live.newest import Newest
+from metaportrait_cli.pipeline.live.performer import Performer
+from metaportrait_cli.pipeline.live.recording import TakenClip
+
+Image = NDArray[np.uint8]
+
+QUALITY = 88
+LONGEST_PAUSE = 1.0
+"""Seconds between two frames that count as passed, at most: filters don't know of longer ones."""
+COUNTED_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A camera's frame: RGB (H, W, 3), or a file's bytes as a browser sends it."""
+
+    frame: Image | bytes
+    stamp: bytes = b""
+    """Whatever the sender wants to know the picture by."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture as a JPEG file, with its frame's stamp."""
+
+    jpeg: bytes
+    stamp: bytes
+
+
+class Stage(threading.Thread):
+    """Takes the newest frame, shows a picture; frames that come meanwhile are left out."""
+
+    def __init__(
+        self,
+        make_performer: Callable[[], Performer],
+        publish: Callable[[Shown], None],
+        *,
+        size: int,
+    ) -> None:
+        """`publish` is called on this thread."""
+        super().__init__(name="stage", daemon=True)
+        self.inbox: Newest[Shot] = Newest()
+        self._make_performer = make_performer
+        self._publish = publish
+        self._size = size
+        self._orders: deque[Callable[[Performer], None]] = deque()
+        self._recording: TakenClip | None = None
+        self._times: deque[float] = deque()
+        self._spent = 0.0
+        self._state = "waiting for the camera"
+        self.error: BaseException | None = None
+
+    def order(self, what: Callable[[Performer], None]) -> None:
+        """To be done with the performer before its next frame."""
+        self._orders.append(what)
+
+    def start_recording(self, path: Path) -> None:
+        """From the next picture on."""
+        self.order(lambda _: setattr(self, "_recording", TakenClip(path, size=self._size)))
+
+    def stop_recording(self, when_done: Callable[[Path | None], None]) -> None:
+        """Calls back on this thread with the file, or `None` where nothing was recorded."""
+
+        def stop(_: Performer) -> None:
+            recording, self._recording = self._recording, None
+            try:
+                when_done(recording.finish() if recording else None)
+            except MetaPortraitError:
+                when_done(None)
+
+        self.order(stop)
+
+    def status(self) -> dict[str, object]:
+        """For those who watch: pictures a second, milliseconds for one, frames left out."""
+        now = time.monotonic()
+        recent = [moment for moment in list(self._times) if now - moment < COUNTED_SECONDS]
+        return {
+            "fps": round(len(recent) / COUNTED_SECONDS, 1),
+            "ms": round(1000 * self._spent, 1),
+            "dropped": self.inbox.dropped,
+            "state": self._state,
+            "recording": self._recording is not None,
+        }
+
+    def run(self) -> None:
+        """Until the inbox is closed."""
+        try:
+            performer = self._make_performer()
+            try:
+                self._perform(performer)
+            finally:
+                performer.close()
+        except BaseException as error:  # noqa: BLE001  told by whoever asks for the status
+            self.error = error
+            self._state = f"stopped: {error}"
+        finally:
+            if self._recording is not None:
+                self._recording.give_up()
+
+    def stop(self) -> None:
+        """Ends the thread after the frame it is at."""
+        self.inbox.close()
+        self.join()
+
+    def _perform(self, performer: Performer) -> None:
+        last = time.monotonic()
+        while not self.inbox.closed:
+            shot = self.inbox.take(0.2)
+            while self._orders:
+                self._orders.popleft()(performer)
+            if shot is None:
+                continue
+            began = time.monotonic()
+            frame = shot.frame if isinstance(shot.frame, np.ndarray) else decoded(shot.frame)
+            if frame is None:
+                continue
+            picture = performer.perform(frame, min(began - last, LONGEST_PAUSE))
+            last = began
+            if self._recording is not None:
+                self._recording.add(picture, began)
+            self._publish(Shown(encoded(picture), shot.stamp))
+            self._count(began)
+            self._state = _state(performer)
+
+    def _count(self, began: float) -> None:
+        now = time.monotonic()
+        self._spent += 0.1 * (now - began - self._spent)
+        self._times.append(now)
+        while now - self._times[0] > COUNTED_SECONDS:
+            self._times.popleft()
+
+
+def _state(performer: Performer) -> str:
+    if not performer.face_seen:
+        return "no face"
+    return "look straight, at rest" if performer.waiting else "live"
+
+
+def decoded(file: bytes) -> Image | None:
+    """An RGB picture (H, W, 3) of a file's bytes; `None` for what is none."""
+    data = np.frombuffer(file, np.uint8)
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def encoded(picture: Image) -> bytes:
+    """The RGB picture as a JPEG file."""
+    swapped = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", swapped, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
