@@ -22,6 +22,7 @@ from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State, shot_ra
 from metaportrait_cli.media.arguments import USUAL, Encoding
 from metaportrait_cli.media.given import Clip
 from metaportrait_cli.media.outputs import claimed
+from metaportrait_cli.media.stills import is_still
 from metaportrait_cli.media.writer import check_video_name
 from metaportrait_cli.motion.motion_file import SUFFIX
 from metaportrait_cli.pipeline.compensation import compensate
@@ -76,9 +77,10 @@ class AnimateOptions:
 
 
 def default_output(source: Path, driver: Path) -> Path:
-    """`{source}--{driver}.mp4` in the working directory."""
+    """`{source}--{driver}.mp4` in the working directory; `.png` where the driver is a picture."""
     stem = driver.name.removesuffix(SUFFIX) if driver.name.endswith(SUFFIX) else driver.stem
-    return Path(f"{source.stem}--{stem}.mp4")
+    picture = driver.is_file() and is_still(driver)
+    return Path(f"{source.stem}--{stem}{'.png' if picture else '.mp4'}")
 
 
 def animate(
@@ -96,10 +98,10 @@ def animate(
     """Re-enacts the portrait with the driver's motion and writes the clip to `output`.
 
     Takes what `Animation.open` takes, and a folder that the authors' own tools prepared as driver,
-    which brings its sources along. As many frames as the driver, at its rate, with its audio.
-    Raises the errors of `metaportrait_cli.errors`; the output appears under its name only when it
-    is complete. Of a longer clip what is done outlives a run that is broken off; `begun` tells what
-    becomes of that, see `work.Begun`.
+    which brings its sources along; a picture as driver gives a picture. As many frames as the
+    driver, at its rate, with its audio. Raises the errors of `metaportrait_cli.errors`; the output
+    appears under its name only when it is complete. Of a longer clip what is done outlives a run
+    that is broken off; `begun` tells what becomes of that, see `work.Begun`.
     """
     started = time.perf_counter()
     output, driver = Path(output), as_driver(driver)
@@ -113,6 +115,20 @@ def animate(
         files = [portrait, driver, *_listed(source)]
         inputs = [Path(each) for each in files if isinstance(each, (str, os.PathLike))]
         options = options or AnimateOptions()
+        if isinstance(driver, Path) and driver.is_file() and is_still(driver):
+            from metaportrait_cli.pipeline.picture import animate_picture  # noqa: PLC0415  a circle
+
+            return animate_picture(
+                source,
+                driver,
+                output,
+                options,
+                portrait=portrait,
+                engine=loaded,
+                overwrite=overwrite,
+                inputs=inputs,
+                on_progress=on_progress,
+            )
         with claimed(output, overwrite=overwrite, is_input=inputs):
             check_video_name(output, options.encoding)
             work = Work.of(
