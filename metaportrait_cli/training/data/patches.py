@@ -31,6 +31,7 @@ from metaportrait_cli.face.regions import (
 )
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import PATCH_CHANNELS
+from metaportrait_cli.pixels import as_tensor
 from metaportrait_cli.training.data.pairs import Faces
 
 SOURCES, TARGETS = 5, 4
@@ -172,7 +173,7 @@ def as_tensors(
 
 
 def _embedding(network: IdentityNetwork, faces: Faces, number: int) -> NDArray[np.float32]:
-    picture = torch.from_numpy(faces.images[number]).permute(2, 0, 1)[None].float() / 255
+    picture = as_tensor(faces.images[number][None])
     chip = torch.from_numpy(chip_to_picture(faces.points[number]))[None]
     with torch.inference_mode():
         return network(cut_chips(picture, chip))[0].numpy()

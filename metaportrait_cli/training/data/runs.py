@@ -24,6 +24,7 @@ from torch.utils.data import Dataset
 from metaportrait_cli.errors import MediaError
 from metaportrait_cli.face import topology
 from metaportrait_cli.networks.compact_sr import SCALE, Reference
+from metaportrait_cli.pixels import as_tensor
 from metaportrait_cli.render.reference import (
     Placement,
     ReferenceWarp,
@@ -175,8 +176,8 @@ class RunDataset(Dataset[SRSample]):
                 moved = self._moved(source, placed, window)
         reference = None
         if referred and moved is not None:
-            reference = Reference(_as_tensor(moved[0]), torch.from_numpy(moved[1])[:, None])
-        sample = SRSample(_as_tensor(frames), _as_tensor(truth), reference)
+            reference = Reference(as_tensor(moved[0]), torch.from_numpy(moved[1])[:, None])
+        sample = SRSample(as_tensor(frames), as_tensor(truth), reference)
         return _mirrored(sample) if rng.random() < 0.5 else sample
 
     def _drawn(self, rng: np.random.Generator) -> tuple[int | None, int, Window]:
@@ -281,11 +282,6 @@ def _jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     # Channels change places and back: JPEG's colours would be others otherwise.
     _, packed = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.ascontiguousarray(cv2.imdecode(packed, cv2.IMREAD_COLOR)[..., ::-1])
-
-
-def _as_tensor(frames: NDArray[np.uint8]) -> torch.Tensor:
-    """(T, H, W, 3) -> (T, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float() / 255
 
 
 def _mirrored(sample: SRSample) -> SRSample:
