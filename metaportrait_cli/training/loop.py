@@ -127,6 +127,13 @@ def _train(
             folder.log(record)
             on_record(record)
 
+    def report() -> None:
+        nonlocal watch, reported
+        means = watch.means()  # raises if a number was not finite
+        spent = (time.monotonic() - reported) / watch.count
+        say({"step": standing.step, "terms": means, "seconds_per_step": round(spent, 4)})
+        watch, reported = _Watch(place.device), time.monotonic()
+
     while standing.step < last:
         if place.agreed(time.monotonic() - started >= 60 * options.minutes):
             break
@@ -134,10 +141,7 @@ def _train(
         standing.step += 1
 
         if standing.step % options.log_every == 0 or standing.step == last:
-            means = watch.means()  # raises if a number was not finite
-            spent = (time.monotonic() - reported) / watch.count
-            say({"step": standing.step, "terms": means, "seconds_per_step": round(spent, 4)})
-            watch, reported = _Watch(place.device), time.monotonic()
+            report()
         if standing.step % options.judge_every == 0 or standing.step == task.config.steps:
             watch.check()
             _judge(task, folder, standing, place, say)
@@ -146,6 +150,8 @@ def _train(
             save()
             saved = time.monotonic()
 
+    if watch.count:
+        report()
     if standing.step > started_at:
         save()
     return card_of(task, standing, place)
