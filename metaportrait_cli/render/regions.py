@@ -1,4 +1,6 @@
-"""Mouth and eyes of rendered frames: repainted by the region networks, teeth drawn over that."""
+"""Mouth and eyes of rendered frames: repainted by the region networks, then
+teeth and the line of closed lids drawn over that.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +25,7 @@ from metaportrait_cli.face.regions import (
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import RegionNetwork
+from metaportrait_cli.render.lid_line import LidLine
 from metaportrait_cli.render.teeth import OpenedTeeth, TeethPainter
 
 TOGETHER = 8
@@ -73,7 +76,8 @@ class RegionRefiner:
         """
         known = embed(self._identity, crop[None], points[None]).to(self.device)
         teeth = self._teeth.open(crop, points, rate=rate) if self._teeth is not None else None
-        return OpenedRegions(self, OwnRegions(crop, points), known, teeth)
+        lids = LidLine(crop, points) if "eyes" in self.networks else None
+        return OpenedRegions(self, OwnRegions(crop, points), known, teeth=teeth, lids=lids)
 
     @torch.inference_mode()
     def changes(
@@ -94,12 +98,15 @@ class OpenedRegions:
         refiner: RegionRefiner,
         own: OwnRegions,
         identity: Tensor,
+        *,
         teeth: OpenedTeeth | None = None,
+        lids: LidLine | None = None,
     ) -> None:
         self._refiner = refiner
         self._own = own
         self._known = identity
         self._teeth = teeth
+        self._lids = lids
 
     def repaint(
         self,
@@ -117,6 +124,9 @@ class OpenedRegions:
             self._repaint(frames[part], driven[part], gaps[part])
         if self._teeth is not None:
             self._teeth.draw(frames, driven, gaps)
+        if self._lids is not None:
+            for frame, points in zip(frames, driven, strict=True):
+                self._lids.draw(frame, points)
 
     def _repaint(
         self,
