@@ -113,6 +113,11 @@ class Crowd:
         return [track.box for track in self._followed]
 
     @property
+    def all_faces(self) -> bool:
+        """Small faces count too."""
+        return True
+
+    @property
     def lost(self) -> bool:
         """Whether it is time to look for faces everywhere."""
         return self._since_search >= SEARCH_SECONDS * self._rate

@@ -34,6 +34,8 @@ MAX_FACES = 6
 # in it, so a picture is looked at again in overlapping tiles of these fractions of its short side.
 TILE_FRACTIONS = (0.6, 0.3)
 MIN_TILE_SIDE = 160
+LARGE_SHARE = 0.25
+"""Of the picture's short side; a larger face is seen at the first look, in the whole."""
 
 
 @dataclass(frozen=True)
@@ -125,13 +127,17 @@ class MediaPipeDetector:
         nearby = (self._look_near(image, hint, CONFIDENCE_STEPS) for hint in missed)
         return _merged(list(chain(faces, *nearby)))
 
-    def search(self, image: NDArray[np.uint8]) -> list[Face]:
+    def search(self, image: NDArray[np.uint8], *, all_faces: bool = True) -> list[Face]:
         """Faces from left to right, however small or faint: the whole, tiles, lower thresholds.
 
         Takes many times as long as `detect`; for stills and for frames where a face was lost.
+        Unless `all_faces` are wanted, a large one is enough.
         """
+        enough = LARGE_SHARE * min(image.shape[:2])
         for confidence in CONFIDENCE_STEPS:
             faces = self._look(image, confidence)
+            if not all_faces and any(face.size > enough for face in faces):
+                return faces
             for tile in _tiles(image.shape[1], image.shape[0]):
                 # A tile may cut a face, or show one in the folds of a coat: it must be there in
                 # a second look too, with the face in the middle.

@@ -39,18 +39,21 @@ class Pursuit:
         self.turns = 0
         """Quarter turns counter-clockwise that bring this shot's pictures upright."""
 
-    def begin(self, image: NDArray[np.uint8]) -> list[Face]:
-        """Faces of the first frame of a shot, however small, and which way up the shot is."""
+    def begin(self, image: NDArray[np.uint8], *, all_faces: bool = True) -> list[Face]:
+        """Faces of the first frame of a shot, however small, and which way up the shot is.
+
+        Unless `all_faces` are wanted, a large one is enough.
+        """
         self.turns = 0
-        faces = self._detector.search(image)
+        faces = self._detector.search(image, all_faces=all_faces)
         self.turns = self._detector.quarter_turns(image, faces)
         if self.turns:
-            faces = self._searched(image)
+            faces = self._searched(image, all_faces=all_faces)
         return self._keep(image, faces, followed=[])
 
-    def search(self, image: NDArray[np.uint8]) -> list[Face]:
-        """All faces of a further frame, however small; takes many times as long as `follow`."""
-        return self._keep(image, self._searched(image), followed=[])
+    def search(self, image: NDArray[np.uint8], *, all_faces: bool = True) -> list[Face]:
+        """The same for a further frame; takes many times as long as `follow`."""
+        return self._keep(image, self._searched(image, all_faces=all_faces), followed=[])
 
     def follow(
         self, image: NDArray[np.uint8], *, hints: Sequence[NDArray[np.float32]]
@@ -101,8 +104,9 @@ class Pursuit:
             return None
         return Face(points, self._model.blendshapes(points), face.confidence)
 
-    def _searched(self, image: NDArray[np.uint8]) -> list[Face]:
-        return self._back(image, self._detector.search(turned(image, self.turns)))
+    def _searched(self, image: NDArray[np.uint8], *, all_faces: bool) -> list[Face]:
+        upright = turned(image, self.turns)
+        return self._back(image, self._detector.search(upright, all_faces=all_faces))
 
     def _detected(
         self, image: NDArray[np.uint8], hints: Sequence[NDArray[np.float32]]

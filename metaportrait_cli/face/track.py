@@ -182,6 +182,11 @@ class FaceFollower:
         return [] if self.hint is None else [self.hint]
 
     @property
+    def all_faces(self) -> bool:
+        """Whether small faces count too: where they are numbered from the left."""
+        return self._choice.number is not None
+
+    @property
     def lost(self) -> bool:
         """Whether it is time to look for the face everywhere."""
         return self.hint is None or (self._missed > 0 and self._missed % self._patience == 0)

@@ -33,6 +33,11 @@ class Watch(Protocol):
         """Whether it is time to look everywhere, which takes many times as long."""
         ...
 
+    @property
+    def all_faces(self) -> bool:
+        """Whether small faces matter where there is a large one."""
+        ...
+
 
 @dataclass(frozen=True)
 class Sighting:
@@ -69,9 +74,9 @@ def sightings(
                 cut = cuts.is_cut(frame.image)
                 everywhere = number == 0 or cut or watch.lost
                 if number == 0 or cut:
-                    faces = pursuit.begin(frame.image)
+                    faces = pursuit.begin(frame.image, all_faces=watch.all_faces)
                 elif everywhere:
-                    faces = pursuit.search(frame.image)
+                    faces = pursuit.search(frame.image, all_faces=watch.all_faces)
                 else:
                     faces = pursuit.follow(frame.image, hints=watch.hints)
             shot += cut

@@ -76,6 +76,18 @@ def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> Non
     assert done.stdout
 
 
+def test_without_networks_torch_is_not_imported() -> None:
+    code = (
+        "import sys\n"
+        "from metaportrait_cli.pipeline import animate, compensation\n"
+        "from metaportrait_cli.render.named import rendering_named\n"
+        "rendering_named('none')\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
 def test_help_tells_the_exit_codes(tmp_path: Path) -> None:
     shown = " ".join(run(["--help"], cwd=tmp_path).stdout.split())
     for promise in ("3 unreadable media", "4 no face", "130 interrupted"):

@@ -114,6 +114,15 @@ def test_without_the_networks_the_detector_looks_at_every_frame(
     assert apart(face, again) < 1e-6
 
 
+def test_a_large_face_is_enough_where_one_is_wanted(portrait: Image, pursuit: Pursuit) -> None:
+    frame = scene(portrait, [(20, 20, 440), (520, 300, 90)], width=640, height=480)
+    assert len(pursuit.begin(frame)) == 2
+    (large,) = pursuit.begin(frame, all_faces=False)
+    assert large.size > 120
+    small = scene(portrait, [(520, 300, 90)], width=640, height=480)
+    assert len(pursuit.begin(small, all_faces=False)) == 1
+
+
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_a_turned_shot_is_looked_at_upright(portrait: Image, pursuit: Pursuit, turns: int) -> None:
     upright = scene(portrait, [(90, 20, 200)])

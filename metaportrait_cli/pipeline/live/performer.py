@@ -152,10 +152,10 @@ class Performer:
             self._searched = 0.0
         self._searched += seconds
         if first:
-            faces = self._pursuit.begin(image)
+            faces = self._pursuit.begin(image, all_faces=False)
         elif self._follower.lost and self._searched > SEARCH_SECONDS:
             self._searched = 0.0
-            faces = self._pursuit.search(image)
+            faces = self._pursuit.search(image, all_faces=False)
         else:
             faces = self._pursuit.follow(image, hints=self._follower.hints)
         face = self._follower.follow(faces, cut=first)

@@ -21,14 +21,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from metaportrait_cli.errors import MediaError, WeightsError
 from metaportrait_cli.face.crop import Crop
@@ -40,7 +38,9 @@ from metaportrait_cli.weights.download import SHA256, sha256_of
 from metaportrait_cli.weights.files import reject_pointer
 from metaportrait_cli.weights.manifest import read_manifest
 from metaportrait_cli.weights.sources import BY_CONTENT, name_of_content, resolve
-from metaportrait_cli.weights.store import save_tensors
+
+if TYPE_CHECKING:  # it takes seconds to import, and runs without networks do without
+    from torch import Tensor
 
 ARCHITECTURE = "portrait"
 FORMAT = "1"
@@ -137,6 +137,10 @@ class Portrait:
 
 def save_portrait(path: Path, portrait: Portrait) -> None:
     """Writes the file, whole or not at all."""
+    import torch  # noqa: PLC0415
+
+    from metaportrait_cli.weights.store import save_tensors  # noqa: PLC0415
+
     views = [portrait.source, *map(_limited, portrait.source.others)]
     tensors = {f"view.{k}": torch.from_numpy(_jpeg(view.picture)) for k, view in enumerate(views)}
     tensors["points"] = torch.from_numpy(np.stack([view.face.points for view in views]))
@@ -232,7 +236,7 @@ def _read(path: Path, notes: Mapping[str, str], tensors: Mapping[str, Tensor]) -
         if key.startswith("delta.")
     }
     for name, delta in deltas.items():
-        if not (delta.is_floating_point() and torch.isfinite(delta).all()):
+        if not (delta.is_floating_point() and delta.isfinite().all()):
             raise ValueError(f"delta.{name} holds what is no number")
     settings, report = (json.loads(notes[name]) for name in ("settings", "report"))
     if not (isinstance(settings, dict) and isinstance(report, dict)):

@@ -208,8 +208,8 @@ def test_what_is_no_use_is_refused(
 class Turned(MediaPipeDetector):
     """Sees every face turned a further 50 degrees to the side."""
 
-    def search(self, image: NDArray[np.uint8]) -> list[Face]:
-        return [self._turned(face) for face in super().search(image)]
+    def search(self, image: NDArray[np.uint8], *, all_faces: bool = True) -> list[Face]:
+        return [self._turned(face) for face in super().search(image, all_faces=all_faces)]
 
     def detect(
         self, image: NDArray[np.uint8], *, hint: NDArray[np.float32] | None = None
