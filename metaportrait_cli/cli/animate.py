@@ -66,16 +66,7 @@ def command(
             rich_help_panel=BASIC,
         ),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="'none' (the analytic warp), a path, a name of `metaportrait weights list`,"
-            " or hf://owner/repo/file@revision [default: the portrait's, or compact].",
-            autocompletion=shared.known_weights,
-            rich_help_panel=BASIC,
-        ),
-    ] = None,
+    weights: shared.Weights = None,
     face: Annotated[
         str,
         typer.Option(
@@ -155,6 +146,10 @@ def command(
     audio: shared.Audio = True,
     overwrite: shared.Overwrite = False,
     skip_existing: shared.SkipExisting = False,
+    resume: shared.Resume = False,
+    discard: shared.Discard = False,
+    codec: shared.Codec = "auto",
+    crf: shared.Crf = None,
     report: shared.Report = None,
     as_json: shared.AsJson = False,
     device: shared.Device = "auto",
@@ -167,6 +162,7 @@ def command(
     with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
+        from metaportrait_cli.media.arguments import Encoding  # noqa: PLC0415
         from metaportrait_cli.pipeline import animate as pipeline  # noqa: PLC0415
         from metaportrait_cli.pipeline.engine import Engine  # noqa: PLC0415
         from metaportrait_cli.pipeline.performance import DriveOptions  # noqa: PLC0415
@@ -178,6 +174,8 @@ def command(
         target = output or pipeline.default_output(named, driven_by)
         if skip_existing and skipped(target, reporter, as_json=as_json):
             return
+        inputs = [*sources, portrait, driven_by, target]
+        reporter.claim(report, overwrite=overwrite, apart_from=inputs)
         if reference_frame != "auto" and not reference_frame.isdecimal():
             raise UsageError(
                 f"`reference_frame` {reference_frame!r} is neither 'auto' nor a frame number"
@@ -203,8 +201,10 @@ def command(
                     compare=compare,
                     audio=audio,
                     window=window,
+                    encoding=Encoding(codec, crf),
                 ),
                 overwrite=overwrite,
+                begun=shared.begun(resume, discard),
                 portrait=portrait,
                 engine=engine,
                 on_progress=reporter.progress,

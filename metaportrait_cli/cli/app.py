@@ -11,6 +11,7 @@ import typer
 from metaportrait_cli import __version__
 from metaportrait_cli.cli import (
     animate,
+    batch,
     doctor,
     evaluate,
     landmarks,
@@ -31,7 +32,8 @@ app = group(
         " 7 out of memory, 8 part of a batch failed, 130 interrupted."
     ),
 )
-for command in (animate, personalize, upscale, live, landmarks, evaluate, prepare, doctor):
+COMMANDS = (animate, personalize, upscale, batch, live, landmarks, evaluate, prepare, doctor)
+for command in COMMANDS:
     add(app, command.__name__.rpartition(".")[2], command.command, examples=command.EXAMPLES)
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")
@@ -53,12 +55,15 @@ def options(
     """Options before the command."""
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + signal.SIGTERM)
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def main() -> None:
     """Entry point of the console script."""
     # So that a killed run removes its partial output too.
     signal.signal(signal.SIGTERM, _terminate)
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hangup is not None and signal.getsignal(hangup) == signal.SIG_DFL:  # nohup ignores it
+        signal.signal(hangup, _terminate)
     app()

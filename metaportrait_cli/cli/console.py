@@ -8,8 +8,8 @@ import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from metaportrait_cli.errors import (
     MetaPortraitError,
     OutOfMemoryError,
     UsageError,
+    one_line,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +56,19 @@ class Reporter:
         self._quiet = quiet
         self.verbose = verbose
         self._bar: _Bar | _Lines | None = None
+        self._claims = ExitStack()
+
+    def claim(
+        self, *outputs: Path | None, overwrite: bool, apart_from: Iterable[Path | None] = ()
+    ) -> None:
+        """Checks what the command itself will write, and keeps it until the end; before the work.
+
+        Raises `UsageError`.
+        """
+        from metaportrait_cli.media.outputs import claimed  # noqa: PLC0415
+
+        others = [path for path in apart_from if path is not None]
+        self._claims.enter_context(claimed(*outputs, overwrite=overwrite, is_input=others))
 
     def progress(self, stage: str, done: int, total: int | None) -> None:
         """The callback that library functions take."""
@@ -66,13 +80,13 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """One line for the user."""
-        self.say(f"note: {in_option_names(text)}")
+        self.say(f"note: {one_line(in_option_names(text))}")
 
     def say(self, text: str) -> None:
         """Plain text on stderr, unless quiet."""
         if not self._quiet:
             self.close()
-            tell(text)
+            tell("\n".join(map(one_line, text.splitlines())))
 
     def summary(self, done: RunReport) -> None:
         """Notes of a run over frames, and how fast it was."""
@@ -102,6 +116,7 @@ class Reporter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+        self._claims.close()
 
 
 class _Bar:
@@ -179,7 +194,7 @@ def reporting(*, quiet: bool = False, verbose: bool = False) -> Iterator[Reporte
             raise _exit(reporter, str(error), error.exit_code) from error
         except KeyboardInterrupt as error:
             raise _exit(
-                reporter, "interrupted; what was not complete is gone", INTERRUPTED_EXIT_CODE
+                reporter, "interrupted; no half result is left", INTERRUPTED_EXIT_CODE
             ) from error
         except MemoryError as error:
             text = "out of memory; try a smaller `size` or `window`"
@@ -208,7 +223,7 @@ def _exit(reporter: Reporter, text: str, code: int) -> typer.Exit:
     reporter.close()
     if reporter.verbose:
         tell(traceback.format_exc())
-    tell(f"error: {' '.join(in_option_names(text).split())}")
+    tell(f"error: {one_line(in_option_names(text))}")
     return typer.Exit(code)
 
 

@@ -58,6 +58,7 @@ def command(
         target = output or default_template(given)
         if skip_existing and skipped(target, reporter, as_json=as_json):
             return
+        reporter.claim(report, overwrite=overwrite, apart_from=[given, target, overlay])
         done = extract_landmarks(
             given,
             target,

@@ -7,13 +7,25 @@ says differently about the same option, it declares itself.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from metaportrait_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from metaportrait_cli.pipeline.work import Begun
 
 BASIC, MOTION, OUTPUT, MACHINE = "Basic", "Motion", "Output", "Machine"
 PANELS = (BASIC, MOTION, OUTPUT, MACHINE)
 """The parts of a command's help, in order."""
+
+
+def begun(resume: bool, discard: bool) -> Begun:
+    """What becomes of a run that was broken off."""
+    if resume and discard:
+        raise UsageError("give either `resume` or `discard`")
+    return "resume" if resume else "discard" if discard else "ask"
 
 
 def known_weights(incomplete: str) -> list[str]:
@@ -52,6 +64,16 @@ Face = Annotated[
         rich_help_panel=BASIC,
     ),
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="'none' (the analytic warp), a path, a name of `metaportrait weights list`,"
+        " or hf://owner/repo/file@revision [default: the portrait's, or compact].",
+        autocompletion=known_weights,
+        rich_help_panel=BASIC,
+    ),
+]
 Audio = Annotated[bool, typer.Option(help="Keep the clip's sound.", rich_help_panel=OUTPUT)]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=OUTPUT)
@@ -61,6 +83,35 @@ SkipExisting = Annotated[
     typer.Option(
         "--skip-existing",
         help="Do nothing if the result is there already.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on where a run that was broken off stopped, if there was one.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Discard = Annotated[
+    bool,
+    typer.Option(
+        "--discard", help="Drop what a run that was broken off has left.", rich_help_panel=OUTPUT
+    ),
+]
+Codec = Annotated[
+    Literal["auto", "h264", "h265", "vp9"],
+    typer.Option(
+        help="How pictures are stored [auto: what everything plays, by the kind of file].",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Crf = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="The encoder's quality; less is better and larger [default: the same to the eye].",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -102,6 +102,8 @@ def command(
         target = output or Path(f"{(video or pictures[0]).stem}.portrait")
         if skip_existing and skipped(target, reporter, as_json=as_json):
             return
+        inputs = [video, *pictures, target, sheet]
+        reporter.claim(report, overwrite=overwrite, apart_from=inputs)
         with Engine(weights, device=device) as engine:
             done = pipeline.personalize(
                 target,

@@ -62,6 +62,10 @@ def command(
     ] = True,
     overwrite: shared.Overwrite = False,
     skip_existing: shared.SkipExisting = False,
+    resume: shared.Resume = False,
+    discard: shared.Discard = False,
+    codec: shared.Codec = "auto",
+    crf: shared.Crf = None,
     report: shared.Report = None,
     as_json: shared.AsJson = False,
     device: shared.Device = "auto",
@@ -72,6 +76,7 @@ def command(
 ) -> None:
     """Any clip at twice its size: faces enhanced without flicker, the rest enlarged plainly."""
     with reporting(quiet=quiet, verbose=verbose) as reporter:
+        from metaportrait_cli.media.arguments import Encoding  # noqa: PLC0415
         from metaportrait_cli.pipeline import upscale as pipeline  # noqa: PLC0415
         from metaportrait_cli.pipeline.engine import Engine  # noqa: PLC0415
 
@@ -79,6 +84,7 @@ def command(
         target = output or pipeline.default_output(given, face_only=face_only)
         if skip_existing and skipped(target, reporter, as_json=as_json):
             return
+        reporter.claim(report, overwrite=overwrite, apart_from=[given, target])
         with Engine(device=device, precision=precision) as engine:
             done = pipeline.upscale(
                 given,
@@ -89,9 +95,11 @@ def command(
                     face_only=face_only,
                     audio=audio,
                     window=window,
+                    encoding=Encoding(codec, crf),
                 ),
                 engine=engine,
                 overwrite=overwrite,
+                begun=shared.begun(resume, discard),
                 on_progress=reporter.progress,
             )
         reporter.summary(done)
