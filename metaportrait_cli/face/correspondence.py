@@ -119,7 +119,7 @@ class _Mesh:
         centre: NDArray[np.floating],
     ) -> _Mesh:
         pairs = np.array(topology.INNER_LIPS)
-        inside_source, inside_driven = _unstretched_mouth(source, driven, pairs)
+        inside_source, inside_driven = unstretched_mouth(source, driven, pairs)
         oval = topology.ring("face_oval")
         source_rim, driven_rim = source[oval, :2], driven[oval, :2]
         source_centre, _ = _face_ellipse(source)
@@ -133,7 +133,7 @@ class _Mesh:
         faces = topology.triangles()
         # Larger z is farther: paint it first.
         order = np.argsort(-driven[faces, 2].mean(1), kind="stable")
-        rings, inside = _extra_triangles()
+        rings, inside = extra_triangles()
         left, right = driven[list(topology.INNER_MOUTH_CORNERS), :2]
         lower = driven[pairs[::-1, 1], :2]
         return cls(
@@ -146,7 +146,7 @@ class _Mesh:
 
 
 @cache
-def _extra_triangles() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def extra_triangles() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Triangles of the outer rings, and of eyes and mouth, in the vertex order of `_Mesh`.
 
     Vertices: 478 landmarks, then one a lip pair (the lower end of what hangs from the upper lip),
@@ -185,7 +185,7 @@ def _extra_triangles() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     return np.array(rings, np.int32), np.array(inside, np.int32)
 
 
-def _unstretched_mouth(
+def unstretched_mouth(
     source: NDArray[np.floating], driven: NDArray[np.floating], pairs: NDArray[np.int64]
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """For each lip pair, the lower end of the source's mouth inside: there, and where it hangs now.

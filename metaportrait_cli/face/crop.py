@@ -84,18 +84,24 @@ class Crop:
 
 
 def border_fade(
-    crop: Crop, *, width: int, height: int, size: int, share: float
+    crop: Crop, *, width: int, height: int, size: int, share: float, at_edges: bool = True
 ) -> NDArray[np.float32]:
     """Weights (size, size) in [0, 1]: 0 at the edge of what crop and picture share, 1 inside.
 
-    `share` is the width of the ramp as a fraction of the crop's side.
+    `share` is the width of the ramp as a fraction of the crop's side. Without `at_edges` there is
+    none where the picture ends, too: only where it goes on beyond the crop.
     """
     centres = (np.arange(size, dtype=np.float32) + 0.5) * (crop.side / size)
     ramp = share * crop.side
 
     def along(start: int, length: int) -> NDArray[np.float32]:
-        low = np.maximum(0, -start)
-        high = np.minimum(crop.side, length - start)
+        low = max(0, -start)
+        high = min(crop.side, length - start)
+        if not at_edges:
+            low, high = (
+                (0 if start > 0 else -ramp),
+                (crop.side if start + crop.side < length else crop.side + ramp),
+            )
         distance = np.minimum(centres - low, high - centres)
         return smoothstep(distance / ramp)
 

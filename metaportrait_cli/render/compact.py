@@ -12,8 +12,8 @@ from metaportrait_cli.face.identity import identity_network
 from metaportrait_cli.face.regions import KINDS, PATCHES, Kind
 from metaportrait_cli.networks.compact_warping import CompactWarping
 from metaportrait_cli.networks.regions import RegionNetwork
-from metaportrait_cli.render.flows import WarpMaker, analytic_warp
-from metaportrait_cli.render.learned_flows import LearnedWarps
+from metaportrait_cli.render.flows import CorrectionMaker, uncorrected
+from metaportrait_cli.render.learned_flows import LearnedFlows
 from metaportrait_cli.render.opening import Opening, Rendering
 from metaportrait_cli.render.regions import RegionRefiner
 from metaportrait_cli.render.teeth import bundled_teeth
@@ -27,10 +27,10 @@ def from_file(opening: Opening) -> Rendering:
     """Reads weights made by `train warping` or `train regions`. Raises `WeightsError`."""
     path, device, dtype = opening.path, opening.device, opening.dtype
     # Stored at half precision; a CPU is slow with it.
-    warp_of: WarpMaker = analytic_warp
+    corrected: CorrectionMaker = uncorrected
     if WARPING in read_header(path).configs:
         warping = load_network(CompactWarping, path, part=WARPING).float()
-        warp_of = LearnedWarps(warping, device=device, dtype=dtype)
+        corrected = LearnedFlows(warping, device=device, dtype=dtype)
     networks = region_networks(path)
     for name, delta in opening.deltas.items():
         kind, _, parameter = name.partition(".")
@@ -40,10 +40,10 @@ def from_file(opening: Opening) -> Rendering:
             raise WeightsError(f"{path}: has no {name} of the shape that the portrait adapts")
         own.data += delta.float()
     if not networks:
-        return Rendering(WarpRenderer(warp_of))
+        return Rendering(WarpRenderer(corrected, on_notice=opening.on_notice))
     teeth = bundled_teeth(device=device) if "mouth" in networks else None
     refiner = RegionRefiner(networks, identity_network(), teeth=teeth, device=device, dtype=dtype)
-    renderer = RefinedWarpRenderer(refiner, warp_of)
+    renderer = RefinedWarpRenderer(refiner, corrected, on_notice=opening.on_notice)
     return Rendering(renderer, adaptable=renderer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -13,7 +14,7 @@ from metaportrait_cli.render.opening import Rendering
 from metaportrait_cli.render.protocol import Driven, Rendered
 
 
-def without_weights() -> Rendering:
+def without_weights(on_notice: Callable[[str], None]) -> Rendering:
     """See `named`."""
     return Rendering(CopyRenderer())
 

@@ -1,30 +1,25 @@
-"""Where renderers get the flow of a picture from."""
+"""What may change the flow that landmarks alone give."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.face.correspondence import Correspondence, CorrespondenceWarp
+from metaportrait_cli.face.correspondence import Correspondence
 
-
-class Warp(Protocol):
-    """The backward flow from one picture."""
-
-    def __call__(self, driven: NDArray[np.float32]) -> Correspondence:
-        """For driven landmarks (478, 3) in pixels of the crop."""
-        ...
-
-
+# Of the flows from one picture: driven landmarks (478, 3) in pixels of the crop and the flow found
+# for them → the flow put right.
+Correction = Callable[[NDArray[np.float32], Correspondence], Correspondence]
 # From a crop (S, S, 3), its landmarks (478, 3) and the fade (G, G) at its borders.
-WarpMaker = Callable[[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]], Warp]
+CorrectionMaker = Callable[
+    [NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]], Correction
+]
 
 
-def analytic_warp(
+def uncorrected(
     crop: NDArray[np.uint8], landmarks: NDArray[np.float32], fade: NDArray[np.float32]
-) -> Warp:
-    """The flow that landmarks alone give; a `WarpMaker`."""
-    return CorrespondenceWarp(landmarks, side=crop.shape[0], fade=fade)
+) -> Correction:
+    """Leaves flows as they are; a `CorrectionMaker`."""
+    return lambda _driven, found: found

@@ -1,4 +1,4 @@
-"""The analytic flow, corrected by the trained warping network."""
+"""Flows corrected by the trained warping network."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaportrait_cli.face.conditions import GRID
-from metaportrait_cli.face.correspondence import Correspondence, CorrespondenceWarp
+from metaportrait_cli.face.correspondence import Correspondence
 from metaportrait_cli.face.landmark_image import filled_polygon, landmark_image
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.compact_warping import CompactConditions, CompactWarping
 
 
-class LearnedWarps:
-    """Makes the warp of each picture; a `render.WarpMaker`. Holds the network, frozen."""
+class LearnedFlows:
+    """Makes the correction of each picture's flows; a `CorrectionMaker`.
+
+    Holds the network, frozen.
+    """
 
     def __init__(
         self, network: CompactWarping, *, device: str = "cpu", dtype: torch.dtype = torch.float32
@@ -26,9 +29,9 @@ class LearnedWarps:
 
     def __call__(
         self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32], fade: NDArray[np.float32]
-    ) -> LearnedWarp:
-        """The warp from a crop (S, S, 3) with its landmarks (478, 3); see `CorrespondenceWarp`."""
-        return LearnedWarp(self, crop, landmarks, fade)
+    ) -> LearnedCorrection:
+        """Of the flows from a crop (S, S, 3) with its landmarks (478, 3); see `CorrectionMaker`."""
+        return LearnedCorrection(self, crop, landmarks, fade)
 
     @torch.inference_mode()
     def encode(self, crop: NDArray[np.uint8], lines: NDArray[np.uint8]) -> Tensor:
@@ -60,33 +63,30 @@ class LearnedWarps:
         return torch.from_numpy(planes)[None].to(self._device)
 
 
-class LearnedWarp:
-    """One picture's corrected flow; to its users a `CorrespondenceWarp`."""
+class LearnedCorrection:
+    """Of one picture's flows."""
 
     def __init__(
         self,
-        warps: LearnedWarps,
+        flows: LearnedFlows,
         crop: NDArray[np.uint8],
         landmarks: NDArray[np.float32],
         fade: NDArray[np.float32],
     ) -> None:
-        self._warps = warps
-        self._side = crop.shape[0]
+        self._flows = flows
         self._fade = fade[..., None]
-        self._analytic = CorrespondenceWarp(landmarks, side=self._side, fade=fade)
-        lines = landmark_image(landmarks, side=self._side, size=GRID)
-        self._source = warps.encode(crop, lines)
+        lines = landmark_image(landmarks, side=crop.shape[0], size=GRID)
+        self._source = flows.encode(crop, lines)
 
-    def __call__(self, driven: NDArray[np.float32]) -> Correspondence:
-        """Flow for driven landmarks (478, 3) in pixels of the crop."""
-        found = self._analytic(driven)
-        unit = np.float32(2 / self._side)
+    def __call__(self, driven: NDArray[np.float32], found: Correspondence) -> Correspondence:
+        """The flow found for driven landmarks (478, 3) in pixels of the crop, put right."""
+        unit = np.float32(2 / found.side)
         prior = found.shift * unit
-        flow = self._warps.correct(
+        flow = self._flows.correct(
             self._source,
             prior,
-            lines=landmark_image(driven, side=self._side, size=GRID),
-            gap=filled_polygon(found.mouth_gap, side=self._side, size=GRID),
+            lines=landmark_image(driven, side=found.side, size=GRID),
+            gap=filled_polygon(found.mouth_gap, side=found.side, size=GRID),
         )
         # The correction fades out before the border as the prior does, for pasting back.
         shift = (prior + self._fade * (flow - prior)) / unit

@@ -23,7 +23,8 @@ NONE: Final = "none"
 DEFAULT: Final = "compact"
 """The bundled networks"""
 
-# Renderers without weights: their module's `without_weights()` gives a Rendering. These are names.
+# Renderers without weights: their module's `without_weights(on_notice)` gives a Rendering. These
+# are names.
 PLAIN: Final = {
     NONE: "warped",
     COPY: "copied",
@@ -54,7 +55,7 @@ def rendering_named(
     check_names(device, precision)
     if name in PLAIN:
         check(None)
-        return import_module(f"metaportrait_cli.render.{PLAIN[name]}").without_weights()
+        return import_module(f"metaportrait_cli.render.{PLAIN[name]}").without_weights(on_notice)
     path = resolve(Path(name) if Path(name).exists() else name)
     check(path)
     # Networks need torch, which takes seconds to import; the analytic warp doesn't.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from metaportrait_cli.face.correspondence import Correspondence, moved_by
 from metaportrait_cli.face.crop import border_fade
 from metaportrait_cli.face.hidden_side import HiddenSide
+from metaportrait_cli.face.matte import Segmenter, matte
 from metaportrait_cli.face.mouth_inside import MouthInside
 from metaportrait_cli.face.regions import Kind
 from metaportrait_cli.face.source import Source
-from metaportrait_cli.render.flows import Warp, WarpMaker, analytic_warp
+from metaportrait_cli.render.flows import CorrectionMaker, uncorrected
+from metaportrait_cli.render.layered import Layers, MovedCrop
 from metaportrait_cli.render.opening import Rendering
 from metaportrait_cli.render.protocol import Driven, Rendered, Session
 from metaportrait_cli.render.views import blended
+from metaportrait_cli.weights import bundled_path
 
 if TYPE_CHECKING:
     import torch
@@ -30,24 +33,35 @@ if TYPE_CHECKING:
     from metaportrait_cli.render.regions import OpenedRegions, RegionRefiner
 
 
-def without_weights() -> Rendering:
+Notice = Callable[[str], None]
+SEGMENTER = "selfie_segmenter"
+
+
+def without_weights(on_notice: Notice) -> Rendering:
     """See `named`."""
-    return Rendering(WarpRenderer())
+    return Rendering(WarpRenderer(on_notice=on_notice))
 
 
 class WarpRenderer:
-    """Moves the source along the dense correspondence; by itself it invents only a dark mouth.
+    """Moves the source's own pixels; by itself it invents only a dark mouth and the background.
 
-    `warp_of` makes the flow of each picture, by default the one that landmarks alone give.
+    `corrected` puts the flow right that landmarks alone give.
     """
 
     GRID = 256
     FADE_SHARE = 0.12
+    LOOSE_SHARE = 0.1
     fixed_size = None
     keeps_detail = True
 
-    def __init__(self, warp_of: WarpMaker = analytic_warp) -> None:
-        self._warp_of = warp_of
+    def __init__(
+        self,
+        corrected: CorrectionMaker = uncorrected,
+        *,
+        on_notice: Notice = lambda _text: None,
+    ) -> None:
+        self._corrected = corrected
+        self._on_notice = on_notice
 
     def open(self, source: Source, *, size: int, rate: Fraction | None = None) -> Session:
         """Cuts the crops and prepares their flows."""
@@ -63,11 +77,39 @@ class WarpRenderer:
         crop = source.crop.cut(source.picture, size)
         return WarpSession(
             crop,
-            warp=self._warp_of(crop, landmarks, fade),
+            move=MovedCrop(
+                crop,
+                landmarks,
+                fade=fade,
+                correction=self._corrected(crop, landmarks, fade),
+                layers=lambda: self._layers(source, crop, landmarks),
+            ),
             hidden=HiddenSide(landmarks, crop=crop, grid=self.GRID),
             mouth=MouthInside(crop, landmarks),
             regions=self._regions(crop, landmarks, rate),
         )
+
+    def _layers(
+        self, source: Source, crop: NDArray[np.uint8], landmarks: NDArray[np.float32]
+    ) -> Layers | None:
+        """Of the crop (S, S, 3) with its face at (478, 3); `None` where no person is told apart."""
+        alpha = matte(crop, landmarks, Segmenter(bundled_path(SEGMENTER)))
+        if alpha is None:
+            self._on_notice(
+                f"{source.path.name}: the person can't be told from the background, which will"
+                " bend with turns of the head"
+            )
+            return None
+        height, width = source.picture.shape[:2]
+        loose = border_fade(
+            source.crop,
+            width=width,
+            height=height,
+            size=len(crop),
+            share=self.LOOSE_SHARE,
+            at_edges=False,
+        )
+        return Layers.of(crop, landmarks, alpha=alpha, loose=loose)
 
     def _regions(
         self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32], rate: Fraction | None
@@ -79,8 +121,14 @@ class WarpRenderer:
 class RefinedWarpRenderer(WarpRenderer):
     """The same with mouth and eyes repainted by networks, starting from the dark mouth."""
 
-    def __init__(self, refiner: RegionRefiner, warp_of: WarpMaker = analytic_warp) -> None:
-        super().__init__(warp_of)
+    def __init__(
+        self,
+        refiner: RegionRefiner,
+        corrected: CorrectionMaker = uncorrected,
+        *,
+        on_notice: Notice = lambda _text: None,
+    ) -> None:
+        super().__init__(corrected, on_notice=on_notice)
         self._refiner = refiner
 
     @property
@@ -95,7 +143,8 @@ class RefinedWarpRenderer(WarpRenderer):
 
     def adapted(self, networks: Mapping[Kind, RegionNetwork]) -> RefinedWarpRenderer:
         """The same warp with other networks of mouth and eyes."""
-        return RefinedWarpRenderer(self._refiner.of_networks(networks), self._warp_of)
+        refiner = self._refiner.of_networks(networks)
+        return RefinedWarpRenderer(refiner, self._corrected, on_notice=self._on_notice)
 
     def _regions(
         self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32], rate: Fraction | None
@@ -105,10 +154,10 @@ class RefinedWarpRenderer(WarpRenderer):
 
 @dataclass(frozen=True)
 class WarpSession:
-    """One source crop (S, S, 3) under a warp."""
+    """One source crop (S, S, 3), moved."""
 
     crop: NDArray[np.uint8]
-    warp: Warp
+    move: MovedCrop
     hidden: HiddenSide
     mouth: MouthInside
     regions: OpenedRegions | None
@@ -128,8 +177,8 @@ class WarpSession:
         return frame, flow.mouth_gap
 
     def _warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], Correspondence]:
-        flow = self.warp(points)
-        frame = self._with_hidden_side(moved_by(self.crop, flow.shift), points)
+        frame, flow = self.move(points)
+        frame = self._with_hidden_side(frame, points)
         self.mouth.fill(frame, flow.mouth_gap)
         return frame, flow
 

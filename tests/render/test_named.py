@@ -40,7 +40,7 @@ class MirrorSession:
 
 def test_a_further_renderer(portrait: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("metaportrait_cli.render.mirrored")  # the file
-    vars(module)["without_weights"] = lambda: Rendering(MirrorRenderer())
+    vars(module)["without_weights"] = lambda _on_notice: Rendering(MirrorRenderer())
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(named.PLAIN, "mirror", "mirrored")  # the line
     options = AnimateOptions(full=False, size=128)

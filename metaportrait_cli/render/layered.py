@@ -1,0 +1,160 @@
+"""A portrait in layers: a still background, and before it the person as a sheet in depth.
+
+All that the source doesn't show of the background is completed once, in `Layers.of`; a frame only
+moves the sheet and puts it over. While the head hardly turns one flow moves the whole picture, as
+its network learnt to; the more it turns, the more it is done in layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.face.correspondence import Correspondence, CorrespondenceWarp, moved_by
+from metaportrait_cli.face.crop import smoothstep
+from metaportrait_cli.face.head_sheet import (
+    HeadSheet,
+    Layout,
+    face_outside_oval,
+    skull_points,
+    turned_away,
+)
+from metaportrait_cli.render.flows import Correction
+from metaportrait_cli.render.plate import background, spread
+
+Picture = NDArray[np.uint8]
+Points = NDArray[np.float32]
+
+TURN = np.radians((6.0, 16.0))
+"""One flow serves up to the first turn away from the source, layers from the second on."""
+CERTAIN = 0.95
+NOISE = 24
+"""Grey levels by which hair may differ from the person's colours nearby, where it is half seen"""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """One source, ready to be moved. Pictures are those of the crop, (S, S, …)."""
+
+    sheet: HeadSheet
+    plate: Picture
+    """The background, (S, S, 3)"""
+    person: Picture
+    """What the person adds to it, with the person's share of each pixel, (S, S, 4)"""
+    twice: NDArray[np.float32] | None
+    """See `face_outside_oval`"""
+
+    @classmethod
+    def of(
+        cls,
+        crop: Picture,
+        points: Points,
+        *,
+        alpha: NDArray[np.float32],
+        loose: NDArray[np.float32],
+    ) -> Layers:
+        """Of a crop (S, S, 3) with face points (478, 3), of which the person covers `alpha` (S, S).
+
+        `loose` (S, S) is 0 where nothing may move, see `HeadSheet`.
+        """
+        sheet = HeadSheet(points, alpha, loose)
+        width = sheet.head.width
+        plate = background(crop, alpha, width=width)
+        share = alpha[..., None]
+        # What is left of a pixel without the background; but colours of the person, or a place
+        # where the matte errs would shine before another background.
+        own = spread(crop.astype(np.float32), (alpha > CERTAIN).astype(np.float32))
+        person = crop - (1 - share) * plate
+        person = np.clip(person, share * (own - NOISE), share * (own + NOISE))
+        person = np.where(share > CERTAIN, share * crop, person)
+        return cls(
+            sheet=sheet,
+            plate=plate,
+            person=np.rint(np.dstack([person, 255 * share])).clip(0, 255).astype(np.uint8),
+            twice=face_outside_oval(points, alpha.shape, width),
+        )
+
+    def composed(self, layout: Layout) -> Picture:
+        """The person as the layout says, before the background: (S, S, 3)."""
+        size = self.plate.shape[0]
+        place = _closed(layout.place, layout.cover) - np.float32(0.5)
+        # A cell is covered or not: its neighbours smooth the stairs of the rim, inwards.
+        cover = np.minimum(layout.cover, 1)
+        cover = cover * cv2.blur(cover, (3, 3), borderType=cv2.BORDER_REPLICATE)
+        if self.twice is not None:
+            ghost = cv2.remap(self.twice, place, None, cv2.INTER_LINEAR)
+            cover = cover * (1 - layout.around * ghost)
+        wanted = cv2.resize(place, (size, size), interpolation=cv2.INTER_LINEAR)
+        person = cv2.remap(
+            self.person, wanted, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        covered = cv2.resize(np.uint8(np.rint(255 * cover)), (size, size))
+        person = cv2.multiply(person, cv2.merge([covered] * 4), scale=1 / 255)
+        shown = 255 - person[..., 3]
+        behind = cv2.multiply(self.plate, cv2.merge([shown] * 3), scale=1 / 255)
+        return cv2.add(behind, np.ascontiguousarray(person[..., :3]))
+
+
+class MovedCrop:
+    """A crop (S, S, 3) with its face at `points` (478, 3), moved to driven landmarks.
+
+    `fade` (G, G) as of `CorrespondenceWarp`. `layers` are made when a head first turns; `None` if
+    they can't be, and one flow serves for everything.
+    """
+
+    def __init__(
+        self,
+        crop: Picture,
+        points: Points,
+        *,
+        fade: NDArray[np.float32],
+        correction: Correction,
+        layers: Callable[[], Layers | None],
+    ) -> None:
+        self._crop = crop
+        self._points = points
+        self._skull = skull_points(points)
+        self._warp = CorrespondenceWarp(points, side=crop.shape[0], fade=fade)
+        self._correction = correction
+        self._make_layers = layers
+        centres = (np.arange(len(fade), dtype=np.float32) + 0.5) * (crop.shape[0] / len(fade))
+        self._centres = np.dstack(np.meshgrid(centres, centres)).astype(np.float32)
+
+    @cached_property
+    def layers(self) -> Layers | None:
+        """Made on demand: a second's work that a picture seen from its own side never needs."""
+        return self._make_layers()
+
+    def __call__(self, driven: Points) -> tuple[Picture, Correspondence]:
+        """The picture (S, S, 3), and the flow of whatever in it is the source's."""
+        away = turned_away(self._points[self._skull], driven[self._skull])
+        share = float(smoothstep((away - TURN[0]) / (TURN[1] - TURN[0])))
+        if share == 0 or self.layers is None:
+            flow = self._correction(driven, self._warp(driven))
+            return moved_by(self._crop, flow.shift), flow
+        layers, side, grid = self.layers, self._crop.shape[0], len(self._centres)
+        layout = layers.sheet.layout(driven, side=side, grid=grid)
+        shift = (layout.place - self._centres) * (layout.cover > 0)[..., None]
+        if share < 1:
+            shift = share * shift + (1 - share) * self._warp(driven).shift
+        flow = self._correction(driven, Correspondence(shift.astype(np.float32), layout.gap, side))
+        frame = layers.composed(
+            Layout(flow.shift + self._centres, layout.cover, layout.around, layout.gap)
+        )
+        if share < 1:
+            frame = cv2.addWeighted(frame, share, moved_by(self._crop, flow.shift), 1 - share, 0)
+        return np.asarray(frame, np.uint8), flow
+
+
+def _closed(place: NDArray[np.float32], cover: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Places (G, G, 2), at uncovered cells their neighbours': enlarging mixes them in."""
+    covered = (cover > 0).astype(np.float32)
+    held = cv2.blur(place * covered[..., None], (3, 3), borderType=cv2.BORDER_REPLICATE)
+    share = cv2.blur(covered, (3, 3), borderType=cv2.BORDER_REPLICATE)
+    near = held / np.maximum(share, 1e-3)[..., None]
+    return np.where(covered[..., None] > 0, place, near)

@@ -1,0 +1,255 @@
+"""The background behind the person, made once a source, and still ever after.
+
+A turning head uncovers a strip beside it. There the background goes on as it does elsewhere: every
+place takes over the surroundings of the place that looks most like its own (Wexler et al., TPAMI
+2007, with the search of Barnes et al., SIGGRAPH 2009), coarse to fine. Deep behind the person,
+where nothing is uncovered, colours merely spread.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.face.crop import smoothstep
+
+Picture = NDArray[np.float32]  # (H, W, 3)
+Offsets = NDArray[np.int32]  # (H, W, 2), (y, x)
+
+LEAST = 0.02
+"""Share of the person from which a pixel is not background"""
+DEPTH = 0.5
+"""How far behind the person, in face widths, the background is filled by patches"""
+FINEST, COARSEST = 192, 40
+"""Longest sides of the pictures in which patches are sought"""
+RADIUS = 3
+PATCH = tuple(product(range(-RADIUS, RADIUS + 1, 2), repeat=2))
+"""Every other pixel of 7 × 7: they are compared and averaged at a third of the cost."""
+ROUNDS, LAST_ROUNDS = 4, 2
+GUESSES = 3
+
+
+def background(
+    picture: NDArray[np.uint8],
+    alpha: NDArray[np.float32],
+    *,
+    width: float,
+    known: NDArray[np.bool_] | None = None,
+) -> NDArray[np.uint8]:
+    """The picture (H, W, 3) without the person, who covers `alpha` (H, W) of it.
+
+    `width` is the face's, in pixels; `known` (H, W) marks what patches may be taken from.
+    """
+    reach = 2 * max(2, round(0.02 * width)) + 1
+    hole = cv2.dilate(np.uint8(alpha > LEAST), np.ones((reach, reach), np.uint8))
+    if hole.all():
+        return picture
+    smooth = spread(picture.astype(np.float32), 1 - hole.astype(np.float32))
+    deep = cv2.distanceTransform(hole, cv2.DIST_L2, 3)
+    usable = (hole == 0) if known is None else (hole == 0) & known
+    filled = _patched(picture, smooth, hole, deep < DEPTH * width, usable)
+    share = smoothstep((deep / width - 0.6 * DEPTH) / (0.4 * DEPTH))[..., None]
+    filled = filled + share * (smooth - filled)
+    # The hole is wider than the person: its edge fades into the true background.
+    soft = np.maximum(cv2.GaussianBlur(hole.astype(np.float32), (0, 0), 1.0), hole)[..., None]
+    return np.clip(np.rint(picture + soft * (filled - picture)), 0, 255).astype(np.uint8)
+
+
+def spread(values: Picture, weight: NDArray[np.float32]) -> Picture:
+    """Fills pictures (H, W, C) where `weight` (H, W) is 0, smoothly from where it is 1."""
+    levels = [(values * weight[..., None], weight)]
+    while min(levels[-1][1].shape) > 2:
+        held, share = levels[-1]
+        size = ((share.shape[1] + 1) // 2, (share.shape[0] + 1) // 2)
+        held = cv2.resize(held, size, interpolation=cv2.INTER_AREA)
+        share = cv2.resize(share, size, interpolation=cv2.INTER_AREA)
+        levels.append((held.reshape(size[1], size[0], -1), share))
+    held, share = levels.pop()
+    filled = np.asarray(held / np.maximum(share, 1e-6)[..., None], np.float32)
+    while levels:
+        held, share = levels.pop()
+        up = cv2.resize(filled, share.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        up = up.reshape(*share.shape, -1)
+        # A cell that was a quarter known says enough.
+        enough = np.minimum(share if not levels else 4 * share, 1)[..., None]
+        filled = held / np.maximum(share, 1e-6)[..., None] * enough + (1 - enough) * up
+    return filled.astype(np.float32)
+
+
+def _patched(
+    picture: NDArray[np.uint8],
+    smooth: Picture,
+    hole: NDArray[np.uint8],
+    near: NDArray[np.bool_],
+    usable: NDArray[np.bool_],
+) -> Picture:
+    """The picture with its hole filled by patches where `near` (H, W) is true; else smooth."""
+    height, width = hole.shape
+    draw = np.random.default_rng(0)
+    longest = min(FINEST, max(height, width))
+    sides = [longest]
+    while sides[-1] > 1.5 * COARSEST:
+        sides.append(sides[-1] // 2)
+    found: Offsets | None = None
+    current: Picture | None = None
+    level = None
+    for side in reversed(sides):
+        level = _Level(picture, smooth, hole, near, usable, side=side)
+        if not len(level.wanted) or not len(level.sources):
+            return smooth
+        start = level.smooth if current is None else _between(current, level.shape)
+        current = np.where(level.hole[..., None], start, level.picture)
+        found = level.random(draw) if found is None else level.enlarged(found, draw)
+        for _ in range(LAST_ROUNDS if side == longest else ROUNDS):
+            found = level.search(current, found, draw)
+            current = level.vote(current, found)
+    return smooth if level is None or found is None else level.at_full_size(picture, smooth, found)
+
+
+class _Level:
+    """One size of the picture: where patches are wanted, and where they may come from."""
+
+    def __init__(
+        self,
+        picture: NDArray[np.uint8],
+        smooth: Picture,
+        hole: NDArray[np.uint8],
+        near: NDArray[np.bool_],
+        usable: NDArray[np.bool_],
+        *,
+        side: int,
+    ) -> None:
+        scale = side / max(hole.shape)
+        size = (max(8, round(hole.shape[1] * scale)), max(8, round(hole.shape[0] * scale)))
+        area = cv2.INTER_AREA
+        # No colour of the person gets in: the hole's pixels are smooth before they are averaged.
+        clean = np.where(hole[..., None] > 0, smooth, picture.astype(np.float32))
+        self.picture = cv2.resize(clean, size, interpolation=area)
+        self.smooth = cv2.resize(smooth, size, interpolation=area)
+        self.hole = cv2.resize(hole.astype(np.float32), size, interpolation=area) > 0
+        self.shape = self.hole.shape
+        blocked = cv2.resize(1 - usable.astype(np.float32), size, interpolation=area) > 0
+        near_here = cv2.resize(near.astype(np.float32), size, interpolation=area) > 0
+        kernel = np.ones((2 * RADIUS + 1,) * 2, np.uint8)
+        # Patches must lie wholly in what is known.
+        barred = cv2.dilate(np.uint8(blocked), kernel, borderType=cv2.BORDER_CONSTANT) > 0
+        barred[:RADIUS] = barred[-RADIUS:] = True
+        barred[:, :RADIUS] = barred[:, -RADIUS:] = True
+        self.allowed = ~barred
+        self.sources = np.argwhere(self.allowed)
+        # Patches that touch the hole are sought, so that it grows on from its edge.
+        self.wanted = np.argwhere(cv2.dilate(np.uint8(self.hole & near_here), kernel) > 0)
+
+    def random(self, draw: np.random.Generator) -> Offsets:
+        """Any allowed place (H, W, 2) for each pixel."""
+        return self.sources[draw.integers(len(self.sources), size=self.shape)].astype(np.int32)
+
+    def enlarged(self, found: Offsets, draw: np.random.Generator) -> Offsets:
+        """The places found at half the size."""
+        rows = np.arange(self.shape[0]) * found.shape[0] // self.shape[0]
+        columns = np.arange(self.shape[1]) * found.shape[1] // self.shape[1]
+        odd = np.stack(
+            np.meshgrid(np.arange(self.shape[0]) % 2, np.arange(self.shape[1]) % 2, indexing="ij"),
+            axis=-1,
+        )
+        places = 2 * found[rows][:, columns] + odd
+        places = np.clip(places, 0, np.array(self.shape) - 1).astype(np.int32)
+        bad = ~self.allowed[places[..., 0], places[..., 1]]
+        places[bad] = self.random(draw)[bad]
+        return places
+
+    def search(self, current: Picture, found: Offsets, draw: np.random.Generator) -> Offsets:
+        """Better places: those of the neighbours, moved along, and guesses ever nearer."""
+        padded = np.pad(current, ((RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0)), mode="reflect")
+        y, x = self.wanted.T
+        own = np.stack(
+            [padded[y + RADIUS + dy, x + RADIUS + dx] for dy, dx in PATCH], axis=1
+        )  # (N, 16, 3)
+        best = found[y, x]
+        cost = self._cost(padded, own, best)
+
+        def try_places(places: NDArray[np.int64]) -> None:
+            places = np.clip(places, 0, np.array(self.shape) - 1)
+            fine = self.allowed[places[:, 0], places[:, 1]]
+            fine &= (places != best).any(1)
+            index = np.flatnonzero(fine)
+            if not len(index):
+                return
+            now = self._cost(padded, own[index], places[index])
+            better = now < cost[index]
+            best[index[better]] = places[index[better]]
+            cost[index[better]] = now[better]
+
+        for jump in (4, 1):
+            for dy, dx in ((-jump, 0), (jump, 0), (0, -jump), (0, jump)):
+                other = np.clip(self.wanted - (dy, dx), 0, np.array(self.shape) - 1)
+                found[y, x] = best
+                try_places(found[other[:, 0], other[:, 1]] + (dy, dx))
+        span = max(self.shape) / 2
+        for _ in range(GUESSES):
+            try_places(best + np.rint(draw.uniform(-span, span, best.shape)).astype(np.int64))
+            span /= 3
+        found[y, x] = best
+        return found
+
+    def _cost(
+        self, padded: Picture, own: Picture, places: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        y, x = places[:, 0] + RADIUS, places[:, 1] + RADIUS
+        cost = np.zeros(len(own), np.float32)
+        for k, (dy, dx) in enumerate(PATCH):
+            apart = own[:, k] - padded[y + dy, x + dx]
+            cost += np.einsum("nc,nc->n", apart, apart)
+        return cost
+
+    def vote(self, current: Picture, found: Offsets) -> Picture:
+        """Each pixel of the hole as the patches that overlap there have it, on average."""
+        near = np.zeros(self.shape, bool)
+        near[tuple(self.wanted.T)] = True
+        target = np.argwhere(near & self.hole)
+        total = np.zeros((len(target), 3), np.float32)
+        count = np.zeros((len(target), 1), np.float32)
+        limit = np.array(self.shape) - 1
+        for step in PATCH:
+            centre = target - step
+            inside = ((centre >= 0) & (centre <= limit)).all(1)
+            centre = np.clip(centre, 0, limit)
+            inside &= near[centre[:, 0], centre[:, 1]]
+            place = np.clip(found[centre[:, 0], centre[:, 1]] + step, 0, limit)
+            weight = inside[:, None].astype(np.float32)
+            total += weight * current[place[:, 0], place[:, 1]]
+            count += weight
+        result = current.copy()
+        result[target[:, 0], target[:, 1]] = total / np.maximum(count, 1)
+        return result
+
+    def at_full_size(self, picture: NDArray[np.uint8], smooth: Picture, found: Offsets) -> Picture:
+        """The whole picture's own pixels by the places found here, a few neighbours' averaged."""
+        height, width = picture.shape[:2]
+        scale = np.array([height / self.shape[0], width / self.shape[1]], np.float32)
+        near = np.zeros(self.shape, np.float32)
+        near[tuple(self.wanted.T)] = 1
+        mesh = np.indices(self.shape).transpose(1, 2, 0).astype(np.float32)
+        offsets = found - mesh  # (h, w, 2)
+        y, x = np.mgrid[:height, :width].astype(np.float32)
+        total = np.zeros_like(smooth)
+        for dy, dx in product((-0.5, 0.0, 0.5), repeat=2):
+            rows = np.clip((y[:, 0] + 0.5) / scale[0] + dy, 0, self.shape[0] - 1).astype(int)
+            columns = np.clip((x[0] + 0.5) / scale[1] + dx, 0, self.shape[1] - 1).astype(int)
+            shift = offsets[rows][:, columns]
+            total += cv2.remap(
+                picture,
+                (x + shift[..., 1] * scale[1]).astype(np.float32),
+                (y + shift[..., 0] * scale[0]).astype(np.float32),
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+        share = cv2.resize(near, (width, height), interpolation=cv2.INTER_NEAREST)[..., None]
+        return smooth + share * (total / 9 - smooth)
+
+
+def _between(picture: Picture, shape: tuple[int, int]) -> Picture:
+    return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from metaportrait_cli.face import topology
+from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.matte import Segmenter, guided, matte
+from metaportrait_cli.weights import bundled_path
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return Segmenter(bundled_path("selfie_segmenter"))
+
+
+def test_the_person_is_parted_from_the_background(
+    portrait: NDArray[np.uint8], portrait_face: Face, segmenter: Segmenter
+) -> None:
+    alpha = matte(portrait, portrait_face.points, segmenter)
+    assert alpha is not None
+    assert alpha.shape == portrait.shape[:2]
+    x, y = portrait_face.points[topology.IRISES[0][0], :2].astype(int)
+    assert alpha[y, x] > 0.99
+    assert alpha[:40, :40].max() == alpha[:40, -40:].max() == 0
+
+
+def test_a_silhouette_that_misses_the_face_is_none(
+    portrait: NDArray[np.uint8], portrait_face: Face, segmenter: Segmenter
+) -> None:
+    assert matte(np.full_like(portrait, 128), portrait_face.points, segmenter) is None
+
+
+def test_only_what_hangs_together_with_the_face_is_the_person(
+    portrait: NDArray[np.uint8], portrait_face: Face
+) -> None:
+    """A second silhouette, wherever it comes from, stays background."""
+
+    def two_people(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        likely = np.zeros(picture.shape[:2], np.float32)
+        x0, y0, x1, y1 = portrait_face.box.astype(int)
+        likely[y0:y1, x0:x1] = 1
+        likely[:, :20] = 1
+        return likely
+
+    alpha = matte(portrait, portrait_face.points, two_people)
+    assert alpha is not None
+    assert alpha[:, :12].max() == 0
+    x, y = portrait_face.points[1, :2].astype(int)
+    assert alpha[y, x] > 0.99
+
+
+def test_the_filter_follows_the_edge_of_the_picture() -> None:
+    """Width and height differ: a swap would show."""
+    picture = np.zeros((60, 80, 3), np.uint8)
+    picture[:, 44:] = 200
+    rough = np.zeros((60, 80), np.float32)
+    rough[:, 40:] = 1
+    fine = guided(picture, rough, radius=8)
+    assert fine[:, 45:].min() > 0.9
+    assert fine[:, 40:44].mean() < 0.55

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from metaportrait_cli.face.crop import Crop
+from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.matte import Segmenter, matte
+from metaportrait_cli.face.source import Source
+from metaportrait_cli.render.protocol import Driven
+from metaportrait_cli.render.warped import SEGMENTER, WarpRenderer
+from metaportrait_cli.weights import bundled_path
+from tests.face.test_correspondence import turned
+
+SIZE = 256
+
+
+def source_of(picture: NDArray[np.uint8], face: Face) -> Source:
+    crop = Crop.around(face.points, within=(picture.shape[1], picture.shape[0]))
+    return Source(Path("portrait.png"), picture, face, 1, crop)
+
+
+@pytest.fixture(scope="module")
+def source(portrait: NDArray[np.uint8], portrait_face: Face) -> Source:
+    return source_of(portrait, portrait_face)
+
+
+def far(source: Source) -> Driven:
+    return Driven.of(turned(source.landmarks(SIZE), degrees=25)[None])
+
+
+def test_a_turn_leaves_the_background_where_it_is(source: Source) -> None:
+    """With one flow for everything it bends beside the head."""
+    layered, sheet = WarpRenderer(), WarpRenderer()
+    sheet._layers = lambda *_: None  # type: ignore[method-assign]
+    crop = source.crop.cut(source.picture, SIZE).astype(int)
+    alpha = matte(crop.astype(np.uint8), source.landmarks(SIZE), Segmenter(bundled_path(SEGMENTER)))
+    assert alpha is not None
+    away = cv2.dilate(np.uint8(alpha > 0), np.ones((41, 41), np.uint8)) == 0
+    assert away.mean() > 0.05
+    moved = {
+        name: np.abs(r.open(source, size=SIZE).render(far(source)).frames[0][away] - crop[away])
+        for name, r in (("layered", layered), ("sheet", sheet))
+    }
+    assert moved["layered"].max() <= 1
+    assert moved["sheet"].mean() > 10 * moved["layered"].mean()
+
+
+def test_small_motions_need_no_layers(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer = WarpRenderer()
+    monkeypatch.setattr(renderer, "_layers", lambda *_: pytest.fail("layers were made"))
+    points = source.landmarks(SIZE)
+    frames = renderer.open(source, size=SIZE).render(Driven.of((points + 2)[None])).frames
+    assert frames.shape == (1, SIZE, SIZE, 3)
+
+
+def test_frames_change_steadily_where_layers_set_in(source: Source) -> None:
+    size = SIZE // 2
+    points = source.landmarks(size)
+    turns = np.stack([turned(points, degrees=angle) for angle in np.arange(4, 20, 1.0)])
+    frames = WarpRenderer().open(source, size=size).render(Driven.of(turns)).frames.astype(int)
+    steps = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
+    assert steps.max() < 2.5 * np.median(steps)
+
+
+def test_without_a_silhouette_the_report_tells(source: Source, portrait_face: Face) -> None:
+    heard: list[str] = []
+    grey = source_of(np.full_like(source.picture, 128), portrait_face)
+    session = WarpRenderer(on_notice=heard.append).open(grey, size=SIZE)
+    assert session.render(far(grey)).frames.shape == (1, SIZE, SIZE, 3)
+    assert len(heard) == 1
+    assert "portrait.png" in heard[0]

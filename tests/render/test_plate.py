@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+
+from metaportrait_cli.render.plate import background, spread
+
+
+def test_stripes_go_on_behind_the_person() -> None:
+    x = np.arange(180)
+    stripes = np.where((x // 10) % 2, 220, 40).astype(np.uint8)
+    picture = np.repeat(np.repeat(stripes[None, :, None], 140, 0), 3, 2)
+    truth = picture.copy()
+    alpha = np.zeros((140, 180), np.float32)
+    alpha[50:100, 60:120] = 1
+    picture[50:100, 60:120] = (255, 0, 0)
+    plate = background(picture, alpha, width=60.0)
+    hole = alpha > 0
+    assert np.abs(plate.astype(int) - truth)[hole].mean() < 12
+    assert np.array_equal(plate[:40], truth[:40])
+
+
+def test_nothing_of_the_person_shines_through() -> None:
+    picture = np.full((96, 128, 3), 90, np.uint8)
+    alpha = np.zeros((96, 128), np.float32)
+    alpha[30:, 40:90] = 1
+    alpha[30:, 38:40] = 0.4
+    picture[alpha > 0] = (250, 10, 10)
+    assert np.abs(background(picture, alpha, width=50.0).astype(int) - 90).max() <= 1
+
+
+def test_a_picture_full_of_person_is_its_own_background() -> None:
+    picture = np.full((40, 40, 3), 7, np.uint8)
+    assert background(picture, np.ones((40, 40), np.float32), width=30.0) is picture
+
+
+def test_colours_spread_smoothly_from_where_they_are_known() -> None:
+    values = np.zeros((33, 50, 2), np.float32)
+    values[..., 0] = np.linspace(0, 1, 50)
+    known = np.ones((33, 50), np.float32)
+    known[10:20, 15:30] = 0
+    filled = spread(values, known)
+    assert np.array_equal(filled[known > 0], values[known > 0])
+    assert np.abs(filled[..., 0] - values[..., 0]).max() < 0.15
