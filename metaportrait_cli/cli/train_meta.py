@@ -9,7 +9,7 @@ import typer
 
 from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli import train_options as training
-from metaportrait_cli.cli.console import print_result, reporting
+from metaportrait_cli.cli.console import reporting
 from metaportrait_cli.cli.options import BASIC
 
 EXAMPLES = """\
@@ -37,7 +37,7 @@ def command(
             rich_help_panel=BASIC,
         ),
     ],
-    output: training.RunFolder,
+    output: training.Output,
     steps: Annotated[
         int,
         typer.Option(
@@ -90,4 +90,4 @@ def command(
             perceptual=PerceptualLoss.load(bundled_path("mobilenet")),
             on_record=lambda record: reporter.say(training.told(record)),
         )
-        print_result(output, card, as_json=as_json)
+        training.finish(reporter, output, card, as_json=as_json)

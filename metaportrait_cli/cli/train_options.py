@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from metaportrait_cli.cli.console import Reporter, print_result
 from metaportrait_cli.cli.options import BASIC, MACHINE
 
 if TYPE_CHECKING:
     from metaportrait_cli.training.place import RunOptions
 
-Prepared = Annotated[
+Data = Annotated[
     Path,
     typer.Argument(
         metavar="FOLDER",
@@ -22,7 +23,7 @@ Prepared = Annotated[
         rich_help_panel=BASIC,
     ),
 ]
-RunFolder = Annotated[
+Output = Annotated[
     Path,
     typer.Option(
         "--output",
@@ -85,3 +86,11 @@ def told(record: dict[str, Any]) -> str:
         return f"step {record['step']}: held-out people {json.dumps(record['held_out'])}"
     terms = " ".join(f"{name} {value:.4g}" for name, value in record["terms"].items())
     return f"step {record['step']}: {terms} ({record['seconds_per_step']:.3f} s a step)"
+
+
+def finish(reporter: Reporter, output: Path, card: dict[str, Any], *, as_json: bool) -> None:
+    """Prints the run's folder, or its card; says so if it isn't at its end."""
+    step, steps = card["step"], card["config"]["steps"]
+    if step < steps:
+        reporter.note(f"step {step} of {steps}; the same command goes on")
+    print_result(output, card, as_json=as_json)

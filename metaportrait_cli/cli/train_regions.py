@@ -8,7 +8,7 @@ import typer
 
 from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli import train_options as training
-from metaportrait_cli.cli.console import print_result, reporting
+from metaportrait_cli.cli.console import reporting
 from metaportrait_cli.cli.options import BASIC
 
 EXAMPLES = """\
@@ -18,8 +18,8 @@ metaportrait train regions prepared -o run --only mouth --minutes 10"""
 
 def command(
     *,
-    data: training.Prepared,
-    output: training.RunFolder,
+    data: training.Data,
+    output: training.Output,
     start_from: training.StartFrom = None,
     only: Annotated[
         Literal["mouth", "eyes"] | None,
@@ -61,4 +61,4 @@ def command(
             on_record=lambda record: reporter.say(training.told(record)),
             on_progress=reporter.progress,
         )
-        print_result(output, card, as_json=as_json)
+        training.finish(reporter, output, card, as_json=as_json)

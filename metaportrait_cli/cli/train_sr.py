@@ -9,7 +9,7 @@ import typer
 
 from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli import train_options as training
-from metaportrait_cli.cli.console import print_result, reporting
+from metaportrait_cli.cli.console import reporting
 from metaportrait_cli.cli.options import BASIC
 
 EXAMPLES = """\
@@ -28,7 +28,7 @@ def command(
             rich_help_panel=BASIC,
         ),
     ],
-    output: training.RunFolder,
+    output: training.Output,
     start_from: training.StartFrom = None,
     steps: training.Steps = 5000,
     batch: training.Batch = 4,
@@ -82,4 +82,4 @@ def command(
             perceptual=PerceptualLoss.load(bundled_path("mobilenet")),
             on_record=lambda record: reporter.say(training.told(record)),
         )
-        print_result(output, card, as_json=as_json)
+        training.finish(reporter, output, card, as_json=as_json)

@@ -8,7 +8,7 @@ import typer
 
 from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli import train_options as training
-from metaportrait_cli.cli.console import print_result, reporting
+from metaportrait_cli.cli.console import reporting
 from metaportrait_cli.cli.options import BASIC, MACHINE
 
 EXAMPLES = """\
@@ -18,8 +18,8 @@ metaportrait train warping prepared -o run --batch 32 --workers 8 --minutes 10""
 
 def command(
     *,
-    data: training.Prepared,
-    output: training.RunFolder,
+    data: training.Data,
+    output: training.Output,
     start_from: training.StartFrom = None,
     size: Annotated[
         int,
@@ -69,4 +69,4 @@ def command(
             perceptual=PerceptualLoss.load(bundled_path("mobilenet")),
             on_record=lambda record: reporter.say(training.told(record)),
         )
-        print_result(output, card, as_json=as_json)
+        training.finish(reporter, output, card, as_json=as_json)

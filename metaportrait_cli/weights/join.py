@@ -26,8 +26,8 @@ def join_files(
 ) -> Path:
     """Writes the networks of all inputs, which share one architecture, to `output`.
 
-    With `half`, tensors are stored in half precision. Notes of the inputs are kept by their file
-    names. Raises `WeightsError` if a part is there twice or an architecture is another.
+    With `half`, tensors are stored in half precision. Notes of the inputs are kept, each under its
+    parts. Raises `WeightsError` if a part is there twice or an architecture is another.
     """
     with claimed(output, overwrite=overwrite, is_input=inputs):
         return _join(inputs, output, half=half)
@@ -54,7 +54,8 @@ def _join(inputs: Sequence[Path], output: Path, *, half: bool) -> Path:
             key: value.to(torch.float16) if value.is_floating_point() else value
             for key, value in tensors.items()
         }
-    kept = {path.name: header.notes for path, header in zip(inputs, headers, strict=True)}
+    # Not by the files' names: every training calls its weights last.safetensors.
+    kept = {", ".join(sorted(header.configs)): header.notes for header in headers}
     metadata = {
         NOTES: json.dumps(kept, sort_keys=True),
         "architecture": headers[0].architecture,

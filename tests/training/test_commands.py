@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
+from typer.core import TyperGroup
 from typer.testing import CliRunner, Result
 
 from metaportrait_cli.cli.app import app
@@ -165,6 +169,27 @@ def test_a_run_of_other_settings_is_told_before_the_work(prepared: Path, tmp_pat
     assert run(*command, "--steps", 1, "-q").exit_code == 0
     line = refusal(run(*command, "--steps", 2), code=5)
     assert "other settings (steps)" in line
+
+
+def test_a_piece_of_a_run_says_how_to_go_on(prepared: Path, tmp_path: Path) -> None:
+    command = ("train", "warping", prepared, "-o", tmp_path, "--batch", 1, "--steps", 3)
+    done = run(*command, "--minutes", 0)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == f"{tmp_path}\n"
+    assert "step 0 of 3; the same command goes on" in done.stderr
+
+
+def test_commands_of_the_docs_are_understood() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    lines = re.findall(r"^    metaportrait (.*?)(?: *#.*)?$", page, re.MULTILINE)
+    assert len(lines) > 8
+    for line in lines:
+        command, arguments = typer.main.get_command(app), shlex.split(line)
+        context = command.make_context("metaportrait", arguments, resilient_parsing=True)
+        while isinstance(command, TyperGroup):
+            _, command, arguments = command.resolve_command(context, arguments)
+            assert command is not None, line
+            command.make_parser(context).parse_args(list(arguments))
 
 
 def test_an_interrupted_training_exits_as_every_command(
