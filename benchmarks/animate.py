@@ -25,7 +25,7 @@ from metaportrait_cli.media.binaries import ffmpeg_binary
 
 ROOT = Path(__file__).parent.parent
 RATE = 25
-PROGRAM = (sys.executable, "-c", "from metaportrait_cli.cli.app import main; main()")
+PROGRAM = (sys.executable, "-m", "metaportrait_cli")
 
 
 def looped(driver: Path, seconds: int, folder: Path, *, side: int) -> Path:

@@ -40,7 +40,7 @@ def main() -> None:
         started = time.perf_counter()
         for clip in clips:
             arguments = ["animate", "-q", "-s", portrait, "-d", clip, "--weights", chosen.weights]
-            code = "from metaportrait_cli.cli.app import main; main()"
+            code = "from metaportrait_cli.__main__ import main; main()"
             subprocess.run(
                 [sys.executable, "-c", code, *arguments, "-o", folder / f"own-{clip.name}"],
                 check=True,

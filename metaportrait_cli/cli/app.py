@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -17,12 +15,11 @@ from metaportrait_cli.cli import (
     landmarks,
     live,
     personalize,
-    prepare,
-    train,
     upscale,
     weights,
 )
 from metaportrait_cli.cli.help import add, group
+from metaportrait_cli.cli.training import prepare, train
 
 app = group(
     "metaportrait",
@@ -53,17 +50,3 @@ def options(
     ] = False,
 ) -> None:
     """Options before the command."""
-
-
-def _terminate(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    # So that a killed run removes its partial output too.
-    signal.signal(signal.SIGTERM, _terminate)
-    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
-    if hangup is not None and signal.getsignal(hangup) == signal.SIG_DFL:  # nohup ignores it
-        signal.signal(hangup, _terminate)
-    app()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
+from metaportrait_cli.cli.display import Display
 from metaportrait_cli.errors import (
     INTERRUPTED_EXIT_CODE,
     MediaError,
@@ -25,11 +26,13 @@ from metaportrait_cli.errors import (
     UsageError,
     one_line,
 )
+from metaportrait_cli.imports import cure, is_missing_library
 
 if TYPE_CHECKING:
     from metaportrait_cli.pipeline.report import RunReport
 
 DEBUG_VARIABLE = "METAPORTRAIT_DEBUG"
+GONE = "results that were not complete are removed"
 OPTION_NAMES: ContextVar[dict[str, str]] = ContextVar("option_names", default={})  # noqa: B039
 """The running command's parameters by name, as users write them; `Command` sets it."""
 _FIELD = re.compile(r"`([a-z_]+)`")
@@ -52,10 +55,10 @@ def tell(text: str) -> None:
 class Reporter:
     """Shows progress and notes on stderr while a command runs."""
 
-    def __init__(self, *, quiet: bool, verbose: bool = False) -> None:
+    def __init__(self, *, quiet: bool, verbose: bool = False, **costs: float) -> None:
         self._quiet = quiet
         self.verbose = verbose
-        self._bar: _Bar | _Lines | None = None
+        self._display = Display(tell, costs)
         self._claims = ExitStack()
 
     def claim(
@@ -72,11 +75,8 @@ class Reporter:
 
     def progress(self, stage: str, done: int, total: int | None) -> None:
         """The callback that library functions take."""
-        if self._quiet:
-            return
-        if self._bar is None:
-            self._bar = _Bar() if sys.stderr.isatty() else _Lines()
-        self._bar.show(stage, done, total)
+        if not self._quiet:
+            self._display.show(stage, done, total)
 
     def note(self, text: str) -> None:
         """One line for the user."""
@@ -102,9 +102,7 @@ class Reporter:
 
     def close(self) -> None:
         """Ends the progress display."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self._display.close()
 
     def __enter__(self) -> Self:
         return self
@@ -119,75 +117,13 @@ class Reporter:
         self._claims.close()
 
 
-class _Bar:
-    """Rich bars with frames a second and time left, for a terminal."""
-
-    def __init__(self) -> None:
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import (  # noqa: PLC0415
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        self._progress = Progress(
-            TextColumn("{task.description:>10}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self._tasks: dict[str, Any] = {}
-        self._progress.start()
-
-    def show(self, stage: str, done: int, total: int | None) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total, rate="")
-        task = self._tasks[stage]
-        speed = self._progress.tasks[task].speed
-        rate = f"{speed:.1f} fps" if speed else ""
-        self._progress.update(task, completed=done, total=total, rate=rate)
-
-    def close(self) -> None:
-        self._progress.stop()
-
-
-class _Lines:
-    """A plain line now and then, for logs."""
-
-    SECONDS_BETWEEN = 5.0
-
-    def __init__(self) -> None:
-        import time  # noqa: PLC0415
-
-        self._clock = time.monotonic
-        self._last = self._clock()
-        self._stage = ""
-        self._started = self._last
-
-    def show(self, stage: str, done: int, total: int | None) -> None:
-        now = self._clock()
-        if stage != self._stage:
-            self._stage, self._started = stage, now
-        finished = total is not None and done == total
-        if now - self._last < self.SECONDS_BETWEEN and not finished:
-            return
-        self._last = now
-        rate = done / max(now - self._started, 1e-3)
-        of = f"/{total}" if total else ""
-        tell(f"{stage}: {done}{of} frames, {rate:.1f} fps")
-
-    def close(self) -> None:
-        pass
-
-
 @contextmanager
-def reporting(*, quiet: bool = False, verbose: bool = False) -> Iterator[Reporter]:
-    """Turns the library's errors into one line on stderr and the documented exit code."""
-    with Reporter(quiet=quiet, verbose=verbose) as reporter:
+def reporting(*, quiet: bool = False, verbose: bool = False, **costs: float) -> Iterator[Reporter]:
+    """Turns the library's errors into one line on stderr and the documented exit code.
+
+    `costs`: the command's stages over all frames, as `Display` takes them.
+    """
+    with Reporter(quiet=quiet, verbose=verbose, **costs) as reporter:
         try:
             yield reporter
         except MetaPortraitError as error:
@@ -199,24 +135,28 @@ def reporting(*, quiet: bool = False, verbose: bool = False) -> Iterator[Reporte
         except MemoryError as error:
             text = "out of memory; try a smaller `size` or `window`"
             raise _exit(reporter, text, OutOfMemoryError.exit_code) from error
-        except OSError as error:
-            # Only our temporary files are written without a name to tell.
-            where = f"{error.filename or tempfile.gettempdir()}: "
-            text = f"{where}{error.strerror or error}; check space and permissions there"
-            raise _exit(reporter, text, MediaError.exit_code) from error
-        except (typer.Exit, SystemExit):
+        except typer.Exit:
             raise
         except Exception as error:
-            if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
-                text = "the device ran out of memory; try a smaller `window` or `device` cpu"
-                raise _exit(reporter, text, OutOfMemoryError.exit_code) from error
-            if os.environ.get(DEBUG_VARIABLE):
-                raise
-            text = (
-                f"internal error: {type(error).__name__}: {error};"
-                f" set {DEBUG_VARIABLE}=1 for the details and report it"
-            )
-            raise _exit(reporter, text, 1) from error
+            text, code = _unforeseen(error)
+            raise _exit(reporter, text, code) from error
+
+
+def _unforeseen(error: Exception) -> tuple[str, int]:
+    """The words and the code for what the library has no error of its own for."""
+    if is_missing_library(error):
+        return cure(error), 1
+    if isinstance(error, OSError):
+        # Only our temporary files are written without a name to tell.
+        where = f"{error.filename or tempfile.gettempdir()}: "
+        text = f"{where}{error.strerror or error}; check space and permissions there"
+        return text, MediaError.exit_code
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+        text = "the device ran out of memory; try a smaller `window` or `device` cpu"
+        return text, OutOfMemoryError.exit_code
+    if os.environ.get(DEBUG_VARIABLE):
+        raise error
+    return f"internal error: {type(error).__name__}: {error}; --verbose tells more; report it", 1
 
 
 def _exit(reporter: Reporter, text: str, code: int) -> typer.Exit:

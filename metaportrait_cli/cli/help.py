@@ -74,6 +74,14 @@ class Group(TyperGroup):
                 for name, command in self.commands.items()
             )
 
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command; an interrupt before it has begun is one line, too."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            tell("error: interrupted")
+            raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
+
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Runs a command and exits with its code."""
         if not standalone_mode:

@@ -7,15 +7,25 @@ import platform
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 
 import metaportrait_cli
 from metaportrait_cli.errors import FfmpegError, MetaPortraitError, WeightsError
-from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.imports import cure, is_missing_library
 from metaportrait_cli.media.binaries import ffmpeg_binary
 from metaportrait_cli.weights import bundled_path
 
-LIBRARIES = ("torch", "mediapipe", "opencv-python", "av", "numpy", "pillow", "safetensors")
+LIBRARIES = {
+    "torch": "torch",
+    "mediapipe": "mediapipe",
+    "ai-edge-litert": "ai_edge_litert",
+    "opencv-python": "cv2",
+    "av": "av",
+    "numpy": "numpy",
+    "pillow": "PIL",
+    "safetensors": "safetensors",
+}
+"""What is installed by one name, and imported by the other; here only when it is looked at."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ def examine() -> list[Finding]:
             True,
             f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores",
         ),
-        *(_library(name) for name in LIBRARIES),
+        *(_library(name, module) for name, module in LIBRARIES.items()),
         _single_opencv(),
         _tried("ffmpeg", FfmpegError.exit_code, _ffmpeg),
         _tried("encoder libx264", FfmpegError.exit_code, _encoder),
@@ -46,16 +56,24 @@ def examine() -> list[Finding]:
     ]
 
 
-def _library(name: str) -> Finding:
+def _library(name: str, module: str) -> Finding:
     try:
-        return Finding(name, True, metadata.version(name))
+        import_module(module)
+        return Finding(name, True, _version(name) or "of unknown version")
+    except Exception as error:  # noqa: BLE001  a broken library may raise anything
+        return Finding(name, False, cure(error), exit_code=1)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return Finding(name, False, f"not installed; pip install {name}", exit_code=1)
+        return None
 
 
 def _single_opencv() -> Finding:
     packages = ("opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
-    others = [name for name in packages if _library(name).ok]
+    others = [name for name in packages if _version(name)]
     if others:
         advice = f"{', '.join(others)} shares its files with opencv-python; pip uninstall it"
         return Finding("one OpenCV", False, advice, exit_code=1)
@@ -68,6 +86,8 @@ def _tried(name: str, exit_code: int, look: Callable[[], str]) -> Finding:
     except MetaPortraitError as error:
         return Finding(name, False, str(error), exit_code=error.exit_code)
     except Exception as error:  # noqa: BLE001  a doctor reports whatever ails
+        if is_missing_library(error):
+            return Finding(name, False, cure(error), exit_code=1)
         return Finding(name, False, f"{type(error).__name__}: {error}", exit_code=exit_code)
 
 
@@ -92,6 +112,8 @@ def _encoder() -> str:
 def _landmark_model() -> str:
     path = bundled_path("face_landmarker")
     import numpy as np  # noqa: PLC0415
+
+    from metaportrait_cli.face.detector import MediaPipeDetector  # noqa: PLC0415
 
     with MediaPipeDetector(path) as detector:
         detector.detect(np.zeros((64, 64, 3), np.uint8))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -45,7 +44,7 @@ class RunReport:
         return asdict(self)
 
     def measure(self, stopwatch: Stopwatch, elapsed: float) -> None:
-        """Takes over the stage times and the peak memory of this process and its children."""
+        """Takes over the stage times and the peak memory: of this process or its largest child."""
         frames = max(self.frames, 1)
         self.stage_ms_per_frame = {
             stage: round(1000 * seconds / frames, 2)
@@ -81,6 +80,12 @@ def gap_note(name: str, gaps: list[Gap], *, frames: int, rate: float) -> str | N
 
 
 def _peak_bytes() -> int:
+    """Of this process, or of its largest child; 0 where the system doesn't tell (Windows)."""
+    try:
+        import resource  # noqa: PLC0415
+    except ImportError:
+        return 0
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = max(resource.getrusage(each).ru_maxrss for each in whose)
     # ru_maxrss counts KiB on Linux, bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak * (1 if sys.platform == "darwin" else 1024)

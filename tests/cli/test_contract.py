@@ -18,7 +18,7 @@ from PIL import Image
 from tests.clips import decoded
 
 ROOT = Path(__file__).parent.parent.parent
-PROGRAM = (sys.executable, "-c", "from metaportrait_cli.cli.app import main; main()")
+PROGRAM = (sys.executable, "-m", "metaportrait_cli")
 
 
 def run(
@@ -59,7 +59,7 @@ def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> Non
     code = (
         "import sys\n"
         f"sys.argv = ['metaportrait', *{arguments!r}]\n"
-        "from metaportrait_cli.cli.app import main\n"
+        "from metaportrait_cli.__main__ import main\n"
         "try:\n    main()\nexcept SystemExit as done:\n    assert not done.code\n"
         "heavy = {'torch', 'cv2', 'mediapipe', 'numpy', 'av'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)\n"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from metaportrait_cli.cli import (
+from metaportrait_cli.cli.help import add, group
+from metaportrait_cli.cli.training import (
     train_meta,
     train_morphable,
     train_regions,
     train_sr,
     train_warping,
 )
-from metaportrait_cli.cli.help import add, group
 
 app = group("train", "Learn a model from your own data.")
 for each in (train_warping, train_regions, train_meta, train_sr, train_morphable):

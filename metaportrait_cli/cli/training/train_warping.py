@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from metaportrait_cli.cli import options as shared
-from metaportrait_cli.cli import train_options as training
 from metaportrait_cli.cli.console import reporting
 from metaportrait_cli.cli.options import BASIC, MACHINE
+from metaportrait_cli.cli.training import train_options as training
 
 EXAMPLES = """\
 metaportrait train warping prepared -o run

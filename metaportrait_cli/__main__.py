@@ -1,0 +1,33 @@
+"""The entry point: `metaportrait`, or `python -m metaportrait_cli`."""
+
+from __future__ import annotations
+
+from metaportrait_cli.cli.signals import (
+    INTERRUPTED,
+    Stopped,
+    catch_signals,
+    fill_closed_streams,
+    leave,
+)
+
+
+def main() -> None:
+    """Runs a command and exits with its code."""
+    fill_closed_streams()
+    catch_signals()
+    try:
+        from metaportrait_cli.cli.app import app  # noqa: PLC0415
+    except ImportError as error:
+        from metaportrait_cli.imports import cure  # noqa: PLC0415
+
+        leave(cure(error), 1)
+    try:
+        app(prog_name="metaportrait")
+    except KeyboardInterrupt:  # before a command has begun, or after it has ended
+        leave("interrupted", INTERRUPTED)
+    except Stopped as stopped:
+        leave("terminated", stopped.status)
+
+
+if __name__ == "__main__":
+    main()
