@@ -21,12 +21,8 @@ if TYPE_CHECKING:
     )
     from metaportrait_cli.face.track import FaceChoice
     from metaportrait_cli.media.given import Clip
-    from metaportrait_cli.pipeline.animate import (
-        AnimateOptions,
-        Animation,
-        TimedPicture,
-        animate,
-    )
+    from metaportrait_cli.pipeline.animate import animate
+    from metaportrait_cli.pipeline.animation import AnimateOptions, Animation, TimedPicture
     from metaportrait_cli.pipeline.engine import Engine
     from metaportrait_cli.pipeline.landmarks import extract_landmarks as landmarks
     from metaportrait_cli.pipeline.performance import DriveOptions
@@ -68,8 +64,8 @@ __all__ = [
 # Where each name lives, and its name there.
 _ERRORS = {name: ("errors", name) for name in __all__ if name.endswith("Error")}
 _PLACES = _ERRORS | {
-    "AnimateOptions": ("pipeline.animate", "AnimateOptions"),
-    "Animation": ("pipeline.animate", "Animation"),
+    "AnimateOptions": ("pipeline.animation", "AnimateOptions"),
+    "Animation": ("pipeline.animation", "Animation"),
     "Clip": ("media.given", "Clip"),
     "DriveOptions": ("pipeline.performance", "DriveOptions"),
     "Engine": ("pipeline.engine", "Engine"),
@@ -77,7 +73,7 @@ _PLACES = _ERRORS | {
     "PersonalizeOptions": ("pipeline.person.personalize", "PersonalizeOptions"),
     "PersonalizeReport": ("pipeline.person.personalize", "PersonalizeReport"),
     "RunReport": ("pipeline.report", "RunReport"),
-    "TimedPicture": ("pipeline.animate", "TimedPicture"),
+    "TimedPicture": ("pipeline.animation", "TimedPicture"),
     "UpscaleOptions": ("pipeline.upscale", "UpscaleOptions"),
     "animate": ("pipeline.animate", "animate"),
     "landmarks": ("pipeline.landmarks", "extract_landmarks"),

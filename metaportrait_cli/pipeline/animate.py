@@ -1,79 +1,27 @@
-"""`animate`: one portrait, one driver, one clip. The way of a frame, in order."""
+"""`animate`: one portrait, one driver, one clip (or picture)."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
-from fractions import Fraction
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from metaportrait_cli.errors import UsageError
-from metaportrait_cli.face.detector import CONFIDENCE_STEPS
-from metaportrait_cli.face.orientation import describe_turns
-from metaportrait_cli.face.source import Source
-from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State, shot_ranges
-from metaportrait_cli.media.arguments import USUAL, Encoding
-from metaportrait_cli.media.given import Clip
 from metaportrait_cli.media.outputs import claimed
 from metaportrait_cli.media.stills import is_still
 from metaportrait_cli.media.writer import check_video_name
 from metaportrait_cli.motion.motion_file import SUFFIX
-from metaportrait_cli.pipeline.compensation import compensate
-from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
-from metaportrait_cli.pipeline.driver import Driver, DriverMotion, as_driver, load_motion
+from metaportrait_cli.pipeline.animation import AnimateOptions, Animation, listed
+from metaportrait_cli.pipeline.driver import Driver, DriverMotion, as_driver
 from metaportrait_cli.pipeline.encode import write_clip
 from metaportrait_cli.pipeline.engine import Engine, lasting
-from metaportrait_cli.pipeline.performance import DriveOptions, Performance
-from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portrait
-from metaportrait_cli.pipeline.report import MARK, RunReport, describe_gaps, gap_note
-from metaportrait_cli.pipeline.source import Picture, load_sources
+from metaportrait_cli.pipeline.picture import animate_picture
+from metaportrait_cli.pipeline.report import MARK, RunReport
+from metaportrait_cli.pipeline.source import Picture
 from metaportrait_cli.pipeline.work import Begun, Work
-from metaportrait_cli.progress import Progress, Stopwatch, silent
-from metaportrait_cli.render.opening import Rendering
-from metaportrait_cli.render.protocol import Driven, Frames, Session
+from metaportrait_cli.progress import Progress, silent
 from metaportrait_cli.render.released.folder import is_prepared
-from metaportrait_cli.render.views import pass_over
-
-DEFAULT_DRIVE = DriveOptions()
-CROP_SIZE = 512
-"""Side of the result in pixels that shows the crop alone, unless another is asked for."""
-ENOUGH = 1.25
-"""A result that is at most so many times larger than what was rendered is enlarged plainly."""
-MOST_DOUBLINGS = 2
-
-
-@dataclass(frozen=True)
-class AnimateOptions:
-    """Settings of one run; see the command's help for what users are told."""
-
-    face: FaceChoice = LARGEST_FACE
-    source_face: FaceChoice = LARGEST_FACE
-    drive: DriveOptions = DEFAULT_DRIVE
-    full: bool = True
-    """Paste back into the whole picture, or give the crop alone."""
-    size: int | None = None
-    """Side of the face's crop in pixels; by default the source's own, and 512 where `full` is off.
-    One that is asked for gets super-resolution where the renderer can't fill it."""
-    compare: bool = False
-    audio: bool = True
-    window: int = 16
-    """Frames a renderer gets at a time."""
-    encoding: Encoding = USUAL
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.drive.strength <= 3:
-            raise UsageError(f"`strength` {self.drive.strength} is not between 0 and 3")
-        if self.size is not None and (self.size % 2 or not 64 <= self.size <= 2048):
-            raise UsageError(f"`size` {self.size} is not an even number between 64 and 2048")
-        if self.window < 1:
-            raise UsageError(f"`window` {self.window} is not a positive number")
 
 
 def default_output(source: Path, driver: Path) -> Path:
@@ -112,12 +60,10 @@ def animate(
             return animate_folder(
                 driver, output, engine=loaded, overwrite=overwrite, on_progress=on_progress
             )
-        files = [portrait, driver, *_listed(source)]
+        files = [portrait, driver, *listed(source)]
         inputs = [Path(each) for each in files if isinstance(each, (str, os.PathLike))]
         options = options or AnimateOptions()
         if isinstance(driver, Path) and driver.is_file() and is_still(driver):
-            from metaportrait_cli.pipeline.picture import animate_picture  # noqa: PLC0415  a circle
-
             return animate_picture(
                 source,
                 driver,
@@ -174,300 +120,4 @@ def _write(animation: Animation, output: Path, work: Work) -> None:
             audio_from=animation.sound,
             encoding=animation.options.encoding,
             comment=MARK,
-        )
-
-
-@dataclass(frozen=True)
-class TimedPicture:
-    """One picture of a result."""
-
-    time: Fraction
-    """Seconds since the first one"""
-    image: NDArray[np.uint8]
-    """(H, W, 3) RGB"""
-
-
-@dataclass
-class Animation:
-    """A portrait under a driver's motion, opened: the driver is known, pictures are to come."""
-
-    source: Source
-    motion: DriverMotion
-    options: AnimateOptions
-    report: RunReport
-    engine: Engine
-    on_progress: Progress
-    rendering: Rendering
-    size: int
-    """Side of the crop that the renderer is opened at"""
-    stopwatch: Stopwatch = field(default_factory=Stopwatch)
-
-    @classmethod
-    def open(
-        cls,
-        engine: Engine,
-        source: Picture | Sequence[Picture] | None,
-        driver: Driver,
-        options: AnimateOptions | None = None,
-        *,
-        portrait: str | os.PathLike[str] | None = None,
-        motion: DriverMotion | None = None,
-        on_progress: Progress = silent,
-    ) -> Animation:
-        """Finds the face in the source and in all of the driver.
-
-        The first source gives the picture; further ones of the same person help in other poses. A
-        `portrait` file, made by `personalize`, stands in place of sources. Sources are paths or
-        arrays (H, W, 3), a driver is a path or a `Clip` of frames. `on_progress` is called with
-        the stages `landmarks` and `render`. `motion` is the driver's where it is known already.
-        Raises the errors of `metaportrait_cli.errors`.
-        """
-        options = options or AnimateOptions()
-        stopwatch = Stopwatch()
-        sources = _listed(source)
-        if bool(sources) == (portrait is not None):
-            raise UsageError("give either `source` or `portrait`")
-        driver = as_driver(driver)
-        if options.compare and isinstance(driver, Clip) and not driver.lasts:
-            raise UsageError("`compare` reads the driver twice: give its frames as a list")
-        shown = sources if portrait is None else [portrait]
-        report = RunReport(
-            command="animate",
-            inputs={
-                "source": ["picture" if isinstance(s, np.ndarray) else str(s) for s in shown],
-                "driver": driver.name if isinstance(driver, Clip) else str(driver),
-            },
-            output="",
-            settings={**engine.settings(), **asdict(options)},
-        )
-        person: Portrait | None = None
-        with stopwatch("source"):
-            if portrait is not None:
-                person = load_portrait(Path(portrait))
-                opened = person.source
-            else:
-                opened = load_sources(sources, choice=options.source_face, detector=engine.detector)
-        motion = motion or load_motion(
-            driver,
-            choice=options.face,
-            engine=engine,
-            stopwatch=stopwatch,
-            on_progress=on_progress,
-        )
-        _describe_source(report, opened)
-        describe_motion(report, motion)
-        wanted = options.drive.reference_frame
-        if wanted is not None and not 0 <= wanted < len(motion.track):
-            raise UsageError(
-                f"`reference_frame` {wanted}: the driver has frames 0 to {len(motion.track) - 1}"
-            )
-        with stopwatch("source"):
-            rendering = engine.rendering(person)
-            rendering, size = _sized(rendering, opened, options, engine=engine, report=report)
-        report.weights = dict(rendering.weights)
-        return cls(
-            source=opened,
-            motion=motion,
-            options=options,
-            report=report,
-            engine=engine,
-            on_progress=on_progress,
-            rendering=rendering,
-            size=size,
-            stopwatch=stopwatch,
-        )
-
-    @property
-    def rate(self) -> Fraction:
-        """Pictures a second, exactly."""
-        return self.motion.track.rate
-
-    @property
-    def frames(self) -> int:
-        """How many pictures there will be: one for each of the driver's."""
-        return len(self.motion.track)
-
-    @property
-    def sound(self) -> Path | None:
-        """The file whose sound belongs to the pictures, if it is wanted."""
-        return self.motion.sound if self.options.audio else None
-
-    def pictures(self, start: int = 0) -> Iterator[TimedPicture]:
-        """The pictures in order from number `start` on, made as they are asked for."""
-        rendering, stopwatch = self.rendering, self.stopwatch
-        with self.engine.telling(self.report.notes.append, self.on_progress):
-            with stopwatch("source"):
-                session = rendering.renderer.open(self.source, size=self.size, rate=self.rate)
-                performance = Performance(
-                    track=self.motion.track,
-                    source=self.source,
-                    model=self.engine.face_model,
-                    options=self.options.drive,
-                )
-                # Who paints whole pictures takes seconds for each.
-                if rendering.renderer.keeps_detail:
-                    compensate(performance, session, size=self.size, engine=self.engine)
-            # An enhancer knows the pictures before: it begins where the clip does.
-            first = 0 if rendering.enhancer is not None else start
-            rendered: Iterable[Frames] = stopwatch.timed(
-                "render", self._rendered(session, performance, start=first)
-            )
-            if rendering.enhancer is not None:
-                rendered = _without(
-                    stopwatch.timed("enhance", rendering.enhancer.enhance(rendered)), start
-                )
-            for number, image in enumerate(self._composed(rendered, start=start), start):
-                yield TimedPicture(number / self.rate, image)
-        _describe_performance(self.report, performance, frames=self.frames)
-
-    def close(self) -> None:
-        """Lets go of the driver's landmarks."""
-        self.motion.track.close()
-
-    def __enter__(self) -> Animation:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _rendered(
-        self, session: Session, performance: Performance, *, start: int
-    ) -> Iterator[Frames]:
-        """Windows of frames from number `start` on, divided as those of the whole clip are."""
-        first = 0
-        windows = performance.windows(self.options.window)
-        for points in self.stopwatch.timed("retarget", windows):
-            driven = Driven.of(self.source.crop.to_crop(points, self.size), first=first)
-            first += len(points)
-            if first <= start:
-                pass_over(session, driven)
-                continue
-            frames = session.render(driven).frames
-            yield frames[max(start - (first - len(points)), 0) :]
-
-    def _composed(self, rendered: Iterable[Frames], *, start: int) -> Iterator[NDArray[np.uint8]]:
-        """Output pictures (H, W, 3), one a frame from number `start` on."""
-        source, options = self.source, self.options
-        paste = PasteBack(source) if options.full else None
-        size = options.size or CROP_SIZE
-        still = source.picture if options.full else source.crop.cut(source.picture, size)
-        panels = SideBySide(still, height=still.shape[0]) if options.compare else None
-        with closing(self.motion.pictures()) as driver:
-            if panels is not None:
-                next(islice(driver, start, start), None)
-            for window in rendered:
-                for crop in window:
-                    with self.stopwatch("compose"):
-                        picture = paste(crop) if paste else resized(crop, size)
-                        if panels is not None:
-                            picture = panels(next(driver, None), picture)
-                    yield picture
-
-
-def _without(windows: Iterable[Frames], count: int) -> Iterator[Frames]:
-    """Windows of frames, the first `count` frames left out."""
-    for window in windows:
-        if count < len(window):
-            yield window[count:]
-        count = max(count - len(window), 0)
-
-
-def _listed(source: Picture | Sequence[Picture] | None) -> Sequence[Picture]:
-    """One picture, or several."""
-    if source is None:
-        return []
-    if isinstance(source, Sequence) and not isinstance(source, str):
-        return source
-    return [source]
-
-
-def _sized(
-    rendering: Rendering,
-    source: Source,
-    options: AnimateOptions,
-    *,
-    engine: Engine,
-    report: RunReport,
-) -> tuple[Rendering, int]:
-    """With super-resolution where the wanted size needs it, and the size to open the renderer at.
-
-    Where the renderer takes detail from the source, that was nearer to the truth than what
-    super-resolution makes of a smaller picture: it must be asked for. After mere paint it is the
-    rule.
-    """
-    renderer = rendering.renderer
-    side = source.crop.side + source.crop.side % 2
-    size = options.size or (side if options.full else CROP_SIZE)
-    asked = options.size is not None
-    own = renderer.fixed_size or side
-    doublings = doublings_for(size, own=own)
-    if doublings == 0 or rendering.enhancer is not None or not (asked or not renderer.keeps_detail):
-        return rendering, size
-    from metaportrait_cli.render.enhanced import super_resolved  # noqa: PLC0415  needs torch
-
-    enhanced = super_resolved(
-        rendering,
-        own=own,
-        doublings=doublings,
-        asked=asked,
-        device=engine.device,
-        precision=engine.precision,
-        on_notice=report.notes.append,
-    )
-    return (rendering, size) if enhanced is None else (enhanced, own)
-
-
-def doublings_for(size: int, *, own: int) -> int:
-    """How often a picture of side `own` is doubled for a result of side `size`."""
-    count = 0
-    while count < MOST_DOUBLINGS and size > ENOUGH * (own << count):
-        count += 1
-    return count
-
-
-def describe_motion(report: RunReport, motion: DriverMotion) -> None:
-    """Tells the driver's part of the report."""
-    track = motion.track
-    rate = float(track.rate)
-    light = track.light()
-    found = light["state"] == State.FOUND
-    report.rate = str(track.rate)
-    report.duration_seconds = round(len(track) / rate, 3)
-    report.shots = len(shot_ranges(light["shot"]))
-    report.gaps = describe_gaps(motion.gaps, rate=rate)
-    report.faces["driver"] = {
-        "frames_found": int(found.sum()),
-        "lowest_confidence": round(float(light["confidence"][found].min(initial=1.0)), 2),
-    }
-    report.notes += motion.notes
-    note = gap_note(motion.name, motion.gaps, frames=len(track), rate=rate)
-    if note:
-        report.notes.append(note)
-
-
-def _describe_source(report: RunReport, source: Source) -> None:
-    report.faces["source"] = {
-        "seen": source.faces_seen,
-        "box": [round(float(v), 1) for v in source.face.box],
-        "confidence": source.face.confidence,
-        "further_views": len(source.others),
-    }
-    if source.faces_seen > 1:
-        report.notes.append(
-            f"{source.path.name}: {source.faces_seen} faces, numbered from the left;"
-            " choose one with `source_face`"
-        )
-    if source.turns:
-        report.notes.append(f"{source.path.name}: {describe_turns(source.turns)}; turned upright")
-    if source.face.confidence < CONFIDENCE_STEPS[0]:
-        report.notes.append(f"{source.path.name}: the face was found with low confidence only")
-
-
-def _describe_performance(report: RunReport, performance: Performance, *, frames: int) -> None:
-    report.reference_frames = performance.references
-    report.clamped_frames = performance.clamped_frames
-    if performance.clamped_frames:
-        report.notes.append(
-            f"{performance.clamped_frames} of {frames} frames turn further than the source"
-            " supports; their pose was held back"
         )

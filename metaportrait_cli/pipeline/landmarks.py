@@ -18,11 +18,10 @@ from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State
 from metaportrait_cli.media.outputs import atomic_output, claimed
 from metaportrait_cli.media.writer import check_video_name
 from metaportrait_cli.motion.motion_file import SUFFIX, write_motion
-from metaportrait_cli.pipeline.animate import describe_motion
 from metaportrait_cli.pipeline.driver import DriverMotion, load_motion
 from metaportrait_cli.pipeline.encode import encode
 from metaportrait_cli.pipeline.engine import Engine, lasting
-from metaportrait_cli.pipeline.report import RunReport
+from metaportrait_cli.pipeline.report import RunReport, describe_motion
 from metaportrait_cli.progress import Progress, Stopwatch, silent
 
 STATE_COLOURS = {

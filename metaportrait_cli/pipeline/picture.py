@@ -12,7 +12,7 @@ from metaportrait_cli.errors import UsageError
 from metaportrait_cli.media.given import Clip
 from metaportrait_cli.media.outputs import claimed
 from metaportrait_cli.media.stills import read_still, write_still
-from metaportrait_cli.pipeline.animate import AnimateOptions, Animation
+from metaportrait_cli.pipeline.animation import AnimateOptions, Animation
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.report import MARK, RunReport
 from metaportrait_cli.pipeline.source import Picture

@@ -7,7 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import metaportrait_cli
-from metaportrait_cli.face.track import Gap
+from metaportrait_cli.face.detector import CONFIDENCE_STEPS
+from metaportrait_cli.face.orientation import describe_turns
+from metaportrait_cli.face.source import Source
+from metaportrait_cli.face.track import Gap, State, shot_ranges
+from metaportrait_cli.pipeline.driver import DriverMotion
+from metaportrait_cli.pipeline.performance import Performance
 from metaportrait_cli.progress import Stopwatch
 
 # In the result's metadata, so that programs can tell it from a recording.
@@ -52,6 +57,56 @@ class RunReport:
         }
         self.elapsed_seconds = round(elapsed, 3)
         self.peak_memory_mb = round(_peak_bytes() / 2**20, 1)
+
+
+def describe_motion(report: RunReport, motion: DriverMotion) -> None:
+    """Tells the driver's part of the report."""
+    track = motion.track
+    rate = float(track.rate)
+    light = track.light()
+    found = light["state"] == State.FOUND
+    report.rate = str(track.rate)
+    report.duration_seconds = round(len(track) / rate, 3)
+    report.shots = len(shot_ranges(light["shot"]))
+    report.gaps = describe_gaps(motion.gaps, rate=rate)
+    report.faces["driver"] = {
+        "frames_found": int(found.sum()),
+        "lowest_confidence": round(float(light["confidence"][found].min(initial=1.0)), 2),
+    }
+    report.notes += motion.notes
+    note = gap_note(motion.name, motion.gaps, frames=len(track), rate=rate)
+    if note:
+        report.notes.append(note)
+
+
+def describe_source(report: RunReport, source: Source) -> None:
+    """Tells the source's part of the report."""
+    report.faces["source"] = {
+        "seen": source.faces_seen,
+        "box": [round(float(v), 1) for v in source.face.box],
+        "confidence": source.face.confidence,
+        "further_views": len(source.others),
+    }
+    if source.faces_seen > 1:
+        report.notes.append(
+            f"{source.path.name}: {source.faces_seen} faces, numbered from the left;"
+            " choose one with `source_face`"
+        )
+    if source.turns:
+        report.notes.append(f"{source.path.name}: {describe_turns(source.turns)}; turned upright")
+    if source.face.confidence < CONFIDENCE_STEPS[0]:
+        report.notes.append(f"{source.path.name}: the face was found with low confidence only")
+
+
+def describe_performance(report: RunReport, performance: Performance, *, frames: int) -> None:
+    """Tells what became of the motion."""
+    report.reference_frames = performance.references
+    report.clamped_frames = performance.clamped_frames
+    if performance.clamped_frames:
+        report.notes.append(
+            f"{performance.clamped_frames} of {frames} frames turn further than the source"
+            " supports; their pose was held back"
+        )
 
 
 def describe_gaps(gaps: list[Gap], *, rate: float) -> list[dict[str, Any]]:

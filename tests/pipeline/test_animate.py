@@ -18,7 +18,8 @@ from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.face.orientation import turned, turned_points
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
 from metaportrait_cli.motion.motion_file import read_motion
-from metaportrait_cli.pipeline.animate import AnimateOptions, animate, default_output
+from metaportrait_cli.pipeline.animate import animate, default_output
+from metaportrait_cli.pipeline.animation import AnimateOptions
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.landmarks import extract_landmarks
 from metaportrait_cli.pipeline.performance import DriveOptions

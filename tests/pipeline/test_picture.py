@@ -11,7 +11,8 @@ from PIL import Image
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.topology import head_axes
 from metaportrait_cli.motion.alignment import vector_of
-from metaportrait_cli.pipeline.animate import AnimateOptions, animate, default_output
+from metaportrait_cli.pipeline.animate import animate, default_output
+from metaportrait_cli.pipeline.animation import AnimateOptions
 from metaportrait_cli.pipeline.engine import Engine
 from tests.clips import decoded
 

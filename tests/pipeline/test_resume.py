@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.media.probe import probe
 from metaportrait_cli.pipeline import work
-from metaportrait_cli.pipeline.animate import AnimateOptions, animate
+from metaportrait_cli.pipeline.animate import animate
+from metaportrait_cli.pipeline.animation import AnimateOptions
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.report import RunReport
 from metaportrait_cli.pipeline.upscale import UpscaleOptions, upscale

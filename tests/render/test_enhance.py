@@ -15,7 +15,8 @@ from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.compact_sr import CompactSR, CompactSRConfig
-from metaportrait_cli.pipeline.animate import AnimateOptions, animate, doublings_for
+from metaportrait_cli.pipeline.animate import animate
+from metaportrait_cli.pipeline.animation import AnimateOptions, doublings_for
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.render import enhanced as enhance
 from metaportrait_cli.render.enhanced import PortraitEnhancer

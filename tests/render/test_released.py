@@ -19,7 +19,8 @@ from metaportrait_cli.face.detector import Face
 from metaportrait_cli.networks.refinement import RefinementConfig, RefinementNetwork
 from metaportrait_cli.networks.temporal_sr import TemporalSR, TemporalSRConfig
 from metaportrait_cli.networks.warping import WarpingConfig, WarpingNetwork
-from metaportrait_cli.pipeline.animate import AnimateOptions, animate
+from metaportrait_cli.pipeline.animate import animate
+from metaportrait_cli.pipeline.animation import AnimateOptions
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.render.named import rendering_named
 from metaportrait_cli.render.released import networks as released

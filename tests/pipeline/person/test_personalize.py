@@ -21,7 +21,8 @@ from metaportrait_cli.face.track import FaceChoice
 from metaportrait_cli.motion.alignment import rotation_of
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
-from metaportrait_cli.pipeline.animate import AnimateOptions, animate
+from metaportrait_cli.pipeline.animate import animate
+from metaportrait_cli.pipeline.animation import AnimateOptions
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.person.atlas import choose_canvas, choose_views
 from metaportrait_cli.pipeline.person.personalize import (
