@@ -20,14 +20,14 @@ MARGIN, LEAST_SHARE = 5, 0.01
 
 
 @dataclass(frozen=True)
-class Opening:
+class MouthOpening:
     """Where a face's mouth is open in its close-up: (192, 192) booleans, none if it is shut."""
 
     region: Crop
     inside: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, points: NDArray[np.float32]) -> Opening:
+    def of(cls, points: NDArray[np.float32]) -> MouthOpening:
         """Of a face (478, 3) in pixels of the pictures to be judged."""
         region = mouth_region(points)
         ring = region.to_crop(points, ZOOM)[topology.ring("lips_inner"), :2]
@@ -45,13 +45,15 @@ class Opening:
         return self.region.cut(frame, ZOOM)
 
 
-def inside_distance(result: NDArray[np.uint8], truth: NDArray[np.uint8], opening: Opening) -> float:
+def inside_distance(
+    result: NDArray[np.uint8], truth: NDArray[np.uint8], opening: MouthOpening
+) -> float:
     """Mean absolute difference of two close-ups between the lips, in [0, 1]."""
     apart = np.abs(result[opening.inside].astype(np.float32) - truth[opening.inside])
     return float(apart.mean()) / 255
 
 
-def sharpness(zoomed: NDArray[np.uint8], opening: Opening) -> float:
+def sharpness(zoomed: NDArray[np.uint8], opening: MouthOpening) -> float:
     """Mean squared gradient of a close-up between the lips, in grey levels² a pixel."""
     grey = zoomed.astype(np.float32).mean(-1)
     across, down = (cv2.Sobel(grey, cv2.CV_32F, *axis, ksize=3, scale=1 / 8) for axis in _AXES)
@@ -64,7 +66,7 @@ _AXES = ((1, 0), (0, 1))
 def flicker(
     earlier: NDArray[np.uint8],
     later: NDArray[np.uint8],
-    openings: tuple[Opening, Opening],
+    openings: tuple[MouthOpening, MouthOpening],
 ) -> float | None:
     """Change of the mean brightness between the lips from close-up to close-up, in [0, 1]."""
     both = openings[0].inside & openings[1].inside

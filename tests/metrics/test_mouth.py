@@ -8,28 +8,28 @@ import pytest
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.detector import Face
-from metaportrait_cli.metrics.mouth import ZOOM, Opening, flicker, inside_distance, sharpness
+from metaportrait_cli.metrics.mouth import ZOOM, MouthOpening, flicker, inside_distance, sharpness
 
 
-def opened(face: Face, pixels: float) -> Opening:
+def opened(face: Face, pixels: float) -> MouthOpening:
     points = face.points.copy()
     for upper, lower in topology.INNER_LIPS:
         points[lower, 1] = points[upper, 1] + pixels
-    return Opening.of(points)
+    return MouthOpening.of(points)
 
 
 @pytest.fixture
-def opening(portrait_face: Face) -> Opening:
+def opening(portrait_face: Face) -> MouthOpening:
     return opened(portrait_face, 30)
 
 
-def test_a_shut_mouth_has_no_inside(portrait_face: Face, opening: Opening) -> None:
+def test_a_shut_mouth_has_no_inside(portrait_face: Face, opening: MouthOpening) -> None:
     assert not opened(portrait_face, 0).is_open
     assert opening.is_open
     assert 0.02 < opening.inside.mean() < 0.5
 
 
-def test_they_look_between_the_lips_alone(opening: Opening) -> None:
+def test_they_look_between_the_lips_alone(opening: MouthOpening) -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 255, (ZOOM, ZOOM, 3)).astype(np.uint8)
     other = rng.integers(0, 255, (ZOOM, ZOOM, 3)).astype(np.uint8)

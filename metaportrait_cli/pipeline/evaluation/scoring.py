@@ -18,7 +18,7 @@ from metaportrait_cli.metrics.expression import arrival, features_by_name
 from metaportrait_cli.metrics.identity import identity_distance
 from metaportrait_cli.metrics.landmarks import landmark_distance
 from metaportrait_cli.metrics.motion import aed, apd, identity_leakage, landmark_jitter
-from metaportrait_cli.metrics.mouth import Opening, flicker, inside_distance, sharpness
+from metaportrait_cli.metrics.mouth import MouthOpening, flicker, inside_distance, sharpness
 from metaportrait_cli.metrics.perceptual import bundled_features, feature_distance, unit_features
 from metaportrait_cli.metrics.pictures import psnr, ssim
 from metaportrait_cli.metrics.regions import cut_region, eye_regions, mouth_region
@@ -109,7 +109,7 @@ class Truth:
 class Mouths:
     """The mouths of a run of true frames, close up."""
 
-    openings: list[Opening]
+    openings: list[MouthOpening]
     zoomed: NDArray[np.uint8]  # (T, 192, 192, 3)
     features: list[Tensor]
 
@@ -193,7 +193,7 @@ class Judge:
         return points
 
     def _look_at_mouths(self, frames: Frames, points: Points) -> Mouths:
-        openings = [Opening.of(face) for face in points]
+        openings = [MouthOpening.of(face) for face in points]
         zoomed = _zoomed(frames, openings)
         return Mouths(openings, zoomed, unit_features(self._features, as_tensor(zoomed)))
 
@@ -231,7 +231,7 @@ def mouth_flicker(
     scores: dict[str, ClipScores], points: Points, results: dict[str, Frames]
 ) -> None:
     """How unsteady the inside of the mouth is in consecutive frames (T, S, S, 3), by method."""
-    openings = [Opening.of(face) for face in points]
+    openings = [MouthOpening.of(face) for face in points]
     for method, frames in results.items():
         zoomed = _zoomed(frames, openings)
         for t in range(len(frames) - 1):
@@ -239,5 +239,5 @@ def mouth_flicker(
             scores[method].add("inside_flicker", [] if change is None else [change])
 
 
-def _zoomed(frames: Frames, openings: list[Opening]) -> NDArray[np.uint8]:
+def _zoomed(frames: Frames, openings: list[MouthOpening]) -> NDArray[np.uint8]:
     return np.stack([o.zoomed(frame) for frame, o in zip(frames, openings, strict=True)])
