@@ -50,8 +50,7 @@ from metaportrait_cli.weights.architectures import COMPACT_SR
 
 FACE_SIDE = 512
 """Least side of the result that shows the face alone."""
-H264_MACROBLOCKS = 139264
-"""Blocks of 16² pixels in a picture, at the highest level of H.264 (6.2)."""
+H264_MACROBLOCKS = 139264  # of 16² pixels in a picture, at the highest level of H.264 (6.2)
 _PLACES, _NOTICED = "faces.npz", "faces.json"
 MARK = "AI-enhanced: faces upscaled with metaportrait"
 
