@@ -17,6 +17,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from metaportrait_cli.face.crop import smoothstep
 from metaportrait_cli.face.topology import MESH_POINTS, POINTS
 from metaportrait_cli.motion import apertures
 from metaportrait_cli.motion.alignment import (
@@ -47,6 +48,10 @@ detector's noise."""
 
 EYE_FLOOR: Final = 0.15
 """Mean gap over eye width from which an eye counts as open."""
+
+EYE_SHUT: Final = (0.05, 0.3)
+"""Openness over that at rest below which an eye is shut, and from which on it is as open as it is
+seen: of a closed eye the detector often leaves a tenth open, above all where the other is open."""
 
 LIP_FLOOR: Final = 0.06
 """The same for lips, in inter-ocular distances."""
@@ -213,6 +218,9 @@ class Retargeter:
         widths = self._eye_size(self.source)
         ratios = widths / self._eye_size(reference)
         for eye, ratio, width in zip(apertures.EYES, ratios, widths, strict=True):
+            openness = gaps[:, eye].mean(-1) / np.maximum(begin[:, eye].mean(-1), 1e-3)
+            shut, seen = EYE_SHUT
+            gaps[:, eye] *= smoothstep((openness - shut) / (seen - shut))[:, None]
             size[eye] = ratio
             floor[eye] = EYE_FLOOR * width
         floor[apertures.LIPS] = LIP_FLOOR

@@ -107,13 +107,13 @@ def test_closed_stays_closed(model: MorphableModel, performance, motion) -> None
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_wink_closes_one_eye_alone(model: MorphableModel, performance, side) -> None:
     shares = np.ones((40, len(apertures.PAIRS)), np.float32)
-    shares[20:24, apertures.EYES[side]] = 0
+    shares[20:24, apertures.EYES[side]] = 0.08  # as the detector sees a closed eye
     landmarks = closed(model, performance(41, 40), shares)
     driver = fit_frames(model, landmarks, fit_identity(model, landmarks[:20]))
     retargeter = Retargeter(model=model, source_landmarks=performance(42)[0])
     result = retargeter.retarget(driver, driver.frame(3)).landmarks
     gaps = lid_and_lip_gaps(model, result)
-    assert np.abs(gaps[20:24, apertures.EYES[side]]).max() < 0.03
+    assert np.abs(gaps[20:24, apertures.EYES[side]]).mean() < 0.005
     other = apertures.EYES[1 - side]
     assert gaps[20:24, other].mean() > 0.8 * gaps[10:20, other].mean()
 
