@@ -27,15 +27,18 @@ def command(
     clips: Annotated[
         list[Path],
         typer.Argument(
-            metavar="CLIP...", help="Clips, or folders of clips.", rich_help_panel=BASIC
+            metavar="CLIP...",
+            help="Clips, or folders of clips; to turn, photos too.",
+            rich_help_panel=BASIC,
         ),
     ],
     mode: Annotated[
-        Literal["self", "cross", "upscale", "upscale-rendered"],
+        Literal["self", "cross", "turn", "upscale", "upscale-rendered"],
         typer.Option(
             metavar="MODE",
             help="self: each clip re-enacts itself from its first frame. cross: each clip"
-            " drives another clip's person. upscale: super-resolution of each clip's own frames"
+            " drives another clip's person. turn: each portrait, photo or clip, turned to its"
+            " sides, up and down. upscale: super-resolution of each clip's own frames"
             " at 256². upscale-rendered: of frames that our weights rendered.",
             rich_help_panel=BASIC,
         ),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face import topology
+from metaportrait_cli.face.native import native_stderr_closed
 
 SURE, LIKELY = 0.9, 0.5
 # The least share of the face's oval that the silhouette holds where it can be trusted; less on
@@ -55,7 +56,10 @@ class Segmenter:
         image = mediapipe.Image(
             image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(picture)
         )
-        with vision.ImageSegmenter.create_from_options(options) as segmenter:
+        with (
+            native_stderr_closed(),
+            vision.ImageSegmenter.create_from_options(options) as segmenter,
+        ):
             mask = segmenter.segment(image).confidence_masks[0].numpy_view()
             return np.array(mask, np.float32).reshape(picture.shape[:2])
 

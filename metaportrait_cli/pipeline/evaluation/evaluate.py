@@ -2,6 +2,7 @@
 
 `self`: each clip's first face is driven by the landmarks of its own later frames, which are the
 truth. `cross`: each clip drives the next clip's person as `animate` would; there is no truth.
+`turn`: each portrait is turned to its sides, up and down, see `turning`.
 `upscale`, `upscale-rendered`: super-resolution, see `evaluate_upscale`.
 """
 
@@ -27,13 +28,19 @@ from metaportrait_cli.pipeline.evaluation.reenactment import (
 )
 from metaportrait_cli.pipeline.evaluation.sampling import RUN_FRAMES, find_clips
 from metaportrait_cli.pipeline.evaluation.scoring import Judge
+from metaportrait_cli.pipeline.evaluation.turning import (
+    SHOWN,
+    TURNS,
+    find_portraits,
+    turned_portraits,
+)
 from metaportrait_cli.pipeline.evaluation.upscaling import METHODS, load_upscaler, upscaled_clips
 from metaportrait_cli.pipeline.evaluation.upscaling import SIZE as UPSCALED_SIZE
 from metaportrait_cli.progress import Progress, silent
 from metaportrait_cli.render.named import COPY, DEFAULT, NONE, rendering_named
 from metaportrait_cli.weights.architectures import COMPACT_SR
 
-Mode = Literal["self", "cross", "upscale", "upscale-rendered"]
+Mode = Literal["self", "cross", "turn", "upscale", "upscale-rendered"]
 
 
 @dataclass(frozen=True)
@@ -89,14 +96,14 @@ class EvaluateOptions:
     """Methods besides copying the source, which always takes part; by default the analytic warp
     and the bundled networks. Of the modes that upscale, one network, by default the bundled one."""
     frames: int = 24
-    """Frames judged of each clip, in evenly spaced runs of four."""
+    """Frames judged of each clip, in evenly spaced runs of four; turns are always the same."""
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
             raise UsageError(f"`mode` {self.mode} is none of {', '.join(get_args(Mode))}")
         if self.upscales and len(self.weights) > 1:
             raise UsageError(f"`mode` {self.mode} judges one network; give `weights` once")
-        if self.frames < RUN_FRAMES:
+        if self.mode != "turn" and self.frames < RUN_FRAMES:
             raise UsageError(f"`frames` {self.frames} is less than a run of {RUN_FRAMES}")
 
     @property
@@ -125,15 +132,17 @@ def evaluate(
     has no face to begin with, `MediaError` if it is too short.
     """
     options = options or EvaluateOptions()
-    clips = find_clips(paths)
+    clips = find_portraits(paths) if options.mode == "turn" else find_clips(paths)
     with claimed(sheet, overwrite=overwrite, is_input=clips), Engine() as engine:
         judge = Judge(engine)
         judging = _upscaling if options.upscales else _reenacting
+        if options.mode == "turn":
+            judging = _turning
         done, board, results = judging(clips, options, judge, with_sheet=sheet is not None)
         for result in results:
             done.clips.append(result)
             count = sum(clip.frames for clip in done.clips)
-            on_progress("evaluate", count, count * len(clips) // len(done.clips))
+            on_progress("evaluate", count, count * len(clips) // min(len(done.clips), len(clips)))
         if board is not None and sheet is not None:
             board.save(sheet)
     return done
@@ -153,6 +162,15 @@ def _reenacting(
     judged = self_clips if options.mode == "self" else cross_clips
     results = judged(clips, options.frames, judge, renderers, board)
     return Evaluation(options.mode, SIZE, options.frames), board, results
+
+
+def _turning(
+    portraits: list[Path], options: EvaluateOptions, judge: Judge, *, with_sheet: bool
+) -> _Judging:
+    renderers = {name: rendering_named(name).renderer for name in options.methods}
+    board = ContactSheet(list(renderers), groups=len(SHOWN)) if with_sheet else None
+    results = turned_portraits(portraits, judge, renderers, board)
+    return Evaluation(options.mode, SIZE, len(TURNS)), board, results
 
 
 def _upscaling(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,6 +22,7 @@ from metaportrait_cli.metrics.mouth import MouthOpening, flicker, inside_distanc
 from metaportrait_cli.metrics.perceptual import bundled_features, feature_distance, unit_features
 from metaportrait_cli.metrics.pictures import psnr, ssim
 from metaportrait_cli.metrics.regions import cut_region, eye_regions, mouth_region
+from metaportrait_cli.metrics.turning import pooled_features
 from metaportrait_cli.metrics.warping import true_motion, warping_error
 from metaportrait_cli.motion.fitting import fit_frames, fit_identity, still_faces
 from metaportrait_cli.motion.morphable import MorphableModel
@@ -135,6 +136,14 @@ class Judge:
     def embedding(self, picture: NDArray[np.uint8], face: Face) -> Tensor:
         """Identity embedding (128,) of a face in a picture (H, W, 3)."""
         return embed(self._identity, picture[None], face.points[None])[0]
+
+    def embeddings(self, frames: Frames, points: Points) -> Tensor:
+        """Identity embeddings (T, 128) of the faces (T, 478, 3) in frames (T, S, S, 3)."""
+        return embed(self._identity, frames, points)
+
+    def features_of_heads(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """One vector each, (B, C), of equally large pictures (S, S, 3)."""
+        return pooled_features(self._features, as_tensor(np.stack(pictures)))
 
     def look_at(self, frames: Frames, points: Points) -> Truth:
         """True frames (T, S, S, 3) whose face is at `points` (T, 478, 3), to compare with."""

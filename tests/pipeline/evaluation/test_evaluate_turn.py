@@ -1,0 +1,31 @@
+"""Portraits turned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from metaportrait_cli.errors import MediaError
+from metaportrait_cli.pipeline.evaluation.evaluate import EvaluateOptions, evaluate
+from metaportrait_cli.pipeline.evaluation.turning import TURNS, find_portraits
+
+
+def test_a_photo_is_judged_in_all_turns(portrait_path: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    options = EvaluateOptions(mode="turn", weights=("none",))
+    done = evaluate([portrait_path], options, sheet=sheet)
+    assert done.clips[0].frames == len(TURNS)
+    values = done.clips[0].values
+    assert values["none"]["background_motion"] < 1
+    assert values["none"]["folded_share"] < values["none"]["stretched_share"] < 0.5
+    assert 0 < values["none"]["identity_distance"] < 0.06
+    assert sheet.is_file()
+
+
+def test_folders_give_photos_and_clips(tmp_path: Path) -> None:
+    for name in ("b.png", "a.mp4", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_portraits([tmp_path])] == ["a.mp4", "b.png"]
+    with pytest.raises(MediaError, match="no such file"):
+        find_portraits([tmp_path / "c.png"])
