@@ -40,9 +40,9 @@ def main() -> None:
         started = time.perf_counter()
         for clip in clips:
             arguments = ["animate", "-q", "-s", portrait, "-d", clip, "--weights", chosen.weights]
-            code = "from metaportrait_cli.__main__ import main; main()"
+            output = folder / f"own-{clip.name}"
             subprocess.run(
-                [sys.executable, "-c", code, *arguments, "-o", folder / f"own-{clip.name}"],
+                [sys.executable, "-m", "metaportrait_cli", *arguments, "-o", output],
                 check=True,
                 stdout=subprocess.DEVNULL,
             )
