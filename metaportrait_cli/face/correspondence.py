@@ -257,49 +257,56 @@ def add_interpolated(
     their order is the depth order, far to near. A pixel belongs to a triangle that holds its
     centre.
     """
-    height, width = field.shape[:2]
-    corners = vertices[triangles].astype(np.float64)  # (T, 3, 2)
-    edge1, edge2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    area = edge1[:, 0] * edge2[:, 1] - edge1[:, 1] * edge2[:, 0]
-    visible = np.flatnonzero(np.abs(area) > LEAST_AREA)
-    corners, area = corners[visible], area[visible, None]
+    height, width, channels = field.shape
+    corners = vertices[:, :2].astype(np.float64)[triangles]  # (T, 3, 2)
+    x, y = corners[..., 0].T, corners[..., 1].T  # (3, T)
+    area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
+    top = np.maximum(np.ceil(y.min(0) - 0.5), 0)
+    rows = np.minimum(np.floor(y.max(0) - 0.5), height - 1) - top + 1
+    visible = np.flatnonzero((np.abs(area) > LEAST_AREA) & (rows > 0))
+    x, y, area = x[:, visible], y[:, visible], area[visible]
 
     # Each barycentric weight is linear in the pixel: w = a·x + b·y + c.
-    after, last = corners[:, [1, 2, 0]], corners[:, [2, 0, 1]]
-    a = (after[..., 1] - last[..., 1]) / area  # (T, 3)
-    b = (last[..., 0] - after[..., 0]) / area
-    c = (after[..., 0] * last[..., 1] - last[..., 0] * after[..., 1]) / area
+    after, last = [1, 2, 0], [2, 0, 1]
+    a = (y[after] - y[last]) / area  # (3, T)
+    b = (x[last] - x[after]) / area
+    c = (x[after] * y[last] - x[last] * y[after]) / area
 
     # One entry for every pixel row of every triangle, with the span of x where all weights are
     # positive; then one for every pixel of the spans.
-    top = np.maximum(np.ceil(corners[..., 1].min(1) - 0.5), 0).astype(np.int64)
-    bottom = np.minimum(np.floor(corners[..., 1].max(1) - 0.5), height - 1).astype(np.int64)
-    triangle, row = _counted(top, np.maximum(bottom - top + 1, 0))
-    level = b[triangle] * (row[:, None] + 0.5) + c[triangle]
-    slope = a[triangle]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bound = -level / slope
-    left = np.where(slope > 0, bound, -np.inf).max(1)
-    right = np.where(slope < 0, bound, np.inf).min(1)
-    empty = ((slope == 0) & (level < 0)).any(1)
-    first = np.clip(np.ceil(left - 0.5 - ON_EDGE), 0, width).astype(np.int64)
-    stop = np.clip(np.floor(right - 0.5 + ON_EDGE), -1, width - 1).astype(np.int64) + 1
-    span, x = _counted(first, np.where(empty, 0, np.maximum(stop - first, 0)))
+    triangle, row = _counted(top[visible].astype(np.intp), rows[visible].astype(np.intp))
+    left, right = np.full(len(row), -np.inf), np.full(len(row), np.inf)
+    level = row + 0.5
+    for slope, tilt, start in zip(a, b, c, strict=True):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            bound = (-tilt / slope)[triangle] * level + (-start / slope)[triangle]
+        np.maximum(left, bound, out=left, where=(slope > 0)[triangle])
+        np.minimum(right, bound, out=right, where=(slope < 0)[triangle])
+        if not slope.all():
+            outside = (slope == 0)[triangle] & (tilt[triangle] * level + start[triangle] < 0)
+            right[outside] = -np.inf
+    first = np.clip(np.ceil(left - 0.5 - ON_EDGE), 0, width).astype(np.intp)
+    stop = np.clip(np.floor(right - 0.5 + ON_EDGE), -1, width - 1).astype(np.intp) + 1
+    span, place = _counted(row * width + first, np.maximum(stop - first, 0))
 
-    # Repeated places keep the last entry: the nearest triangle.
-    nearest = np.full(height * width, -1, np.int64)
-    nearest[row[span] * width + x] = triangle[span]
-    covered = np.flatnonzero(nearest >= 0)
-    of = nearest[covered]
-    at_corners = values[triangles[visible]]  # (T, 3, C)
-    # The values are linear in the pixel too: one gather fetches all coefficients of a pixel.
-    linear = np.stack([a, b, c], axis=1) @ at_corners  # (T, 3, C)
-    across, down, start = np.moveaxis(linear.astype(np.float32)[of], 1, 0)
-    y, x = np.divmod(covered, width)
-    x, y = (x + 0.5).astype(np.float32), (y + 0.5).astype(np.float32)
-    across *= x[:, None]
-    down *= y[:, None]
-    field.reshape(height * width, -1)[covered] += across + down + start
+    # Repeated places keep the last entry: the nearest triangle. Uncovered ones have one of zeros.
+    nearest = np.full(height * width, len(visible), np.intp)
+    nearest[place] = triangle[span]
+    # The values are linear in the pixel too. Whole planes at once: gathering the covered pixels'
+    # coefficients row by row took most of the time.
+    linear = np.zeros((3, channels, len(visible) + 1), np.float32)
+    linear[..., :-1] = np.einsum("kjt,tjc->kct", np.stack([a, b, c]), values[triangles[visible]])
+    centres_x = np.arange(width, dtype=np.float32) + np.float32(0.5)
+    centres_y = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)
+    for channel in range(channels):
+        across, down, start = (
+            part.take(nearest).reshape(height, width) for part in linear[:, channel]
+        )
+        across *= centres_x
+        down *= centres_y
+        across += down
+        across += start
+        field[..., channel] += across
 
 
 def _counted(
