@@ -183,13 +183,8 @@ class MediaPipeDetector:
         ]
 
     def _look(self, image: NDArray[np.uint8], confidence: float) -> list[Face]:
-        import mediapipe  # noqa: PLC0415  1.4 s of import, needed here only
-
         height, width = image.shape[:2]
-        picture = mediapipe.Image(
-            image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image)
-        )
-        result = self._landmarker(confidence).detect(picture)
+        result = self._landmarker(confidence).detect(_as_image(image))
         # x and y come as fractions of width and height, z as a fraction of the width.
         unit = np.array([width, height, width], np.float32)
         faces = []
@@ -214,6 +209,8 @@ class MediaPipeDetector:
             )
             with native_stderr_closed():
                 landmarker = vision.FaceLandmarker.create_from_options(options)
+                # Its threads go on writing until a first picture has passed.
+                landmarker.detect(_as_image(np.zeros((128, 128, 3), np.uint8)))
             self._landmarkers[confidence] = landmarker
         return self._landmarkers[confidence]
 
@@ -221,6 +218,14 @@ class MediaPipeDetector:
 def _close_all(landmarkers: dict[float, Any]) -> None:
     while landmarkers:
         landmarkers.popitem()[1].close()
+
+
+def _as_image(image: NDArray[np.uint8]) -> Any:
+    import mediapipe  # noqa: PLC0415  half a second of import, needed here only
+
+    return mediapipe.Image(
+        image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image)
+    )
 
 
 def _tiles(width: int, height: int) -> list[NDArray[np.float32]]:

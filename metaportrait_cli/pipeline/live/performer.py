@@ -15,6 +15,7 @@ from metaportrait_cli.face.orientation import turned_face
 from metaportrait_cli.face.pursuit import Pursuit
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import LARGEST_FACE, FaceFollower
+from metaportrait_cli.motion.alignment import rotation_of
 from metaportrait_cli.motion.causal import CausalMotion
 from metaportrait_cli.motion.retarget import Retargeter
 from metaportrait_cli.pipeline.compensation import compensation_of
@@ -30,7 +31,10 @@ Image = NDArray[np.uint8]
 USUAL_RATE = 25
 SEARCH_SECONDS = 1.0
 """How often a face that is nowhere near its last place is looked for everywhere: it takes long."""
+FULL_TURN = 15.0
+"""Degrees of a turned head, to have ready what it takes."""
 MARK_TEXT = "AI-generated"
+MARK_STRENGTH = 0.75
 MARK_SHARE = 0.032
 """Height of the mark's letters, relative to the picture."""
 
@@ -105,6 +109,9 @@ class Performer:
     def show(self, portrait: OpenedPortrait) -> None:
         """From the next frame on; the person before the camera shows their rest once more."""
         self._portrait, self._session = portrait, portrait.session()
+        # What a session makes when a head first turns takes seconds: now, not in the midst.
+        for turn in (-FULL_TURN, FULL_TURN):
+            self._session.render(Driven.of(_turned(portrait.source.landmarks(portrait.side), turn)))
         self._motion = CausalMotion(portrait.retargeter)
         self.strength = self._strength
 
@@ -165,20 +172,27 @@ class Performer:
         return turned_face(face, self._pursuit.turns, width=width, height=height)
 
 
+def _turned(points: NDArray[np.float32], degrees: float) -> NDArray[np.float32]:
+    """A face (478, 3) turned to the side, (1, 478, 3)."""
+    middle = points.mean(0)
+    turn = rotation_of(np.radians([[degrees, 0.0, 0.0]]).astype(np.float32))[0]
+    return ((points - middle) @ turn.T + middle)[None].astype(np.float32)
+
+
 def _mark(size: int) -> NDArray[np.float32]:
-    """Where the mark covers a picture of that size, (size, size, 1) in [0, 1]."""
+    """How much the mark covers the lowest rows of a picture of that size, (rows, size, 1)."""
     mask = np.zeros((size, size), np.uint8)
     font, height = cv2.FONT_HERSHEY_SIMPLEX, MARK_SHARE * size
     scale = height / cv2.getTextSize(MARK_TEXT, font, 1, 1)[0][1]
     (width, _), _ = cv2.getTextSize(MARK_TEXT, font, scale, 1)
     place = (round(size - width - height / 2), round(size - height / 2))
     cv2.putText(mask, MARK_TEXT, place, font, scale, 255, 1, cv2.LINE_AA)
-    return mask[..., None].astype(np.float32) / np.float32(255)
+    rows = mask[int(np.flatnonzero(mask.any(1))[0]) :, :, None]
+    return rows * np.float32(MARK_STRENGTH / 255)
 
 
 def _marked(picture: Image, mark: NDArray[np.float32]) -> Image:
-    """The picture with light letters on its own darkened ground."""
-    top = int(np.flatnonzero(mark.any((1, 2)))[0])
-    band = picture[top:].astype(np.float32)
-    picture[top:] = np.rint(band + 0.75 * mark[top:] * (255 - band))
+    """The picture, in place, with light letters in its lowest rows."""
+    band = picture[-len(mark) :]
+    band[:] = np.rint(band + mark * (255 - band.astype(np.float32)))
     return picture
