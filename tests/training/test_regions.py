@@ -51,17 +51,17 @@ def test_it_learns_and_leaves_weights_and_a_card(
 ) -> None:
     records: list[Record] = []
     card = train_regions(
-        replace(CONFIG, steps=120, batch=8, lr=3e-3),
+        replace(CONFIG, steps=36, batch=6, lr=5e-3),
         prepared,
         tmp_path,
         identity=identity,
-        options=RunOptions(log_every=30),
+        options=RunOptions(log_every=12),
         on_record=records.append,
     )
     terms = [record["terms"] for record in records if "terms" in record]
     for name in ("mouth_inside", "eyes_inside"):
-        assert terms[-1][name] < 0.95 * terms[0][name], name
-    assert card["step"] == 120
+        assert terms[-1][name] < 0.9 * terms[0][name], name
+    assert card["step"] == 36
     header = read_header(tmp_path / "last.safetensors")
     assert header.architecture == "compact"
     assert sorted(header.configs) == ["eyes", "mouth"]
