@@ -20,7 +20,7 @@ from metaportrait_cli.media.arguments import USUAL, Encoding, address, mux_argum
 from metaportrait_cli.media.binaries import ffmpeg_binary
 from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.media.process import run
-from metaportrait_cli.media.writer import VideoWriter, check_whole, packets_in, sound_of
+from metaportrait_cli.media.writer import Seal, VideoWriter, check_whole, packets_in, sound_of
 
 SUFFIX = ".mp4"
 """Of pieces: exact times, and the codecs that a clip of any kind may be joined from."""
@@ -70,7 +70,15 @@ class Segments:
                     yield 1
             number += 1
 
-    def join(self, output: Path, *, frames: int, audio_from: Path | None, comment: str) -> None:
+    def join(
+        self,
+        output: Path,
+        *,
+        frames: int,
+        audio_from: Path | None,
+        comment: str,
+        seal: Seal | None = None,
+    ) -> None:
         """Makes all pieces the clip `output`, of so many frames, with the sound of another.
 
         Raises `FfmpegError` if it doesn't come out whole; the pieces stay in any case.
@@ -90,6 +98,8 @@ class Segments:
             )
             run(arguments, task=f"writing {output}")
             check_whole(partial, frames, task=f"writing {output}")
+            if seal is not None:
+                seal(partial)
 
 
 def _join(pieces: Sequence[Path], output: Path, *, shift: Fraction) -> None:

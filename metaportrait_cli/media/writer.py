@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +30,9 @@ from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.media.probe import probe
 from metaportrait_cli.media.process import Child, failure, run
 
+Seal = Callable[[Path], None]
+"""Does the last thing to a finished file, in place, before it appears."""
+
 MOST_GIF_RATE = 50
 """Beyond, browsers show a picture for a tenth of a second."""
 _LARGEST_RATIO = 1_000_000
@@ -55,6 +59,7 @@ class VideoWriter:
         duration: Fraction | None = None,
         encoding: Encoding = USUAL,
         comment: str = "",
+        seal: Seal | None = None,
     ) -> None:
         """Check everything that can be checked before the first frame.
 
@@ -63,7 +68,7 @@ class VideoWriter:
         a result that begins at second 10 of the clip takes -10. `duration` is the expected
         length in seconds; where it proves wrong, the sound is muxed once more at the end. An
         `audio_from` without sound is no error. A GIF has no sound. `comment` is stored
-        as the file's comment.
+        as the file's comment. `seal` has the last word on the finished file.
 
         Raises:
             UsageError: a suffix of another kind, or what the kind can't hold.
@@ -77,6 +82,7 @@ class VideoWriter:
         self._shape = (height, width, 3)
         self._rate = _within_limits(rate)
         self._encoding, self._comment = encoding, comment
+        self._seal = seal
         self._binary = ffmpeg_binary()
         gif = path.suffix.lower() == ".gif"
         if gif and rate > MOST_GIF_RATE:
@@ -157,6 +163,8 @@ class VideoWriter:
         if audio is not None and (audio.duration != length or audio.delay > 0):
             self._mux_again(partial, audio, length)
         check_whole(partial, self._written, task=f"writing {self._path}")
+        if self._seal is not None:
+            self._seal(partial)
 
     def _mux_again(self, partial: Path, audio: Audio, length: Fraction) -> None:
         """Replace the sound by one that ends with the picture, now that its length is known."""

@@ -33,7 +33,7 @@ _DAMAGES = (
     *(zipfile.BadZipFile, LookupError, EOFError, ValueError, TypeError, ArithmeticError),
     *(RuntimeError, NotImplementedError, SyntaxError, MemoryError, struct.error),
 )
-"""What is raised for a template that is none. A full disk is another matter."""
+"""What is raised for a template that is none."""
 
 
 def write_motion(track: MotionTrack, path: Path) -> None:
@@ -68,7 +68,9 @@ def read_motion(path: Path) -> MotionTrack:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError("compressed")
             return _read(archive, path)
-    except _DAMAGES as error:
+    except (*_DAMAGES, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # the track's own place is full
         raise MediaError(
             f"{path}: not a motion template, or damaged; make one with 'metaportrait landmarks'"
         ) from error

@@ -77,6 +77,8 @@ def animate(
             )
         with claimed(output, overwrite=overwrite, is_input=inputs):
             check_video_name(output, options.encoding)
+            if options.signing is not None:
+                options.signing.check(output)
             work = Work.of(
                 output,
                 command="animate",
@@ -107,6 +109,7 @@ def _write(animation: Animation, output: Path, work: Work) -> None:
     report = animation.report
     report.output = str(output)
     report.frames = animation.frames
+    signing = animation.options.signing
     with work.kept(animation.frames, animation.rate, save=animation.motion.save) as segments:
         report.resumed_at = write_clip(
             lambda start: (picture.image for picture in animation.pictures(start)),
@@ -120,4 +123,5 @@ def _write(animation: Animation, output: Path, work: Work) -> None:
             audio_from=animation.sound,
             encoding=animation.options.encoding,
             comment=MARK,
+            seal=None if signing is None else signing.seal,
         )

@@ -24,6 +24,7 @@ from metaportrait_cli.pipeline.driver import Driver, DriverMotion, as_driver, lo
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.performance import DriveOptions, Performance
 from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portrait
+from metaportrait_cli.pipeline.provenance import Label, Signing
 from metaportrait_cli.pipeline.report import (
     RunReport,
     describe_motion,
@@ -61,6 +62,10 @@ class AnimateOptions:
     window: int = 16
     """Frames a renderer gets at a time."""
     encoding: Encoding = USUAL
+    label: bool = False
+    """Whether each picture says, in a corner, what it is."""
+    signing: Signing | None = None
+    """With what the finished clip is signed."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.drive.strength <= 3:
@@ -246,6 +251,7 @@ class Animation:
         size = options.size or CROP_SIZE
         still = source.picture if options.full else source.crop.cut(source.picture, size)
         panels = SideBySide(still, height=still.shape[0]) if options.compare else None
+        label = Label() if options.label else None
         with closing(self.motion.pictures()) as driver:
             if panels is not None:
                 next(islice(driver, start, start), None)
@@ -255,6 +261,8 @@ class Animation:
                         picture = paste(crop) if paste else resized(crop, size)
                         if panels is not None:
                             picture = panels(next(driver, None), picture)
+                        if label is not None:
+                            picture = label(picture)
                     yield picture
 
 

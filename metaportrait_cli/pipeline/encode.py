@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.media.arguments import USUAL, Encoding
 from metaportrait_cli.media.segments import Segments
-from metaportrait_cli.media.writer import VideoWriter
+from metaportrait_cli.media.writer import Seal, VideoWriter
 from metaportrait_cli.progress import Progress, Stopwatch
 from metaportrait_cli.stages import prefetched
 
@@ -31,6 +31,7 @@ def encode(
     audio_from: Path | None = None,
     encoding: Encoding = USUAL,
     comment: str = "",
+    seal: Seal | None = None,
 ) -> int:
     """Writes pictures (H, W, 3) of one size as a clip and returns how many there were.
 
@@ -53,6 +54,7 @@ def encode(
                         duration=total / rate if total else None,
                         encoding=encoding,
                         comment=comment,
+                        seal=seal,
                     )
                 )
             with stopwatch("encode"):
@@ -75,6 +77,7 @@ def write_clip(
     audio_from: Path | None = None,
     encoding: Encoding = USUAL,
     comment: str = "",
+    seal: Seal | None = None,
 ) -> int:
     """The same in pieces that outlive this run, after those that an earlier run has closed.
 
@@ -93,6 +96,7 @@ def write_clip(
             audio_from=audio_from,
             encoding=encoding,
             comment=comment,
+            seal=seal,
         )
         return 0
     first = segments.closed()
@@ -104,5 +108,5 @@ def write_clip(
         for done, _ in enumerate(stopwatch.timed("encode", writing), made + 1):
             on_progress(stage, done, total)
     with stopwatch("encode"):
-        segments.join(path, frames=total, audio_from=audio_from, comment=comment)
+        segments.join(path, frames=total, audio_from=audio_from, comment=comment, seal=seal)
     return made

@@ -41,6 +41,8 @@ def animate_picture(
         raise UsageError(
             f"{output}: a picture as driver gives a picture: choose a name in {', '.join(SUFFIXES)}"
         )
+    if options.signing is not None:
+        options.signing.check(output)
     started = time.perf_counter()
     drive = options.drive
     framing = "source" if drive.framing == "auto" else drive.framing

@@ -140,7 +140,7 @@ class Runner:
 def animate_options(job: Job) -> Any:
     """The job's settings as `animate` takes them. Raises `UsageError`."""
     from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
-    from metaportrait_cli.pipeline.animate import AnimateOptions  # noqa: PLC0415
+    from metaportrait_cli.pipeline.animation import AnimateOptions  # noqa: PLC0415
     from metaportrait_cli.pipeline.performance import DriveOptions  # noqa: PLC0415
 
     settings: dict[str, Any] = dict(job.settings)

@@ -143,6 +143,11 @@ def _array(path: Path) -> NDArray[np.float32]:
         if path.exists() and path.stat().st_size > ARRAY_BYTES:
             raise ValueError("it is too large")
         with path.open("rb") as file:
-            return npy.read_array(file, allow_pickle=False).astype(np.float32)
+            values = npy.read_array(file, allow_pickle=False)
+        with np.errstate(over="ignore"):  # what is too large is infinite, and refused
+            values = values.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds what is no number")
+        return values
     except _DAMAGES as error:
         raise MediaError(f"{path}: can't be read as an array: {error}") from None
