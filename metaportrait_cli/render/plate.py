@@ -8,6 +8,7 @@ where nothing is uncovered, colours merely spread.
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import product
 
 import cv2
@@ -30,6 +31,11 @@ PATCH = tuple(product(range(-RADIUS, RADIUS + 1, 2), repeat=2))
 """Every other pixel of 7 × 7: they are compared and averaged at a third of the cost."""
 ROUNDS, LAST_ROUNDS = 4, 2
 GUESSES = 3
+NEAR = 2000.0 * len(PATCH)
+"""What it costs to take a patch from as far away as the picture is long: backgrounds go on as they
+are beside the head, not as in the one corner that is wide and plain"""
+ENOUGH = 0.4
+"""Sizes are too coarse where less of the background than this holds whole patches."""
 
 
 def background(
@@ -98,11 +104,18 @@ def _patched(
     level = None
     for side in reversed(sides):
         level = _Level(picture, smooth, hole, near, usable, side=side)
+        if side != longest and level.room < ENOUGH:
+            continue
         if not len(level.wanted) or not len(level.sources):
             return smooth
         start = level.smooth if current is None else _between(current, level.shape)
         current = np.where(level.hole[..., None], start, level.picture)
-        found = level.random(draw) if found is None else level.enlarged(found, draw)
+        if found is None:
+            # Not from smooth colours: plain patches would look most like them, for ever.
+            found = level.nearest.copy()
+            current = level.vote(current, found)
+        else:
+            found = level.enlarged(found)
         for _ in range(LAST_ROUNDS if side == longest else ROUNDS):
             found = level.search(current, found, draw)
             current = level.vote(current, found)
@@ -139,15 +152,22 @@ class _Level:
         barred[:RADIUS] = barred[-RADIUS:] = True
         barred[:, :RADIUS] = barred[:, -RADIUS:] = True
         self.allowed = ~barred
+        self.room = float(self.allowed.sum() / max(1, (~blocked).sum()))
         self.sources = np.argwhere(self.allowed)
         # Patches that touch the hole are sought, so that it grows on from its edge.
         self.wanted = np.argwhere(cv2.dilate(np.uint8(self.hole & near_here), kernel) > 0)
 
-    def random(self, draw: np.random.Generator) -> Offsets:
-        """Any allowed place (H, W, 2) for each pixel."""
-        return self.sources[draw.integers(len(self.sources), size=self.shape)].astype(np.int32)
+    @cached_property
+    def nearest(self) -> Offsets:
+        """The allowed place (H, W, 2) that is nearest to each pixel."""
+        _, labels = cv2.distanceTransformWithLabels(
+            np.uint8(~self.allowed), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        places = np.zeros((labels.max() + 1, 2), np.int32)
+        places[labels[self.allowed]] = self.sources
+        return places[labels]
 
-    def enlarged(self, found: Offsets, draw: np.random.Generator) -> Offsets:
+    def enlarged(self, found: Offsets) -> Offsets:
         """The places found at half the size."""
         rows = np.arange(self.shape[0]) * found.shape[0] // self.shape[0]
         columns = np.arange(self.shape[1]) * found.shape[1] // self.shape[1]
@@ -158,7 +178,7 @@ class _Level:
         places = 2 * found[rows][:, columns] + odd
         places = np.clip(places, 0, np.array(self.shape) - 1).astype(np.int32)
         bad = ~self.allowed[places[..., 0], places[..., 1]]
-        places[bad] = self.random(draw)[bad]
+        places[bad] = self.nearest[bad]
         return places
 
     def search(self, current: Picture, found: Offsets, draw: np.random.Generator) -> Offsets:
@@ -169,7 +189,7 @@ class _Level:
             [padded[y + RADIUS + dy, x + RADIUS + dx] for dy, dx in PATCH], axis=1
         )  # (N, 16, 3)
         best = found[y, x]
-        cost = self._cost(padded, own, best)
+        cost = self._cost(padded, own, best, self.wanted)
 
         def try_places(places: NDArray[np.int64]) -> None:
             places = np.clip(places, 0, np.array(self.shape) - 1)
@@ -178,11 +198,12 @@ class _Level:
             index = np.flatnonzero(fine)
             if not len(index):
                 return
-            now = self._cost(padded, own[index], places[index])
+            now = self._cost(padded, own[index], places[index], self.wanted[index])
             better = now < cost[index]
             best[index[better]] = places[index[better]]
             cost[index[better]] = now[better]
 
+        try_places(self.nearest[y, x].astype(np.int64))
         for jump in (4, 1):
             for dy, dx in ((-jump, 0), (jump, 0), (0, -jump), (0, jump)):
                 other = np.clip(self.wanted - (dy, dx), 0, np.array(self.shape) - 1)
@@ -196,10 +217,15 @@ class _Level:
         return found
 
     def _cost(
-        self, padded: Picture, own: Picture, places: NDArray[np.integer]
+        self,
+        padded: Picture,
+        own: Picture,
+        places: NDArray[np.integer],
+        wanted: NDArray[np.integer],
     ) -> NDArray[np.float32]:
         y, x = places[:, 0] + RADIUS, places[:, 1] + RADIUS
-        cost = np.zeros(len(own), np.float32)
+        away = ((places - wanted) / max(self.shape)) ** 2
+        cost = (NEAR * away.sum(1)).astype(np.float32)
         for k, (dy, dx) in enumerate(PATCH):
             apart = own[:, k] - padded[y + dy, x + dx]
             cost += np.einsum("nc,nc->n", apart, apart)
