@@ -38,6 +38,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(SAFE_GLOBALS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if not _begins_as_checkpoint(path):
+            raise WeightsError(
+                f"{path}: is damaged or no PyTorch checkpoint (neither a zip archive nor a pickle);"
+                " download it again"
+            ) from None
         raise WeightsError(
             f"{path}: refused, nothing of it was run: it holds more than weights "
             f"({_culprit(error)}); get the file from its authors"
@@ -62,6 +67,13 @@ def plain_state(state: Any, *, where: str) -> dict[str, Tensor]:
     if all(key.startswith(MODULE_PREFIX) for key in state):
         return {key.removeprefix(MODULE_PREFIX): value for key, value in state.items()}
     return dict(state)
+
+
+def _begins_as_checkpoint(path: Path) -> bool:
+    """Whether the file starts as what `torch.save` writes: a zip archive, or a pickle."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    return start == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05")
 
 
 def _culprit(error: pickle.UnpicklingError) -> str:

@@ -20,7 +20,14 @@ from metaportrait_cli.media.arguments import USUAL, Encoding
 from metaportrait_cli.media.given import Clip
 from metaportrait_cli.pipeline.compensation import compensate
 from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
-from metaportrait_cli.pipeline.driver import Driver, DriverMotion, as_driver, load_motion
+from metaportrait_cli.pipeline.driver import (
+    Driver,
+    DriverMotion,
+    as_driver,
+    check_declared,
+    check_reference,
+    load_motion,
+)
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.performance import DriveOptions, Performance
 from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portrait
@@ -139,6 +146,8 @@ class Animation:
             output="",
             settings={**engine.settings(), **asdict(options)},
         )
+        if isinstance(driver, Path):
+            check_declared(driver, options.drive.reference_frame)
         person: Portrait | None = None
         with stopwatch("source"):
             if portrait is not None:
@@ -155,15 +164,12 @@ class Animation:
         )
         describe_source(report, opened)
         describe_motion(report, motion)
-        wanted = options.drive.reference_frame
-        if wanted is not None and not 0 <= wanted < len(motion.track):
-            raise UsageError(
-                f"`reference_frame` {wanted}: the driver has frames 0 to {len(motion.track) - 1}"
-            )
+        check_reference(options.drive.reference_frame, len(motion.track))
         with stopwatch("source"):
             rendering = engine.rendering(person)
             rendering, size = _sized(rendering, opened, options, engine=engine, report=report)
         report.weights = dict(rendering.weights)
+        report.settings["weights"] = engine.named(person)
         return cls(
             source=opened,
             motion=motion,

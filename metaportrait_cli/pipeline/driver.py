@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.errors import MediaError, NoFaceError
+from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.orientation import describe_turns, turned_face
 from metaportrait_cli.face.track import (
@@ -109,6 +109,23 @@ def as_driver(driver: Driver) -> Path | Clip:
     return driver if isinstance(driver, Clip) else Path(driver)
 
 
+def check_reference(wanted: int | None, frames: int) -> None:
+    """Raises `UsageError` unless the frame that is asked for is one of so many."""
+    if wanted is not None and not 0 <= wanted < frames:
+        raise UsageError(f"`reference_frame` {wanted}: the driver has frames 0 to {frames - 1}")
+
+
+def check_declared(driver: Path, wanted: int | None) -> None:
+    """The same, before any frame is read, of a frame that is far beyond the clip's end."""
+    if wanted is None or driver.name.endswith(SUFFIX):
+        return
+    with open_frames(driver) as frames:
+        declared = frames.info.frames
+    # What a clip says of itself is not exact, but not off by as much as this.
+    if declared and wanted >= 2 * declared:
+        check_reference(wanted, declared)
+
+
 def load_motion(
     driver: Driver,
     *,
@@ -129,11 +146,13 @@ def load_motion(
         info = frames.info
         track = MotionTrack(width=info.width, height=info.height, rate=info.rate)
         turns: list[int] = []  # of each shot
+        most_faces = 0
         follower = FaceFollower(choice, rate=info.rate)
         looking = sightings(frames, watch=follower, detector=engine.detector, stopwatch=stopwatch)
         with closing(looking) as seen:
             for sight in seen:
                 face = follower.follow(sight.faces, cut=sight.cut)
+                most_faces = max(most_faces, len(sight.faces))
                 turns[sight.shot :] = [sight.turns]
                 if face is not None:
                     face = turned_face(face, sight.turns, width=info.width, height=info.height)
@@ -144,7 +163,13 @@ def load_motion(
     if turns[0] % 2:
         track.width, track.height = track.height, track.width
     light = track.light()
-    if not (light["state"] == State.FOUND).any():
+    found = (light["state"] == State.FOUND).any()
+    if not found and most_faces:
+        raise NoFaceError(
+            f"{info.path}: `face` {choice.number} is not there: at most {most_faces} seen at a"
+            " time, counted from the left, from 1"
+        )
+    if not found:
         raise NoFaceError(
             f"{info.path}: no face found in any of {len(track)} frames"
             f" ({info.width}x{info.height}); give a clip with a face turned towards the camera"

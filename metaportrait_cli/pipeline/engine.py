@@ -71,7 +71,7 @@ class Engine:
 
         Raises `WeightsError` for weights that can't be had or used, or are not the portrait's.
         """
-        name = self.weights or (person.base.name if person else DEFAULT)
+        name = self.named(person)
         if person is not None:
             return rendering_named(
                 name,
@@ -102,6 +102,10 @@ class Engine:
             yield
         finally:
             self._on_notice, self._on_progress = before
+
+    def named(self, person: Portrait | None) -> str:
+        """The weights as they take effect: those asked for, else the portrait's own."""
+        return self.weights or (person.base.name if person else DEFAULT)
 
     def settings(self) -> dict[str, Any]:
         """For reports."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import socket
 import urllib.error
 import urllib.request
 from functools import lru_cache
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 20
 TIMEOUT = 30.0  # seconds without any data
+CONNECT_SECONDS = 10.0
 SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -57,6 +59,7 @@ def verify_sha256(path: Path, expected: str) -> None:
 def download_hub(repo: str, file: str, revision: str | None) -> Path:
     """From the Hugging Face hub or its cache; interrupted downloads go on where they stopped."""
     from huggingface_hub import hf_hub_download  # noqa: PLC0415
+    from huggingface_hub.constants import ENDPOINT  # noqa: PLC0415
     from huggingface_hub.errors import (  # noqa: PLC0415
         EntryNotFoundError,
         HfHubHTTPError,
@@ -66,8 +69,9 @@ def download_hub(repo: str, file: str, revision: str | None) -> Path:
     )
 
     where = f"hf://{repo}/{file}@{revision or 'main'}"
+    here_only = offline() or not _reachable(ENDPOINT)
     try:
-        path = Path(hf_hub_download(repo, file, revision=revision, local_files_only=offline()))
+        path = Path(hf_hub_download(repo, file, revision=revision, local_files_only=here_only))
     except LocalEntryNotFoundError:
         reason = "HF_HUB_OFFLINE forbids downloading" if offline() else "the hub can't be reached"
         raise WeightsError(f"{where}: not in the local cache, and {reason}") from None
@@ -83,6 +87,20 @@ def download_hub(repo: str, file: str, revision: str | None) -> Path:
     if SHA256.fullmatch(blob := path.resolve().name):
         verify_sha256(path, blob)
     return path
+
+
+def _reachable(address: str) -> bool:
+    """Whether a server can be connected to. The hub's own client tries for half a minute, and
+    tells each try on stderr."""
+    if urllib.request.getproxies():  # names may be known to the proxy alone
+        return True
+    parts = urlsplit(address)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def download_https(
