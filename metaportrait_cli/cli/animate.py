@@ -178,7 +178,7 @@ def command(
     verbose: shared.Verbose = False,
 ) -> None:
     """Re-enact a portrait with a driver's motion, timing and sound."""
-    with reporting(quiet=quiet, verbose=verbose) as reporter:
+    with reporting(quiet=quiet, verbose=verbose, landmarks=1, render=4) as reporter:
         from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
         from metaportrait_cli.media.arguments import Encoding  # noqa: PLC0415

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from metaportrait_cli.cli.app import app
 from metaportrait_cli.cli.options import PANELS, known_weights
 
+ROOT = Path(__file__).parents[2]
 runner = CliRunner()
 
 
@@ -62,6 +64,13 @@ def test_panels_and_examples(path: tuple[str, ...]) -> None:
     for words in own:
         known = {o for param in ALL[path].params for o in (*param.opts, *param.secondary_opts)}
         assert {word for word in words if re.fullmatch(r"--?[a-z-]+", word)} <= known
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_the_page_of_commands_has_their_examples(path: tuple[str, ...]) -> None:
+    page = (ROOT / "docs" / "commands.md").read_text()
+    section = page.split(f"## metaportrait {' '.join(path)}\n")[1].split("\n## ")[0]
+    assert ALL[path].epilog in section
 
 
 def test_the_groups_show_their_commands() -> None:
