@@ -14,8 +14,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
-from metaportrait_cli.networks.compact_blocks import ConvBlock, enlarge, zeroed
+from metaportrait_cli.networks.compact_blocks import ConvBlock, enlarge, shrink, zeroed
 from metaportrait_cli.networks.layers import conv2d
 from metaportrait_cli.networks.network import Network
 
@@ -34,7 +35,9 @@ LIGHT_CHANNELS = 8
 FIRST = (-0.25, -0.25, -0.25, -0.8, 1.0, -2.0, -2.1, -2.1)
 DARKEST, BRIGHTEST, DARKEST_BACK = -3.0, 0.8, -5.0
 # Lips shade what they touch; of the mouth's inside, the tongue is lighter and the rest darker.
-RIM_SHADE, TONGUE_LIGHT, CAVITY_DARK = 0.45, 1.0, 0.5
+RIM_SHADE, TONGUE_LIGHT, CAVITY_DARK = 0.45, 1.0, 0.7
+# How far upper teeth follow paint that is brighter, and over how many pixels of the patch.
+LIFT, COARSE, DARK = 0.6, 9, 0.004
 # What the height of the lower teeth above the lower lip is told by, see `raised`.
 RAISED_FEATURES = 7
 
@@ -123,3 +126,26 @@ def lit(inputs: Tensor, light: Tensor) -> Tensor:
     colour = colour * (1 - lower[:, 3:] * seen) + lower[:, :3] * seen * tooth * on_lower
     colour = colour * (1 - upper[:, 3:]) + upper[:, :3] * tooth * on_upper
     return colour * (1 - RIM_SHADE * inputs[:, RIM])
+
+
+def brightened(inputs: Tensor, light: Tensor) -> Tensor:
+    """The light (B, 8, h, w) with upper teeth brought nearer to what was painted in their place.
+
+    Where that is brighter, it knows better: the network's means of light and shade are dull.
+    `inputs` are its (B, 27, P, P).
+    """
+    size = inputs.shape[-1]
+    drawn = lit(inputs, enlarge(light, size)).mean(dim=1, keepdim=True)
+    opening = inputs[:, OPENING]
+    painted = (inputs[:, PAINT] / opening.clamp(min=0.2)).clamp(0, 1) ** GAMMA
+    painted = painted.mean(dim=1, keepdim=True)
+    lift = painted.clamp(min=DARK).log() - drawn.clamp(min=DARK).log()
+    weight = opening * inputs[:, UPPER.stop - 1 : UPPER.stop]
+
+    def coarse(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, COARSE, stride=1, padding=COARSE // 2)
+
+    lift = coarse(lift * weight) / (coarse(weight) + 1e-3)
+    lift = shrink(LIFT * lift.clamp(0, 1.2), light.shape[-1])
+    upper = (light[:, :3] + lift).clamp(max=BRIGHTEST)
+    return torch.cat([upper, light[:, 3:]], dim=1)

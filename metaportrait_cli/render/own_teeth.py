@@ -17,7 +17,7 @@ LEAST_SHOWN = 4.0
 SIZES = (0.88, 0.96, 1.04)
 # How far they may lie from where teeth are on average, in mm; people differ by 2.2 in height.
 SIDEWAYS, UPWARDS = 2.5, 4.0
-LEAST_LIKENESS = 0.45
+LEAST_LIKENESS = 0.42
 DETAIL = 3.0  # mm; what is coarser is light
 DIFFERS = (-0.7, 0.3)
 """How far one's own teeth may be darker or lighter than the mean, as a logarithm"""

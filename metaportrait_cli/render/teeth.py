@@ -32,13 +32,15 @@ from metaportrait_cli.face.landmark_image import filled_polygon
 from metaportrait_cli.face.regions import cut_patch, patch_side, patch_to_picture
 from metaportrait_cli.motion.alignment import similarity
 from metaportrait_cli.networks import teeth as layout
-from metaportrait_cli.networks.teeth import GAMMA, TeethConfig, TeethNetwork, lit
+from metaportrait_cli.networks.compact_blocks import channels_last
+from metaportrait_cli.networks.teeth import GAMMA, TeethConfig, TeethNetwork, brightened, lit
 from metaportrait_cli.render.own_teeth import own_teeth
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network
 
 LUMA = np.array([0.2126, 0.7152, 0.0722])
-EYES_TO_TEETH = 1.3
+# Lids may hide the whites of the eyes.
+EYES_TO_TEETH, LEAST_OF_SKIN = 1.3, 0.7
 _SKIN = (205, 425, 50, 280, 187, 411, 200, 199)
 _LIPS = (0, 17, 37, 267, 84, 314)
 # Lenses and video soften what they see, by so many millimetres.
@@ -47,6 +49,12 @@ SOFTNESS = 0.16
 STEADY_SECONDS = 0.1
 # Share of its colour that light on the upper teeth keeps.
 UPPER_TINT = 0.5
+# Means of light and shade are shade: what share of it, as a logarithm, is kept.
+UPPER_SHADE = 0.7
+# No teeth are whiter than the first, nor lit more than by the second.
+WHITEST, MOST_LIGHT = 0.8, 0.4
+# What is behind comes out greyer than it is, as means do: logarithms of shares of red, green, blue.
+BEHIND_TINT = np.array([0.08, -0.06, -0.02], np.float32)
 
 
 @dataclass(frozen=True)
@@ -78,9 +86,10 @@ class Colours:
         red, blue = np.log(skin[0] / skin[1]), np.log(skin[2] / skin[1])
         hue = np.array([0.2 + 0.3 * (red - 0.76), 0.0, -0.15 + 0.35 * (blue + 0.32)])
         hue = np.exp(hue * colourful)
-        # No whiter than the eyes: those of paintings are dark.
-        most = min(0.85, EYES_TO_TEETH * _eye_white(crop, points))
-        tooth = hue / (hue @ LUMA) * min(most, 0.8 * math.exp(-0.05 + 0.62 * math.log(bright)))
+        by_skin = 0.8 * math.exp(-0.05 + 0.62 * math.log(bright))
+        # Hardly whiter than the eyes: those of paintings are dark.
+        by_eyes = max(EYES_TO_TEETH * _eye_white(crop, points), LEAST_OF_SKIN * by_skin)
+        tooth = hue / (hue @ LUMA) * min(0.85, by_skin, by_eyes)
         flesh = np.sqrt(lips / (lips @ LUMA) * np.array([1.9, 0.75, 0.75]))
         flesh = 1 + (flesh - 1) * colourful
         return cls(tooth, flesh / (flesh @ LUMA) * bright, colourful)
@@ -160,15 +169,17 @@ def tongue(inside: Inside) -> NDArray[np.float32]:
     """(H, W, 2): how light a tongue lying behind the lower teeth is, and where it is."""
     x, y = np.moveaxis(inside.over_teeth, -1, 0)
     across = np.clip(np.abs(x) / TONGUE_WIDTH, 0, 1)
-    height = TONGUE_HEIGHT * float(smoothstep((inside.gap - 6) / 12))
-    down = y + height * (1 - across**2)
-    there = smoothstep(down / 2.5 + 0.5) * (height > 0)
-    front = smoothstep(down / 9) * (1 - 0.6 * across**2)
-    groove = 1 - 0.25 * np.exp(-((x / 2.0) ** 2)) * (1 - front)
-    return np.stack([there * front * groove, there], axis=-1).astype(np.float32)
+    height = min(TONGUE_SHARE * inside.gap, TONGUE_HEIGHT)
+    height *= float(smoothstep((inside.gap - 5) / 10))
+    below_top = y + height * (1 - across**2)
+    there = smoothstep(below_top / 5 + 0.5) * (height > 0)
+    # Lit from the front: its top turns away into the dark, its middle dips.
+    light = smoothstep((below_top + 1) / 12) * (1 - 0.5 * across**2)
+    dip = 1 - 0.25 * np.exp(-((x / 3.0) ** 2)) * smoothstep(below_top / 4)
+    return np.stack([there * light * dip, there], axis=-1).astype(np.float32)
 
 
-TONGUE_WIDTH, TONGUE_HEIGHT = 24.0, 9.0
+TONGUE_WIDTH, TONGUE_HEIGHT, TONGUE_SHARE = 24.0, 14.0, 0.42
 
 
 @dataclass(frozen=True)
@@ -194,7 +205,7 @@ class TeethPainter:
 
     def __init__(self, network: TeethNetwork, *, device: str = "cpu") -> None:
         self.device = torch.device(device)
-        self.network = network.eval().requires_grad_(False).float().to(self.device)
+        self.network = channels_last(network.eval().requires_grad_(False).float().to(self.device))
         self.skull = network.skull.cpu().numpy()
         self.upper = network.upper.cpu().numpy()
         self.lower = network.lower.cpu().numpy()
@@ -277,11 +288,8 @@ class OpenedTeeth:
             return np.zeros((0, layout.LIGHT_CHANNELS, 1, 1), np.float32)
         inputs = np.stack([self.inputs(frames[mouth.frame], mouth) for mouth in mouths])
         with torch.inference_mode():
-            return (
-                self._painter.network(torch.from_numpy(inputs).to(self._painter.device))
-                .cpu()
-                .numpy()
-            )
+            seen = torch.from_numpy(inputs).to(self._painter.device)
+            return brightened(seen, self._painter.network(seen)).cpu().numpy()
 
     def layers(
         self, frame: int, points: NDArray[np.float32], gap: NDArray[np.float32], *, size: int
@@ -351,6 +359,10 @@ class OpenedTeeth:
         for part, share in ((slice(0, 3), UPPER_TINT), (slice(5, 8), 1.0)):
             grey = light[part].mean(0)
             tempered[part] = grey + share * self.colours.colourful * (light[part] - grey)
+        tempered[:3] *= np.where(tempered[:3] < 0, UPPER_SHADE, 1)
+        most = min(math.log(WHITEST / float(self.colours.tooth @ LUMA)), MOST_LIGHT)
+        tempered[:3] = np.minimum(tempered[:3], most)
+        tempered[5:8] += self.colours.colourful * BEHIND_TINT[:, None, None]
         return tempered
 
     def _blend(self, frame: NDArray[np.uint8], mouth: Drawn, light: NDArray[np.float32]) -> None:

@@ -12,6 +12,7 @@ from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.dental_arch import LOWER_LIP, SKULL, UPPER_LIP
 from metaportrait_cli.face.detector import Face
+from metaportrait_cli.networks.teeth import GAMMA, UPPER
 from metaportrait_cli.render.own_teeth import own_teeth
 from metaportrait_cli.render.teeth import Colours, TeethPainter, bundled_teeth, skull_pose
 
@@ -128,11 +129,16 @@ def test_a_source_keeps_its_own_teeth(
     higher.upper = painted
     raised = higher.open(crop, points)
     raised.bite.upper.middle[1] -= 2
-    frames = smiling[None].copy()
-    raised.draw(frames, points[None], [ring(points)])
+    mouth = raised.layers(0, points, ring(points), size=SIZE)
+    assert mouth is not None
+    row = mouth.layers[UPPER].transpose(1, 2, 0)
+    seen = 255 * (0.6 * row[..., :3] + 0.03 * (1 - row[..., 3:])) ** (1 / GAMMA)
+    share = mouth.inside.opening[..., None]
+    part = smiling[mouth.inside.box]
+    part[:] = part * (1 - share) + seen * share
     pose = skull_pose(session.bite.rest[list(SKULL)], points)
     bite, texture = own_teeth(
-        session.bite, pose, frames[0], points, texture=painter.upper, config=config
+        session.bite, pose, smiling, points, texture=painter.upper, config=config
     )
     assert bite.upper.middle[1] == pytest.approx(session.bite.upper.middle[1] - 2, abs=0.8)
     body = slice(int((config.gum - 4) * config.pixels), int((config.gum - 2) * config.pixels))
