@@ -64,7 +64,7 @@ def main() -> None:
             "still": lambda out: write_still(out / "o.png", noise[0]),
         }
         for point in range(points):
-            kind = list(jobs)[point % len(jobs)] if point % 2 else "animate"
+            kind = list(jobs)[point // 2 % len(jobs)] if point % 2 else "animate"
             pieces = point % 4 == 0
             work.PIECE_SECONDS = 0.4 if pieces else 5  # pyrefly: ignore[bad-assignment]
             temporary = kind in ("animate", "landmarks") and point % 3 == 2

@@ -54,7 +54,9 @@ def probe(path: Path) -> VideoInfo:
             raise MediaError(f"{path} is a list, not a video: give the video file itself")
     try:
         with av.open(
-            address(path), options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+            address(path),
+            options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS},
+            metadata_errors="replace",  # tags from before UTF-8
         ) as container:
             return _describe(path, container)
     except (av.FFmpegError, ArithmeticError, OverflowError) as error:

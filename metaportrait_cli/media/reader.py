@@ -129,6 +129,7 @@ class VideoReader(FrameSource):
                     f"pipe:{child.process.stdout.fileno()}",
                     format="nut",
                     options={"probesize": "32", "analyzeduration": "0"},
+                    metadata_errors="replace",
                 )
             packet = next(self._stream.demux(video=0))
         except (av.FFmpegError, StopIteration):

@@ -37,7 +37,7 @@ _CURES = {
 """What to do about pictures of kinds that are known, but not read."""
 _DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError),
-    *(ArithmeticError, struct.error, zlib.error, MemoryError, RecursionError),
+    *(ArithmeticError, struct.error, zlib.error, MemoryError, RuntimeError),
 )
 """What Pillow's decoders raise on damaged files, besides their own errors."""
 

@@ -211,7 +211,7 @@ def check_video_name(path: Path, encoding: Encoding = USUAL) -> None:
 def packets_in(path: Path) -> int:
     """How many pictures a video holds, none if it can't be read."""
     try:
-        with av.open(address(path)) as container:
+        with av.open(address(path), metadata_errors="replace") as container:
             packets = container.demux(video=0)
             return sum(packet.size > 0 and not packet.is_corrupt for packet in packets)
     except (av.FFmpegError, IndexError):

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO
 
 import numpy as np
@@ -31,7 +32,7 @@ FARTHEST = 1e6
 HEAD_BYTES = 4096
 _DAMAGES = (
     *(zipfile.BadZipFile, LookupError, EOFError, ValueError, TypeError, ArithmeticError),
-    *(RuntimeError, NotImplementedError, SyntaxError, MemoryError, struct.error),
+    *(RuntimeError, NotImplementedError, SyntaxError, TokenError, MemoryError, struct.error),
 )
 """What is raised for a template that is none."""
 

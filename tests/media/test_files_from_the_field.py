@@ -219,3 +219,23 @@ def test_opus_becomes_aac_in_mp4(make_clip: MakeClip, tmp_path: Path) -> None:
         for frame in pictures(call):
             out.write(frame)
     assert [track.codec for track in probe(output).audio] == ["aac"]
+
+
+def test_tags_from_before_utf_8(make_clip: MakeClip, tmp_path: Path) -> None:
+    source = ("-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=0.2", "-metadata", "title=ABCDEFGH")
+    content = make_clip("tagged.mkv", *source, *H264).read_bytes()
+    path = tmp_path / "a.mkv"
+    path.write_bytes(content.replace(b"ABCDEFGH", b"Caf\xe9 \xff\x87!"))
+    assert len(pictures(path)) == 5
+
+
+def test_a_picture_whose_own_decoder_gives_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give_up(*_: object) -> None:
+        raise RuntimeError("Decoding of color planes failed")  # as that of AVIF does
+
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    monkeypatch.setattr(stills, "split_srgb", give_up)
+    with pytest.raises(MediaError, match="can't be read as an image: Decoding"):
+        read_still(tmp_path / "a.png")

@@ -196,13 +196,17 @@ def test_map_may_be_json_or_absent(folder: Path) -> None:
         read_map(folder)
 
 
-@pytest.mark.parametrize("damage", ["pickled", "shape", "missing"])
+@pytest.mark.parametrize("damage", ["pickled", "shape", "missing", "header", "infinite"])
 def test_damaged_landmarks_are_media_errors(folder: Path, weights: Path, damage: str) -> None:
     path = folder / "src_1_ldmk.npy"
     if damage == "pickled":
         np.save(path, np.array([Evil(folder / "executed")], object), allow_pickle=True)
     elif damage == "shape":
         np.save(path, np.zeros((68, 2)))
+    elif damage == "header":
+        path.write_bytes(path.read_bytes().replace(b"}", b"("))
+    elif damage == "infinite":
+        np.save(path, np.full((669, 2), 1e300))
     else:
         path.unlink()
     with pytest.raises(MediaError, match="src_1_ldmk"):

@@ -16,6 +16,7 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ IDENTITY_SIZE = 256
 
 _DAMAGES = (
     *(OSError, ValueError, TypeError, LookupError, EOFError, AttributeError, ArithmeticError),
-    *(SyntaxError, RecursionError, MemoryError, pickle.UnpicklingError),
+    *(SyntaxError, TokenError, RecursionError, MemoryError, pickle.UnpicklingError),
 )
 """What the parsers raise on damaged files."""
 
