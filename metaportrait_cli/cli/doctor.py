@@ -6,6 +6,7 @@ import typer
 
 from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli.console import put, reporting
+from metaportrait_cli.cli.defaults import in_effect
 
 EXAMPLES = """\
 metaportrait doctor
@@ -17,9 +18,10 @@ def command(*, as_json: shared.AsJson = False, verbose: shared.Verbose = False) 
     with reporting(verbose=verbose):
         import json  # noqa: PLC0415
 
-        from metaportrait_cli.pipeline.doctor import examine  # noqa: PLC0415
+        from metaportrait_cli.pipeline.doctor import Finding, examine  # noqa: PLC0415
 
         findings = examine()
+        findings += [Finding(f"default of {name}", True, value) for name, value in in_effect()]
         if as_json:
             put(json.dumps([{"name": f.name, "ok": f.ok, "detail": f.detail} for f in findings]))
         else:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
-from typer.core import TyperArgument, TyperCommand, TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from metaportrait_cli.cli.console import OPTION_NAMES, tell
+from metaportrait_cli.cli.defaults import PREFIX, default_map
 from metaportrait_cli.cli.options import BASIC, MACHINE, PANELS
-from metaportrait_cli.errors import INTERRUPTED_EXIT_CODE
+from metaportrait_cli.errors import INTERRUPTED_EXIT_CODE, UsageError
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
@@ -45,6 +46,8 @@ class Command(TyperCommand):
         """Arguments and options by panel."""
         panels: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
         for param in self.get_params(ctx):
+            if isinstance(param, TyperOption):
+                param.show_envvar = False  # each has one, by one rule: see defaults.py
             record = param.get_help_record(ctx)
             if record is None:
                 continue
@@ -87,7 +90,17 @@ class Group(TyperGroup):
         if not standalone_mode:
             return super().main(*args, standalone_mode=False, **extra)
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            defaults = default_map(self)
+            code = super().main(
+                *args,
+                standalone_mode=False,
+                default_map=defaults,
+                auto_envvar_prefix=PREFIX,
+                **extra,
+            )
+        except UsageError as error:
+            tell(f"error: {error}")
+            code = error.exit_code
         except typer.TyperException as error:
             message, context = error.format_message(), getattr(error, "ctx", None)
             if type(error).__name__ == "NoArgsIsHelpError":

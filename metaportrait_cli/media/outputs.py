@@ -26,7 +26,7 @@ def check_output(path: Path, *, overwrite: bool, is_input: Sequence[Path]) -> No
 
     Raises:
         UsageError: it exists and `overwrite` is off, it is a folder or one of the files in
-            `is_input`, or its folder is missing or read-only.
+            `is_input`, or its folder is read-only, or missing by more than its last part.
     """
     try:
         _check_folder(path)
@@ -71,6 +71,7 @@ def claimed(
         for path in outputs:
             if path is not None:
                 check_output(path, overwrite=overwrite, is_input=taken)
+                claims.enter_context(_folder_of(path))
                 claims.enter_context(_claim(path))
                 check_output(path, overwrite=overwrite, is_input=taken)
                 taken.append(path)
@@ -82,11 +83,26 @@ def claimed(
 def _check_folder(path: Path) -> None:
     folder = path.parent
     if not folder.exists():
-        raise UsageError(f"folder {folder} doesn't exist: create it, or choose another")
+        if not folder.parent.is_dir() or os.path.lexists(folder):
+            raise UsageError(f"folder {folder} doesn't exist: create it, or choose another")
+        folder = folder.parent  # the last folder is made when something comes into it
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder: choose another place for {path.name}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"folder {folder} is read-only: choose another place for {path.name}")
+
+
+@contextmanager
+def _folder_of(path: Path) -> Iterator[None]:
+    """Makes the folder of a result; one that nothing came into is removed again."""
+    made = not path.parent.exists()
+    path.parent.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        if made:
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
 
 
 @contextmanager
@@ -101,19 +117,21 @@ def atomic_output(path: Path) -> Iterator[Path]:
     """
     _check_folder(path)
     partial = path.with_name(_partial_name(path.name, os.getpid()))
-    try:
+    with _folder_of(path):
         try:
-            yield partial
-        except OSError as error:
-            if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise OSError(error.errno, error.strerror, str(path)) from error
-            raise
-        try:
-            os.replace(partial, path)
-        except OSError as error:
-            raise UsageError(f"{path} can't be written: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+            try:
+                yield partial
+            except OSError as error:
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+                if error.filename is None and full:
+                    raise OSError(error.errno, error.strerror, str(path)) from error
+                raise
+            try:
+                os.replace(partial, path)
+            except OSError as error:
+                raise UsageError(f"{path} can't be written: {error.strerror}") from error
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _partial_name(name: str, process: int) -> str:

@@ -41,7 +41,7 @@ def test_an_input_is_never_the_output(tmp_path: Path, *, link: bool) -> None:
 
 def test_folders(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="doesn't exist"):
-        check_output(tmp_path / "no" / "a.mp4", overwrite=False, is_input=[])
+        check_output(tmp_path / "no" / "such" / "a.mp4", overwrite=False, is_input=[])
     with pytest.raises(UsageError, match="is a folder"):
         check_output(tmp_path, overwrite=True, is_input=[])
     (tmp_path / "file").write_bytes(b"")
@@ -49,6 +49,16 @@ def test_folders(tmp_path: Path) -> None:
         check_output(tmp_path / "file" / "a.mp4", overwrite=False, is_input=[])
     with pytest.raises(UsageError, match="can't be written"):
         check_output(tmp_path / ("n" * 300 + ".mp4"), overwrite=False, is_input=[])
+
+
+def test_the_last_folder_is_made_for_a_result(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    with pytest.raises(KeyError), claimed(path, overwrite=False):
+        raise KeyError
+    assert not path.parent.exists()
+    with claimed(path, overwrite=False), atomic_output(path) as partial:
+        partial.write_text("done")
+    assert [each.name for each in path.parent.iterdir()] == ["a.txt"]
 
 
 def test_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

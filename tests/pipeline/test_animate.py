@@ -329,7 +329,7 @@ def test_outputs_are_protected(portrait_path: Path, moving: Path, tmp_path: Path
         animate([portrait_path], moving, output, SMALL)
     assert output.read_text() == "precious"
     with pytest.raises(UsageError):
-        animate([portrait_path], moving, tmp_path / "missing" / "out.mp4", SMALL)
+        animate([portrait_path], moving, tmp_path / "no" / "such" / "out.mp4", SMALL)
     with pytest.raises(MediaError):
         animate([portrait_path], tmp_path / "nothing.mp4", tmp_path / "new.mp4", SMALL)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4"]

@@ -1,0 +1,81 @@
+"""Defaults of the user: a file `metaportrait.toml` in the working folder, and the environment.
+
+    device = "cpu"          # for every command that has such an option
+
+    [animate]
+    size = 512
+    skip_existing = true
+
+The environment comes before the file: METAPORTRAIT_ANIMATE_SIZE=256. Options come before both.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from metaportrait_cli.errors import UsageError
+
+FILE = Path("metaportrait.toml")
+PREFIX = "METAPORTRAIT"
+NO_OPTIONS = (f"{PREFIX}_DEBUG", f"{PREFIX}_TEST_")
+
+
+def default_map(group: Any, file: Path = FILE) -> dict[str, Any]:
+    """The file's defaults as the command line takes them: by command, then by parameter.
+
+    Raises `UsageError` for what no command has.
+    """
+    try:
+        read = tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: can't be read as TOML: {error}") from None
+    common = {name: value for name, value in read.items() if not isinstance(value, dict)}
+    own = {name: value for name, value in read.items() if isinstance(value, dict)}
+    found, used = _of(group, common, own, where=str(file))
+    unknown = set(common) - used
+    if unknown:
+        raise UsageError(f"{file}: no command has {', '.join(sorted(unknown))}")
+    return found
+
+
+def _of(
+    group: Any, common: dict[str, Any], own: dict[str, Any], *, where: str
+) -> tuple[dict[str, Any], set[str]]:
+    for name in own:
+        if name not in group.commands:
+            raise UsageError(f"{where}: there is no command {name}")
+    found, used = {}, set()
+    for name, command in group.commands.items():
+        wanted = own.get(name, {})
+        if hasattr(command, "commands"):
+            found[name], also = _of(command, common, wanted, where=f"{where} [{name}]")
+            used |= also
+            continue
+        known = {param.name for param in command.params}
+        for key in wanted:
+            if key not in known:
+                raise UsageError(f"{where} [{name}]: there is no option {key}")
+        used |= known & set(common)
+        found[name] = {key: common[key] for key in known & set(common)} | wanted
+    return found, used
+
+
+def in_effect(file: Path = FILE) -> Iterator[tuple[str, str]]:
+    """For `doctor`: each default that the user has set, and where."""
+    if file.exists():
+        try:
+            read = tomllib.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            read = {"unreadable": str(error)}
+        for name, value in read.items():
+            for key, each in value.items() if isinstance(value, dict) else [("", value)]:
+                yield f"{name} {key}".strip(), f"{each!r}, from {file}"
+    for name, value in os.environ.items():
+        if name.startswith(f"{PREFIX}_") and not name.startswith(NO_OPTIONS):
+            yield name, f"{value!r}, from the environment"

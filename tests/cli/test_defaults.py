@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from metaportrait_cli.cli.app import app
+from metaportrait_cli.cli.defaults import FILE, in_effect
+
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def line(*arguments: str) -> str:
+    done = runner.invoke(app, arguments)
+    assert done.exit_code == 2, done.output
+    return done.stderr
+
+
+def test_options_come_before_the_environment_and_that_before_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    FILE.write_text("strength = 7.0\n[animate]\nstrength = 5.0\n")
+    assert "--strength 5.0" in line("animate", "a.png", "b.mp4")
+    assert "--strength 7.0" in line("upscale", "a.mp4")
+    monkeypatch.setenv("METAPORTRAIT_ANIMATE_STRENGTH", "6")
+    assert "--strength 6.0" in line("animate", "a.png", "b.mp4")
+    assert "--strength 4.0" in line("animate", "a.png", "b.mp4", "--strength", "4")
+    shown = " ".join(runner.invoke(app, ["animate", "--help"]).output.split())
+    assert "default: 5.0" in shown
+    assert "env var" not in shown
+    assert ("animate strength", f"5.0, from {FILE}") in list(in_effect())
+    assert ("METAPORTRAIT_ANIMATE_STRENGTH", "'6', from the environment") in list(in_effect())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("sise = 3", "no command has sise"),
+        ("[animate]\nsise = 3", "[animate]: there is no option sise"),
+        ("[animat]\nsize = 3", "there is no command animat"),
+        ("size", "can't be read as TOML"),
+    ],
+)
+def test_what_no_command_has_is_refused(content: str, words: str) -> None:
+    FILE.write_text(content)
+    told = line("animate", "a.png", "b.mp4")
+    assert told.startswith(f"error: {FILE}")
+    assert words in told
+    assert len(told.splitlines()) == 1
