@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from metaportrait_cli.face import topology
 from metaportrait_cli.face.correspondence import Correspondence, CorrespondenceWarp, moved_by
 from metaportrait_cli.face.crop import smoothstep
 from metaportrait_cli.face.head_sheet import (
@@ -33,6 +34,7 @@ Points = NDArray[np.float32]
 TURN = np.radians((6.0, 16.0))
 """One flow serves up to the first turn away from the source, layers from the second on."""
 CERTAIN = 0.95
+LEAST_TWICE = 0.02
 NOISE = 24
 """Grey levels by which hair may differ from the person's colours nearby, where it is half seen"""
 
@@ -48,6 +50,8 @@ class Layers:
     """What the person adds to it, with the person's share of each pixel, (S, S, 4)"""
     twice: NDArray[np.float32] | None
     """See `face_outside_oval`"""
+    instead: Picture | None
+    """What the sheet shows there, as `person`: the colours around"""
 
     @classmethod
     def of(
@@ -72,12 +76,17 @@ class Layers:
         person = crop - (1 - share) * plate
         person = np.clip(person, share * (own - NOISE), share * (own + NOISE))
         person = np.where(share > CERTAIN, share * crop, person)
-        return cls(
-            sheet=sheet,
-            plate=plate,
-            person=np.rint(np.dstack([person, 255 * share])).clip(0, 255).astype(np.uint8),
-            twice=face_outside_oval(points, alpha.shape, width),
-        )
+        both = np.rint(np.dstack([person, 255 * share])).clip(0, 255).astype(np.uint8)
+        twice = face_outside_oval(points, alpha.shape, width)
+        instead = None
+        if twice is not None:
+            face = np.zeros(alpha.shape, np.uint8)
+            oval = points[topology.ring("face_oval"), :2]
+            cv2.fillPoly(face, [np.rint(oval).astype(np.int32)], 1)
+            around = (1 - face) * (twice < LEAST_TWICE) * (alpha > CERTAIN)
+            colours = spread(crop.astype(np.float32), around.astype(np.float32))
+            instead = np.dstack([share * colours, 255 * share]).clip(0, 255).astype(np.uint8)
+        return cls(sheet=sheet, plate=plate, person=both, twice=twice, instead=instead)
 
     def composed(self, layout: Layout) -> Picture:
         """The person as the layout says, before the background: (S, S, 3)."""
@@ -86,13 +95,12 @@ class Layers:
         # A cell is covered or not: its neighbours smooth the stairs of the rim, inwards.
         cover = np.minimum(layout.cover, 1)
         cover = cover * cv2.blur(cover, (3, 3), borderType=cv2.BORDER_REPLICATE)
-        if self.twice is not None:
-            ghost = cv2.remap(self.twice, place, None, cv2.INTER_LINEAR)
-            cover = cover * (1 - layout.around * ghost)
         wanted = cv2.resize(place, (size, size), interpolation=cv2.INTER_LINEAR)
-        person = cv2.remap(
-            self.person, wanted, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        person = _sampled(self.person, wanted)
+        if self.twice is not None and self.instead is not None:
+            ghost = layout.around * cv2.remap(self.twice, place, None, cv2.INTER_LINEAR)
+            ghost = cv2.resize(ghost, (size, size), interpolation=cv2.INTER_LINEAR)
+            person = cv2.blendLinear(_sampled(self.instead, wanted), person, ghost, 1 - ghost)
         covered = cv2.resize(np.uint8(np.rint(255 * cover)), (size, size))
         person = cv2.multiply(person, cv2.merge([covered] * 4), scale=1 / 255)
         shown = 255 - person[..., 3]
@@ -149,6 +157,10 @@ class MovedCrop:
         if share < 1:
             frame = cv2.addWeighted(frame, share, moved_by(self._crop, flow.shift), 1 - share, 0)
         return np.asarray(frame, np.uint8), flow
+
+
+def _sampled(picture: Picture, place: NDArray[np.float32]) -> Picture:
+    return cv2.remap(picture, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _closed(place: NDArray[np.float32], cover: NDArray[np.float32]) -> NDArray[np.float32]:
