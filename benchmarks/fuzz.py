@@ -40,8 +40,8 @@ from metaportrait_cli.media.stills import read_still
 from metaportrait_cli.motion.motion_file import read_motion, write_motion
 from metaportrait_cli.pipeline.batch.jobs import read_jobs
 from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portrait, save_portrait
-from metaportrait_cli.render.named import rendering_named
 from metaportrait_cli.render.released.folder import read_frames, read_source
+from metaportrait_cli.render.super_resolution import super_resolution_named
 from metaportrait_cli.weights import bundled_path
 from tests.clips import write_clip
 
@@ -123,7 +123,7 @@ def read_prepared(path: Path) -> None:
 READERS: dict[str, Callable[[Path], object]] = {
     "template": read_motion,
     "portrait": load_portrait,
-    "weights": lambda path: rendering_named(str(path), device="cpu"),
+    "weights": lambda path: super_resolution_named(str(path), device="cpu", precision="auto"),
     "checkpoint": read_checkpoint,
     "jobs": read_jobs,
     "prepared ldmk": read_prepared,

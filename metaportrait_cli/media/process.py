@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import Any
 
 from metaportrait_cli.errors import FfmpegError
 
@@ -18,6 +19,7 @@ TAIL_BYTES = 4096
 """How much of the end of ffmpeg's messages is read back."""
 GRACE_SECONDS = 30.0
 """How long an ffmpeg that closed its output may take to end."""
+STARTS = 3
 ENDED_FROM_OUTSIDE = 255
 """The status of an ffmpeg that was told to end by a signal, and obeyed."""
 _PR_SET_PDEATHSIG = 1
@@ -49,6 +51,28 @@ def end_with_parent() -> None:
         _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
+def _started(arguments: Sequence[str], **pipes: Any) -> subprocess.Popen[bytes]:
+    """A process that ends with this one. Raises `FfmpegError` if it can't be run."""
+    for attempt in range(STARTS):
+        try:
+            return subprocess.Popen(
+                arguments,
+                start_new_session=True,
+                preexec_fn=end_with_parent if _prctl is not None else None,  # noqa: PLW1509  see there
+                **pipes,
+            )
+        except subprocess.SubprocessError:
+            # A signal came between fork and exec, and its handler spoke there too. It speaks here
+            # as soon as this line is done; unless this isn't the main thread.
+            if attempt == STARTS - 1:
+                raise
+        except OSError as error:
+            raise FfmpegError(
+                f"{arguments[0]} can't be run ({error.strerror}): install ffmpeg 5.1 or later"
+            ) from error
+    raise AssertionError("the last start returns or raises")
+
+
 class Child:
     """One ffmpeg process.
 
@@ -66,19 +90,15 @@ class Child:
         """
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         try:
-            self.process = subprocess.Popen(
+            self.process = _started(
                 arguments,
                 stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if collect else subprocess.DEVNULL,
                 stderr=self._messages,
-                start_new_session=True,
-                preexec_fn=end_with_parent if _prctl is not None else None,  # noqa: PLW1509  see there
             )
-        except OSError as error:
+        except BaseException:
             self._messages.close()
-            raise FfmpegError(
-                f"{arguments[0]} can't be run ({error.strerror}): install ffmpeg 5.1 or later"
-            ) from error
+            raise
 
     def __enter__(self) -> Child:
         return self
