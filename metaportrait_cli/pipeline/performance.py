@@ -93,7 +93,10 @@ class Performance:
             found = first + np.flatnonzero(light["state"][first:last] == State.FOUND)
             reference = self._reference(retargeter, identity, found)
             if rest is not None:
-                reference = replace(rest, **{n: getattr(reference, n) for n in POSE})
+                pose = {name: getattr(reference, name) for name in POSE}
+                # Gaze is shown as it is: straight ahead is the same for all, over a clip eyes look
+                # anywhere.
+                reference = replace(rest, gaze=retargeter.source.gaze, **pose)
             for window in windows(last - first, size=FIT_FRAMES, overlap=self._overlap):
                 driver = self._fitted(first + window.start, first + window.stop, identity)
                 result = retargeter.retarget(driver.frames(window.keep), reference, start=start)

@@ -14,6 +14,7 @@ from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import RECORD, MotionTrack, State
 from metaportrait_cli.motion.alignment import Floats, from_frame, rotation_of
+from metaportrait_cli.motion.fitting import fit_frames
 from metaportrait_cli.motion.morphable import MorphableModel, interocular
 from metaportrait_cli.pipeline.performance import DriveOptions, Performance
 
@@ -27,14 +28,19 @@ def model() -> MorphableModel:
     return MorphableModel.load(WEIGHTS)
 
 
-def performed(model: MorphableModel, seed: int) -> tuple[Floats, Floats]:
-    """Landmarks (T, 478, 3) of someone who moves slowly, and their blendshapes (T, 52)."""
+def performed(model: MorphableModel, seed: int, aside: float = 0.0) -> tuple[Floats, Floats]:
+    """Landmarks (T, 478, 3) of someone who moves slowly, and their blendshapes (T, 52).
+
+    Eyes look straight for eight frames, then `aside`.
+    """
     rng = np.random.default_rng(seed)
     person = rng.normal(size=model.identity_size).astype(np.float32)
     wave = np.sin(np.arange(FRAMES)[:, None] * 0.15 + rng.uniform(0, 6, len(model.blendshape_rest)))
     shapes = np.clip(model.blendshape_rest + 0.2 * wave, 0, 1).astype(np.float32)
     expression = (shapes - model.blendshape_rest) @ model.blendshape_effect
-    faces = model.shape(person, expression, np.zeros((FRAMES, 2, 2), np.float32))
+    gaze = np.zeros((FRAMES, 2, 2), np.float32)
+    gaze[8:, :, 0] = aside
+    faces = model.shape(person, expression, gaze)
     turn = rotation_of(0.1 * wave[:, :3])
     place = np.array([200, 130, 0]) + 5 * wave[:, 3:6]
     landmarks = from_frame(faces, turn, 55 + 3 * wave[:, 6], place)
@@ -86,6 +92,23 @@ def test_another_person_keeps_the_pictures_face(model: MorphableModel, framing) 
     sizes = interocular(found) / interocular(source.face.points)
     driven = interocular(landmarks) / np.median(interocular(landmarks))
     assert (np.ptp(sizes) < 0.5 * np.ptp(driven)) == (framing == "auto")
+
+
+def test_gaze_is_absolute_beside_a_clip_that_mostly_looks_aside(model: MorphableModel) -> None:
+    """Who looks into the camera for once does so in the result as well."""
+    landmarks, shapes = performed(model, 4, aside=0.3)
+    source = portrait(*performed(model, 5))
+    performance = Performance(
+        track=track(landmarks, shapes),
+        source=source,
+        model=model,
+        options=DriveOptions(smooth=False),
+    )
+    found = np.concatenate(list(performance.windows(16)))
+    identity = performance.retargeter.source.identity
+    gaze = fit_frames(model, found, identity).gaze[:, :, 0].mean(1)
+    assert abs(gaze[:8].mean()) < 0.08
+    assert gaze[8:].mean() > 0.2
 
 
 def test_framing_is_checked() -> None:
