@@ -10,6 +10,7 @@ and the prior flow carries it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import cv2
 import numpy as np
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 
+SCHEMA: Final = "lines478"
+"""The name of this way of drawing, for weights that were trained on it; it changes with the
+drawing."""
 SUBPIXEL_BITS = 4
 LEAST_AREA = 1.0  # pixels of the drawing
 

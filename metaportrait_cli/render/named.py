@@ -33,6 +33,7 @@ PLAIN: Final = {
 OF_FILES: Final = {
     architectures.COMPACT: "compact",
     architectures.RELEASED: "released.portrait",
+    architectures.FEWSHOT: "fewshot",
 }
 
 

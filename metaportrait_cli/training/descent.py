@@ -112,6 +112,9 @@ class Average(Generic[NetworkT]):
         decay = min(self._decay, (1 + step) / (10 + step))
         for ours, theirs in zip(self.network.parameters(), network.parameters(), strict=True):
             ours.lerp_(theirs, 1 - decay)
+        # Those of spectral norms: they follow the weights.
+        for ours, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
+            ours.copy_(theirs)
 
 
 def rate_share(step: int, *, steps: int, warm_up: int, plateau: float = 0.0) -> float:

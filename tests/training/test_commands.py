@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from metaportrait_cli.cli.app import app
 from metaportrait_cli.motion.morphable import MorphableModel
+from metaportrait_cli.networks.fewshot import FewShotConfig
 from metaportrait_cli.training import loop, morphable_model
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import read_header
@@ -122,6 +123,17 @@ def test_train_meta(regions_run: tuple[Path, Result], tmp_path: Path) -> None:
     trained(done, tmp_path, parts={"mouth", "eyes"})
 
 
+def test_train_fewshot(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = FewShotConfig(size=32, widths=(8, 8, 16), halvings=2, blocks=1)
+    monkeypatch.setattr(FewShotConfig, "lite", lambda: tiny)
+    done = run(
+        *("train", "fewshot", prepared, "-o", tmp_path, "--steps", 1, "--batch", 1, "--json"),
+        "--feed-forward",
+    )
+    trained(done, tmp_path, parts={"embedder", "generator"})
+    assert json.loads(done.stdout)["variant"] == "feed-forward"
+
+
 def test_train_sr(runs: Path, tmp_path: Path) -> None:
     done = run(
         *("train", "sr", runs, "-o", tmp_path, "--steps", 1, "--batch", 1, "--patch", 16),
@@ -158,7 +170,7 @@ def test_train_morphable_tells_what_is_wrong_with_tracks(
     assert not output.exists()
 
 
-@pytest.mark.parametrize("name", ["warping", "regions", "sr"])
+@pytest.mark.parametrize("name", ["warping", "regions", "sr", "fewshot"])
 def test_a_folder_without_data_is_told_in_a_line(name: str, tmp_path: Path) -> None:
     line = refusal(run("train", name, tmp_path / "none", "-o", tmp_path / "run"), code=3)
     assert "prepare" in line
@@ -208,7 +220,7 @@ def test_help_loads_nothing_heavy() -> None:
         "import sys\n"
         "from typer.testing import CliRunner\n"
         "from metaportrait_cli.cli.app import app\n"
-        "for command in 'warping', 'regions', 'meta', 'sr', 'morphable':\n"
+        "for command in 'warping', 'regions', 'meta', 'sr', 'morphable', 'fewshot':\n"
         "    result = CliRunner().invoke(app, ['train', command, '--help'])\n"
         "    assert result.exit_code == 0 and '--output' in result.output, result.output\n"
         "result = CliRunner().invoke(app, ['prepare', '--help'])\n"

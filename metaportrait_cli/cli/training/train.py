@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from metaportrait_cli.cli.help import add, group
 from metaportrait_cli.cli.training import (
+    train_fewshot,
     train_meta,
     train_morphable,
     train_regions,
@@ -12,5 +13,5 @@ from metaportrait_cli.cli.training import (
 )
 
 app = group("train", "Learn a model from your own data.")
-for each in (train_warping, train_regions, train_meta, train_sr, train_morphable):
+for each in (train_warping, train_regions, train_meta, train_sr, train_morphable, train_fewshot):
     add(app, each.__name__.rpartition("_")[2], each.command, examples=each.EXAMPLES)

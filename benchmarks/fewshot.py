@@ -1,0 +1,110 @@
+"""Whether few-shot talking heads can learn at all: one clip, learnt by heart.
+
+    python benchmarks/fewshot.py CLIP.mp4 -o RUN [--frames 12] [--steps 2000] [--sheet sheet.png]
+
+A narrow variant of the lite networks (128²) learns a few frames of the clip; printed is the PSNR
+over them of what it paints, the embedding being their mean. It goes on where it stopped, and says
+nothing about people that it hasn't learnt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.networks.fewshot import Embedder, FewShotConfig, Generator
+from metaportrait_cli.pixels import as_pictures
+from metaportrait_cli.training.data.episodes import Episode
+from metaportrait_cli.training.data.pairs import Faces
+from metaportrait_cli.training.data.prepare import PrepareOptions, looking_with, prepare
+from metaportrait_cli.training.fewshot import FewShotTraining, embedded, signed, train_fewshot
+from metaportrait_cli.training.perceptual import PerceptualLoss
+from metaportrait_cli.training.place import RunOptions
+from metaportrait_cli.weights import bundled_path
+from metaportrait_cli.weights.store import load_network
+
+SIZE = 128
+NARROW = replace(FewShotConfig.lite(), widths=(16, 32, 64, 128, 128))
+LEARNING = FewShotTraining(
+    model=NARROW,
+    shots=1,
+    batch=2,
+    lr=2e-3,
+    d_lr=1e-3,
+    betas=(0.5, 0.99),
+    warm_up=20,
+    average=0.98,
+    held_out=0.0,
+)
+HEADER = "file\tsplit\tkind\tidentity\torigin\n"
+
+
+def main() -> None:
+    """Trains, prints a line a report, then the PSNR."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--sheet", type=Path)
+    chosen = parser.parse_args()
+    data = prepared(chosen.clip, chosen.output, frames=chosen.frames)
+    run = chosen.output / "run"
+    card = train_fewshot(
+        replace(LEARNING, steps=chosen.steps),
+        data,
+        run,
+        options=RunOptions(minutes=chosen.minutes, save_minutes=2.0),
+        perceptual=PerceptualLoss.load(bundled_path("mobilenet")),
+        on_record=lambda record: print(record, flush=True),
+    )
+    truth, painted = repainted(run / "last.safetensors", Faces.load(data))
+    error = (truth.astype(np.float32) - painted.astype(np.float32)) / 255
+    psnr = -10 * np.log10(np.square(error).mean(axis=(1, 2, 3)))
+    print(f"{card['step']} steps, {card['seconds']} s: PSNR {psnr.mean():.2f} dB, {psnr.round(1)}")
+    if chosen.sheet:
+        rows = [np.concatenate(list(each[:6]), axis=1) for each in (truth, painted)]
+        Image.fromarray(np.concatenate(rows)).save(chosen.sheet)
+
+
+def prepared(clip: Path, folder: Path, *, frames: int) -> Path:
+    """The clip's faces, ready for training."""
+    data, footage = folder / "prepared", folder / "footage"
+    if not (data / "index.json").is_file():
+        footage.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip, footage / clip.name)
+        (footage / "index.tsv").write_text(f"{HEADER}{clip.name}\ttrain\tclip\tone\treal\n")
+        options = PrepareOptions(size=SIZE, frames_per_identity=frames)
+        with MediaPipeDetector(bundled_path("face_landmarker.task")) as detector:
+            prepare(
+                footage,
+                data,
+                options,
+                find_faces=looking_with(detector, step=options.step),
+                on_progress=lambda *_: None,
+            )
+    return data
+
+
+@torch.no_grad()
+def repainted(weights: Path, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
+    """All pictures (N, S, S, 3), and what is painted in their place."""
+    embedder = load_network(Embedder, weights, part="embedder")
+    generator = load_network(Generator, weights, part="generator")
+    episode = Episode.of(faces, range(len(faces.images)), size=SIZE, video=0)
+    pictures, landmarks = signed(episode.pictures), signed(episode.landmarks)
+    embedding = embedded(embedder, pictures[None], landmarks[None])
+    painted = [generator(each[None], embedding) for each in landmarks]
+    return as_pictures((pictures + 1) / 2), as_pictures((torch.cat(painted) + 1) / 2)
+
+
+if __name__ == "__main__":
+    main()

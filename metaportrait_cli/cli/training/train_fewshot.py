@@ -1,0 +1,83 @@
+"""`metaportrait train fewshot`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import typer
+
+from metaportrait_cli.cli import options as shared
+from metaportrait_cli.cli.console import reporting
+from metaportrait_cli.cli.options import BASIC
+from metaportrait_cli.cli.training import train_options as training
+
+EXAMPLES = """\
+metaportrait train fewshot prepared -o run --config lite --minutes 60
+metaportrait animate --weights run/last.safetensors -s a.jpg -s b.jpg -d clip.mp4"""
+
+
+def command(
+    *,
+    data: training.Data,
+    output: training.Output,
+    config: Annotated[
+        Literal["paper", "lite"],
+        typer.Option(
+            help="The paper's networks at 256 pixels, or narrow ones at 128.",
+            rich_help_panel=BASIC,
+        ),
+    ] = "lite",
+    feed_forward: Annotated[
+        bool,
+        typer.Option(
+            "--feed-forward",
+            help="Without the match loss, which fine-tuning to a person rests on.",
+            rich_help_panel=BASIC,
+        ),
+    ] = False,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Length of the whole training; by default 400000, lite 100000.",
+            rich_help_panel=BASIC,
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Episodes a step; by default 2, lite 8.",
+            rich_help_panel=BASIC,
+        ),
+    ] = None,
+    minutes: training.Minutes = None,
+    as_json: shared.AsJson = False,
+    device: shared.Device = "auto",
+    precision: training.Precision = "auto",
+    workers: training.Workers = 0,
+    quiet: shared.Quiet = False,
+) -> None:
+    """Train few-shot talking heads: painted from landmarks, in the likeness of any number of
+    pictures of a person."""
+    with reporting(quiet=quiet) as reporter:
+        from metaportrait_cli.training.fewshot import FewShotTraining, train_fewshot  # noqa: PLC0415
+        from metaportrait_cli.training.perceptual import PerceptualLoss  # noqa: PLC0415
+        from metaportrait_cli.weights import bundled_path  # noqa: PLC0415
+
+        chosen = FewShotTraining.paper() if config == "paper" else FewShotTraining.lite()
+        chosen = replace(chosen, steps=steps or chosen.steps, batch=batch or chosen.batch)
+        card = train_fewshot(
+            chosen.feed_forward() if feed_forward else chosen,
+            data,
+            output,
+            options=training.run_options(
+                minutes=minutes, device=device, precision=precision, workers=workers
+            ),
+            perceptual=PerceptualLoss.load(bundled_path("mobilenet")),
+            on_record=lambda record: reporter.say(training.told(record)),
+        )
+        training.finish(reporter, output, card, as_json=as_json)
