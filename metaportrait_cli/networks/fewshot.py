@@ -114,7 +114,7 @@ class Discriminator(Network):
     def __init__(self, config: FewShotConfig) -> None:
         super().__init__(config)
         self.trunk = Trunk(6, config, config.widths, normed=False)
-        self.last = ResidualBlock(config.embedding, config.embedding)
+        self.last = PlainBlock(config.embedding, config.embedding)
         # Vectors, not layers: normalised ones would not add up to w' = w_0 + e.
         self.w0 = nn.Parameter(torch.empty(config.embedding).uniform_(-0.1, 0.1))
         self.b = nn.Parameter(torch.zeros(()))
@@ -189,7 +189,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.first = FirstBlock(in_width, widths[0])
         self.rest = nn.ModuleList(
-            ResidualBlock(before, after, down=True, normed=normed)
+            PlainBlock(before, after, down=True, normed=normed)
             for before, after in pairwise(widths)
         )
         self.attention = nn.ModuleDict()
@@ -221,7 +221,7 @@ class FirstBlock(nn.Module):
         return F.avg_pool2d(self.conv2(F.relu(self.conv1(x))), 2) + self.skip(F.avg_pool2d(x, 2))
 
 
-class ResidualBlock(nn.Module):
+class PlainBlock(nn.Module):
     """(Norm), ReLU, 3x3, (norm), ReLU, 3x3, (halving), beside a 1x1 where the shape changes."""
 
     def __init__(
