@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from metaportrait_cli.cli import options as shared
-from metaportrait_cli.cli.console import put, reporting
+from metaportrait_cli.cli.console import put, reporting, skipped
 from metaportrait_cli.cli.options import BASIC, OUTPUT
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def command(
         ),
     ] = None,
     overwrite: shared.Overwrite = False,
+    skip_existing: shared.SkipExisting = False,
     as_json: shared.AsJson = False,
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
@@ -78,6 +79,8 @@ def command(
 
         from metaportrait_cli.pipeline.evaluation import evaluate as pipeline  # noqa: PLC0415
 
+        if skip_existing and sheet is not None and skipped(sheet, reporter, as_json=as_json):
+            return
         options = pipeline.EvaluateOptions(mode=mode, weights=tuple(weights or ()), frames=frames)
         done = pipeline.evaluate(
             clips, options, sheet=sheet, overwrite=overwrite, on_progress=reporter.progress

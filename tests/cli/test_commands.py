@@ -1,0 +1,104 @@
+"""Each command once, on a clip of a few frames: what it prints, writes, and passes over."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from typer.testing import CliRunner
+
+from metaportrait_cli.cli.app import app
+from tests.clips import decoded, scene, write_clip
+
+runner = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def folder(portrait: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of a face that moves a little, and a photo of it."""
+    folder = tmp_path_factory.mktemp("commands")
+    frames = [scene(portrait, [(30 + x, 10, 200)], width=256, height=224) for x in range(6)]
+    write_clip(folder / "clip.mp4", frames)
+    Image.fromarray(frames[0]).save(folder / "face.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def told(*arguments: str | Path) -> Any:
+    """What a command says with --json."""
+    done = runner.invoke(app, [*map(str, arguments), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_animate(folder: Path) -> None:
+    arguments = ["animate", folder / "face.png", folder / "clip.mp4", "--weights", "none", "-q"]
+    told_once = told(*arguments, "-o", "new/out.mp4", "--crop", "--size", "64")
+    assert told_once["frames"] == 6
+    assert told_once["settings"]["weights"] == "none"
+    assert [each.shape for each in decoded(Path("new/out.mp4"))] == [(64, 64, 3)] * 6
+    assert told(*arguments, "-o", "new/out.mp4", "--skip-existing")["skipped"]
+
+
+def test_a_face_or_frame_that_is_not_there(folder: Path) -> None:
+    arguments = ["animate", str(folder / "face.png"), str(folder / "clip.mp4"), "--weights=none"]
+    third = runner.invoke(app, [*arguments, "--face", "3"])
+    assert third.exit_code == 4
+    assert "--face 3 is not there: at most 1 seen" in third.stderr
+    beyond = runner.invoke(app, [*arguments, "--reference-frame", "999"])
+    assert beyond.exit_code == 2
+    assert beyond.stderr == "error: --reference-frame 999: the driver has frames 0 to 5\n"
+
+
+def test_landmarks(folder: Path) -> None:
+    assert told("landmarks", folder / "clip.mp4", "--overlay", "seen.mp4", "-q")["frames"] == 6
+    assert len(decoded(Path("seen.mp4"))) == 6
+    assert told("landmarks", folder / "clip.mp4", "--skip-existing")["skipped"]
+
+
+def test_personalize(folder: Path) -> None:
+    arguments = ["personalize", folder / "face.png", "--weights", "none", "-q"]
+    done = told(*arguments)
+    assert done["views"] == 1
+    assert Path("face.portrait").is_file()
+    assert told(*arguments, "--skip-existing")["skipped"]
+    both = runner.invoke(app, ["personalize", "--video", "a.mp4", "--photos", "b.png"])
+    assert both.exit_code == 2
+
+
+def test_evaluate(folder: Path) -> None:
+    arguments = ["evaluate", folder / "clip.mp4", "--weights", "none", "--frames", "4", "-q"]
+    done = told(*arguments, "--sheet", "sheet.png")
+    assert set(done["summary"]) >= {"copy", "none"}
+    assert Path("sheet.png").is_file()
+    assert told(*arguments, "--sheet", "sheet.png", "--skip-existing")["skipped"]
+
+
+def test_weights(tmp_path: Path) -> None:
+    listed = told("weights", "list")
+    assert {entry["name"] for entry in listed} >= {"compact", "compact_sr"}
+    pulled = runner.invoke(app, ["weights", "pull", "compact"])
+    assert pulled.exit_code == 0
+    assert Path(pulled.stdout.strip()).is_file()
+    assert told("weights", "verify", "compact")[0]["verdict"] == "sha256 as listed"
+    Path("noise.pth").write_bytes(b"\x93" + bytes(range(256)))
+    refused = runner.invoke(app, ["weights", "convert", "noise.pth", "-o", "out.safetensors"])
+    assert refused.exit_code == 5
+    assert "damaged or no PyTorch checkpoint" in refused.stderr
+    assert not Path("out.safetensors").exists()
+
+
+def test_doctor() -> None:
+    done = runner.invoke(app, ["doctor"])
+    assert done.exit_code in (0, 1)  # 1 where another OpenCV is installed beside ours
+    assert "ok      landmark model: loads" in done.stdout
+    assert done.stderr == ""
