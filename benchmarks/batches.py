@@ -1,4 +1,4 @@
-"""A batch of 60 jobs, ten of them bad: in one go, and on two shards that are killed and gone on with.
+"""A batch of 60 jobs, ten of them bad: in one go, and on two shards that are killed midway.
 
     python benchmarks/batches.py
 
@@ -87,9 +87,7 @@ def main() -> None:
             if (broken / each).exists()
         )
         hidden = [path.name for path in broken.iterdir() if path.name.startswith(".")]
-        print(
-            f"{len(made)} results, {same} with the same pictures; left over: {hidden or 'nothing'}"
-        )
+        print(f"{len(made)} results, {same} with the same pictures; left: {hidden or 'nothing'}")
 
 
 if __name__ == "__main__":

@@ -55,10 +55,13 @@ def begin(arguments: list[str], log: Path) -> int:
 
 
 def children(process: int) -> list[int]:
+    """The ffmpegs of a process; not what is about to become one."""
     found: list[int] = []
     for listed in Path(f"/proc/{process}/task").glob("*/children"):
         try:
-            found += map(int, listed.read_text().split())
+            for child in listed.read_text().split():
+                if Path(f"/proc/{child}/comm").read_text().startswith("ffmpeg"):
+                    found.append(int(child))
         except OSError:
             continue
     return found
