@@ -53,6 +53,7 @@ UPPER_TINT = 0.5
 UPPER_SHADE = 0.7
 # No teeth are whiter than the first, nor lit more than by the second.
 WHITEST, MOST_LIGHT = 0.8, 0.4
+MOST_BEHIND = -1.3
 # What is behind comes out greyer than it is, as means do: logarithms of shares of red, green, blue.
 BEHIND_TINT = np.array([0.08, -0.06, -0.02], np.float32)
 
@@ -363,6 +364,8 @@ class OpenedTeeth:
         most = min(math.log(WHITEST / float(self.colours.tooth @ LUMA)), MOST_LIGHT)
         tempered[:3] = np.minimum(tempered[:3], most)
         tempered[5:8] += self.colours.colourful * BEHIND_TINT[:, None, None]
+        # Tongues lie in the shade of lips and teeth.
+        tempered[5:8] -= np.maximum(tempered[5:8].mean(0) - MOST_BEHIND, 0)
         return tempered
 
     def _blend(self, frame: NDArray[np.uint8], mouth: Drawn, light: NDArray[np.float32]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -148,3 +149,17 @@ def test_a_source_keeps_its_own_teeth(
 
     nothing = own_teeth(session.bite, pose, crop, closed, texture=painter.upper, config=config)
     assert nothing[0] is session.bite
+
+
+def test_teeth_follow_paint_that_is_brighter(
+    painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
+) -> None:
+    driven = opened(points, 0.15)
+    brightness = []
+    for level in (10, 250):
+        frames = np.full((1, SIZE, SIZE, 3), 120, np.uint8)
+        cv2.fillPoly(frames[0], [ring(driven).astype(np.int32)], (level, level, level))
+        painter.open(crop, points).draw(frames, driven[None], [ring(driven)])
+        x, y = ring(driven).mean(0).astype(int)
+        brightness.append(np.percentile(frames[0, y - 12 : y, x - 20 : x + 20], 80))
+    assert brightness[1] > brightness[0] + 4
