@@ -71,6 +71,16 @@ class Crop:
         method = cv2.INTER_AREA if size < self.side else cv2.INTER_CUBIC
         return cv2.resize(part, (size, size), interpolation=method)
 
+    def widened(self, share: float, *, within: tuple[int, int]) -> tuple[slice, slice]:
+        """Rows and columns of a picture of (width, height) pixels around this crop, wider by a
+        share of its side on each side, as far as the picture goes."""
+        more = round(share * self.side)
+        width, height = within
+        return (
+            slice(max(0, self.y0 - more), min(height, self.y0 + self.side + more)),
+            slice(max(0, self.x0 - more), min(width, self.x0 + self.side + more)),
+        )
+
     def inside(self, width: int, height: int) -> tuple[slice, slice, slice, slice]:
         """Rows and columns of the picture, then of the unscaled crop, where both overlap."""
         top, left = max(self.y0, 0), max(self.x0, 0)

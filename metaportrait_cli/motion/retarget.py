@@ -56,7 +56,7 @@ seen: of a closed eye the detector often leaves a tenth open, above all where th
 LIP_FLOOR: Final = 0.06
 """The same for lips, in inter-ocular distances."""
 
-TURN_LIMITS: Final = np.radians([30.0, 22.0, 35.0]).astype(np.float32)
+TURN_LIMITS: Final = np.radians([35.0, 25.0, 35.0]).astype(np.float32)
 """Yaw, pitch and roll beyond the source views' range up to which a source can be turned."""
 
 SHIFT_LIMIT: Final = 0.6

@@ -35,6 +35,8 @@ TURN = np.radians((6.0, 16.0))
 """One flow serves up to the first turn away from the source, layers from the second on."""
 CERTAIN = 0.95
 LEAST_TWICE = 0.02
+STILL = 0.012
+"""Motion, as a share of the crop's side, from which on what moves is taken from its background"""
 NOISE = 24
 """Grey levels by which hair may differ from the person's colours nearby, where it is half seen"""
 
@@ -154,6 +156,11 @@ class MovedCrop:
         frame = layers.composed(
             Layout(flow.shift + self._centres, layout.cover, layout.around, layout.gap)
         )
+        # Where the person stands still, no error of the matte need be seen.
+        moves = np.linalg.norm(flow.shift, axis=2) / (STILL * side)
+        still = (1 - smoothstep(moves)) * np.minimum(layout.cover, 1)
+        still = cv2.resize(still, (side, side), interpolation=cv2.INTER_LINEAR)
+        frame = np.asarray(cv2.blendLinear(self._crop, frame, still, 1 - still), np.uint8)
         if share < 1:
             frame = cv2.addWeighted(frame, share, moved_by(self._crop, flow.shift), 1 - share, 0)
         return np.asarray(frame, np.uint8), flow

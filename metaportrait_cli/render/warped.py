@@ -51,6 +51,7 @@ class WarpRenderer:
     GRID = 256
     FADE_SHARE = 0.12
     LOOSE_SHARE = 0.1
+    AROUND = 0.2
     fixed_size = None
     keeps_detail = True
 
@@ -93,14 +94,21 @@ class WarpRenderer:
         self, source: Source, crop: NDArray[np.uint8], landmarks: NDArray[np.float32]
     ) -> Layers | None:
         """Of the crop (S, S, 3) with its face at (478, 3); `None` where no person is told apart."""
-        alpha = matte(crop, landmarks, Segmenter(bundled_path(SEGMENTER)))
+        height, width = source.picture.shape[:2]
+        # Shoulders are told best with what is around the crop.
+        crop_part = source.crop.widened(self.AROUND, within=(width, height))
+        part = source.picture[crop_part]
+        origin = np.array([crop_part[1].start, crop_part[0].start, 0], np.float32)
+        alpha = matte(part, source.face.points - origin, Segmenter(bundled_path(SEGMENTER)))
         if alpha is None:
             self._on_notice(
                 f"{source.path.name}: the person can't be told from the background, which will"
                 " bend with turns of the head"
             )
             return None
-        height, width = source.picture.shape[:2]
+        whole = np.zeros((height, width), np.float32)
+        whole[crop_part] = alpha
+        alpha = np.asarray(source.crop.cut(whole, len(crop)), np.float32).clip(0, 1)
         loose = border_fade(
             source.crop,
             width=width,
