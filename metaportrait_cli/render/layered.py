@@ -157,10 +157,14 @@ class MovedCrop:
             Layout(flow.shift + self._centres, layout.cover, layout.around, layout.gap)
         )
         # Where the person stands still, no error of the matte need be seen.
-        moves = np.linalg.norm(flow.shift, axis=2) / (STILL * side)
+        moves = cv2.magnitude(flow.shift[..., 0], flow.shift[..., 1]) / (STILL * side)
         still = (1 - smoothstep(moves)) * np.minimum(layout.cover, 1)
-        still = cv2.resize(still, (side, side), interpolation=cv2.INTER_LINEAR)
-        frame = np.asarray(cv2.blendLinear(self._crop, frame, still, 1 - still), np.uint8)
+        rows = np.flatnonzero(still.max(1) > 0)
+        if len(rows):  # mostly the shoulders, far down
+            still = cv2.resize(still, (side, side), interpolation=cv2.INTER_LINEAR)
+            part = slice(max(0, (rows[0] - 1) * side // grid), side)
+            still = np.ascontiguousarray(still[part])
+            frame[part] = cv2.blendLinear(self._crop[part], frame[part], still, 1 - still)
         if share < 1:
             frame = cv2.addWeighted(frame, share, moved_by(self._crop, flow.shift), 1 - share, 0)
         return np.asarray(frame, np.uint8), flow
