@@ -52,7 +52,7 @@ def prepared(folder: Path, pixels: np.ndarray) -> Path:
     lines = []
     for number in range(JOBS):
         wrong = number % (JOBS // BAD) == 4
-        driver = bad[number % 3] if wrong else f"{number % 3}.mp4"
+        driver = bad[number // 6 % 3] if wrong else f"{number % 3}.mp4"
         job = {"source": "face.png", "driver": driver, "output": f"o{number:02}.mp4"}
         lines.append(json.dumps({**job, "full": False, "size": 64 + 2 * (number % 8)}))
     (folder / "jobs.jsonl").write_text("\n".join(lines))
