@@ -62,6 +62,13 @@ class SideBySide:
         return cv2.resize(image, (wanted, self._height), interpolation=method)
 
 
+def all_resized(frames: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Pictures (T, S, S, 3), as renderers of a fixed size give them, as (T, size, size, 3)."""
+    if frames.shape[1] == size:
+        return frames
+    return np.stack([resized(frame, size) for frame in frames])
+
+
 def resized(square: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """A square picture (S, S, 3) as (size, size, 3)."""
     if square.shape[0] == size:

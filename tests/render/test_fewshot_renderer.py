@@ -16,6 +16,7 @@ from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.fewshot import Embedder, FewShotConfig, Generator
+from metaportrait_cli.pipeline.evaluation.evaluate import EvaluateOptions, evaluate
 from metaportrait_cli.render.named import rendering_named
 from metaportrait_cli.render.protocol import Driven, Renderer
 from metaportrait_cli.weights.store import save_networks
@@ -88,6 +89,13 @@ def test_animate_takes_its_weights(weights: Path, portrait: NDArray[np.uint8]) -
     ):
         pictures = [picture.image for picture in animation.pictures()]
     assert [picture.shape for picture in pictures] == [(64, 64, 3)] * 3
+
+
+def test_evaluate_judges_pictures_of_its_size(weights: Path, driver_path: Path) -> None:
+    found = evaluate([driver_path], EvaluateOptions(weights=(str(weights),), frames=4))
+    judged = found.summary()
+    assert judged[str(weights)]
+    assert judged[str(weights)].keys() <= judged["copy"].keys()  # noise shows no face to measure
 
 
 def test_weights_of_another_drawing_are_refused(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.metrics.identity import other_person
 from metaportrait_cli.metrics.motion import landmark_jitter
 from metaportrait_cli.pipeline.compensation import compensate
+from metaportrait_cli.pipeline.compose import all_resized
 from metaportrait_cli.pipeline.driver import load_motion
 from metaportrait_cli.pipeline.evaluation.contact_sheet import ContactSheet
 from metaportrait_cli.pipeline.evaluation.sampling import (
@@ -187,7 +188,7 @@ def _cross_clip(
             if session is None:
                 score.add_faces(wanted, seen)
                 continue
-            result = session.render(Driven.of(wanted)).frames
+            result = all_resized(session.render(Driven.of(wanted)).frames, SIZE)
             pictures.setdefault(name, []).append(result)
             judge.compare_people(score, result=result, wanted=wanted, driver=seen, people=people)
     moments = [_shown({n: pictures[n][k] for n in sessions}) for k in range(len(runs))]
@@ -231,7 +232,9 @@ def _open(renderers: dict[str, Renderer], source: Source) -> dict[str, Session]:
 
 def _render(sessions: dict[str, Session], points: Points) -> dict[str, Frames]:
     driven = Driven.of(points)
-    return {name: session.render(driven).frames for name, session in sessions.items()}
+    return {
+        name: all_resized(session.render(driven).frames, SIZE) for name, session in sessions.items()
+    }
 
 
 def _shown(results: dict[str, Frames]) -> list:

@@ -32,6 +32,7 @@ from metaportrait_cli.metrics.turning import (
 from metaportrait_cli.motion.alignment import from_frame, rotation_of
 from metaportrait_cli.motion.fitting import fit_frames, fit_identity
 from metaportrait_cli.motion.morphable import MorphableModel
+from metaportrait_cli.pipeline.compose import all_resized
 from metaportrait_cli.pipeline.evaluation.contact_sheet import ContactSheet
 from metaportrait_cli.pipeline.evaluation.reenactment import SIZE, ClipResult
 from metaportrait_cli.pipeline.evaluation.sampling import VIDEO_SUFFIXES
@@ -96,20 +97,21 @@ def turned_portraits(
         shown = []
         for name, renderer in renderers.items():
             rendered = renderer.open(source, size=SIZE).render(Driven.of(driven))
+            frames = all_resized(rendered.frames, SIZE)
             if before is not None:
-                moved = _background_motion(crop, before, rendered.frames, driven, segmenter)
+                moved = _background_motion(crop, before, frames, driven, segmenter)
                 scores[name].add("background_motion", moved)
             for flow, points in zip(rendered.flows or (), driven, strict=bool(rendered.flows)):
                 inside = _head(points, grid=len(flow.shift))
                 shares = stretch_and_folds(flow.shift, inside, side=flow.side)
                 scores[name].add("stretched_share", [shares[0]])
                 scores[name].add("folded_share", [shares[1]])
-            embeddings = judge.embeddings(rendered.frames, driven)
+            embeddings = judge.embeddings(frames, driven)
             scores[name].add("identity_distance", identity_distance(embeddings, own[None]))
-            heads = [_head_picture(rendered.frames[t], driven[t]) for t in far]
+            heads = [_head_picture(frames[t], driven[t]) for t in far]
             if heads:
                 looks[name].append(judge.features_of_heads(heads))
-            shown.append(rendered.frames)
+            shown.append(frames)
         if board is not None:
             board.add(path.stem, crop, [[frames[t] for frames in shown] for t in SHOWN])
         yield ClipResult(

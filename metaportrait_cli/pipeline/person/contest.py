@@ -18,6 +18,7 @@ from metaportrait_cli.metrics.perceptual import feature_distance, unit_features
 from metaportrait_cli.metrics.regions import cut_region, eye_regions, mouth_region
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.squeezenet import SqueezeNet
+from metaportrait_cli.pipeline.compose import all_resized
 from metaportrait_cli.pipeline.person.atlas import as_source, crops_of
 from metaportrait_cli.pipeline.person.recording import Recording
 from metaportrait_cli.pixels import as_tensor
@@ -66,7 +67,8 @@ class Trial:
         """The frames (T, S, S, 3); `None` leaves the source's further pictures out."""
         source = replace(self.source, others=()) if lends is None else self.source
         source = replace(source, lends=lends or source.lends)
-        return renderer.open(source, size=SIZE).render(Driven.of(self.driven)).frames
+        session = renderer.open(source, size=SIZE)
+        return all_resized(session.render(Driven.of(self.driven)).frames, SIZE)
 
 
 class Yardstick:
