@@ -39,15 +39,11 @@ ENOUGH = 0.4
 
 
 def background(
-    picture: NDArray[np.uint8],
-    alpha: NDArray[np.float32],
-    *,
-    width: float,
-    known: NDArray[np.bool_] | None = None,
+    picture: NDArray[np.uint8], alpha: NDArray[np.float32], *, width: float
 ) -> NDArray[np.uint8]:
     """The picture (H, W, 3) without the person, who covers `alpha` (H, W) of it.
 
-    `width` is the face's, in pixels; `known` (H, W) marks what patches may be taken from.
+    `width` is the face's, in pixels.
     """
     reach = 2 * max(2, round(0.02 * width)) + 1
     hole = cv2.dilate(np.uint8(alpha > LEAST), np.ones((reach, reach), np.uint8))
@@ -55,8 +51,7 @@ def background(
         return picture
     smooth = spread(picture.astype(np.float32), 1 - hole.astype(np.float32))
     deep = cv2.distanceTransform(hole, cv2.DIST_L2, 3)
-    usable = (hole == 0) if known is None else (hole == 0) & known
-    filled = _patched(picture, smooth, hole, deep < DEPTH * width, usable)
+    filled = _patched(picture, smooth, hole, deep < DEPTH * width)
     share = smoothstep((deep / width - 0.6 * DEPTH) / (0.4 * DEPTH))[..., None]
     filled = filled + share * (smooth - filled)
     # The hole is wider than the person: its edge fades into the true background.
@@ -90,7 +85,6 @@ def _patched(
     smooth: Picture,
     hole: NDArray[np.uint8],
     near: NDArray[np.bool_],
-    usable: NDArray[np.bool_],
 ) -> Picture:
     """The picture with its hole filled by patches where `near` (H, W) is true; else smooth."""
     height, width = hole.shape
@@ -103,7 +97,7 @@ def _patched(
     current: Picture | None = None
     level = None
     for side in reversed(sides):
-        level = _Level(picture, smooth, hole, near, usable, side=side)
+        level = _Level(picture, smooth, hole, near, side=side)
         if side != longest and level.room < ENOUGH:
             continue
         if not len(level.wanted) or not len(level.sources):
@@ -131,7 +125,6 @@ class _Level:
         smooth: Picture,
         hole: NDArray[np.uint8],
         near: NDArray[np.bool_],
-        usable: NDArray[np.bool_],
         *,
         side: int,
     ) -> None:
@@ -144,15 +137,14 @@ class _Level:
         self.smooth = cv2.resize(smooth, size, interpolation=area)
         self.hole = cv2.resize(hole.astype(np.float32), size, interpolation=area) > 0
         self.shape = self.hole.shape
-        blocked = cv2.resize(1 - usable.astype(np.float32), size, interpolation=area) > 0
         near_here = cv2.resize(near.astype(np.float32), size, interpolation=area) > 0
         kernel = np.ones((2 * RADIUS + 1,) * 2, np.uint8)
         # Patches must lie wholly in what is known.
-        barred = cv2.dilate(np.uint8(blocked), kernel, borderType=cv2.BORDER_CONSTANT) > 0
+        barred = cv2.dilate(np.uint8(self.hole), kernel, borderType=cv2.BORDER_CONSTANT) > 0
         barred[:RADIUS] = barred[-RADIUS:] = True
         barred[:, :RADIUS] = barred[:, -RADIUS:] = True
         self.allowed = ~barred
-        self.room = float(self.allowed.sum() / max(1, (~blocked).sum()))
+        self.room = float(self.allowed.sum() / max(1, (~self.hole).sum()))
         self.sources = np.argwhere(self.allowed)
         # Patches that touch the hole are sought, so that it grows on from its edge.
         self.wanted = np.argwhere(cv2.dilate(np.uint8(self.hole & near_here), kernel) > 0)
