@@ -17,7 +17,7 @@ def test_a_photo_is_judged_in_all_turns(portrait_path: Path, tmp_path: Path) -> 
     done = evaluate([portrait_path], options, sheet=sheet)
     assert done.clips[0].frames == len(TURNS)
     values = done.clips[0].values
-    assert values["none"]["background_motion"] < 1
+    assert values["none"]["background_motion"] < 1.5
     assert values["none"]["folded_share"] < values["none"]["stretched_share"] < 0.5
     assert 0 < values["none"]["identity_distance"] < 0.06
     assert sheet.is_file()
