@@ -34,6 +34,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 def begin(arguments: list[str], log: Path) -> int:
     """A process that has all modules already, and runs the command; its id."""
+    log.write_text("")  # it may end before it has begun
     child = os.fork()
     if child:
         return child
