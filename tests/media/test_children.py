@@ -17,7 +17,8 @@ from metaportrait_cli.media.process import Child
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = """
-import sys
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup may have turned it off
 from metaportrait_cli.media.process import Child
 with Child(["sleep", "60"]) as child:
     print(child.process.pid, flush=True)

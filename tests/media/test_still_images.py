@@ -248,7 +248,7 @@ def test_write_refuses(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="transparency"):
         write_still(tmp_path / "a.jpg", gradient(), alpha=gradient()[:, :, 0])
     with pytest.raises(UsageError, match="doesn't exist"):
-        write_still(tmp_path / "no" / "a.png", gradient())
+        write_still(tmp_path / "no" / "where" / "a.png", gradient())
 
 
 def test_profile_bytes_are_those_of_a_profile() -> None:

@@ -243,7 +243,7 @@ def test_what_can_be_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(MediaError, match="doesn't exist"):
         VideoWriter(tmp_path / "a.mp4", width=96, height=64, rate=NTSC, audio_from=tmp_path / "no")
     with pytest.raises(UsageError, match="doesn't exist"):
-        write(tmp_path / "no" / "a.mp4", 1)
+        write(tmp_path / "no" / "where" / "a.mp4", 1)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UsageError, match="read-only"):
         write(tmp_path / "a.mp4", 1)
