@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -19,7 +21,6 @@ TAIL_BYTES = 4096
 """How much of the end of ffmpeg's messages is read back."""
 GRACE_SECONDS = 30.0
 """How long an ffmpeg that closed its output may take to end."""
-STARTS = 3
 ENDED_FROM_OUTSIDE = 255
 """The status of an ffmpeg that was told to end by a signal, and obeyed."""
 _PR_SET_PDEATHSIG = 1
@@ -34,43 +35,37 @@ _EPILOGUE = (
 )
 
 
-def _find_prctl() -> Callable[..., int] | None:
-    """Linux's own call; looked up before a fork, after which little is safe."""
-    return ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-
-
-_prctl = _find_prctl()
-
-
 def end_with_parent() -> None:
-    """Have this process killed when the thread that started it ends, as by a kill -9 of it all.
+    """Have this process killed when the thread that started it ends, as by a kill -9 of it all."""
+    if sys.platform == "linux" and sys.executable:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
-    Runs between fork and exec: one system call that nothing waits for.
-    """
-    if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+_ENDING_WITH_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Asks for what `end_with_parent` does, and becomes the program. A `preexec_fn` would do with less,
+but forks all of this process, whose handlers then swallow a Ctrl-C or tell it twice."""
 
 
 def _started(arguments: Sequence[str], **pipes: Any) -> subprocess.Popen[bytes]:
     """A process that ends with this one. Raises `FfmpegError` if it can't be run."""
-    for attempt in range(STARTS):
-        try:
-            return subprocess.Popen(
-                arguments,
-                start_new_session=True,
-                preexec_fn=end_with_parent if _prctl is not None else None,  # noqa: PLW1509  see there
-                **pipes,
-            )
-        except subprocess.SubprocessError:
-            # A signal came between fork and exec, and its handler spoke there too. It speaks here
-            # as soon as this line is done; unless this isn't the main thread.
-            if attempt == STARTS - 1:
-                raise
-        except OSError as error:
-            raise FfmpegError(
-                f"{arguments[0]} can't be run ({error.strerror}): install ffmpeg 5.1 or later"
-            ) from error
-    raise AssertionError("the last start returns or raises")
+    binary = shutil.which(arguments[0])
+    if binary is None:
+        raise FfmpegError(f"{arguments[0]} can't be run: install ffmpeg 5.1 or later")
+    command = [binary, *arguments[1:]]
+    if sys.platform == "linux" and sys.executable:
+        launcher = [sys.executable, "-I", "-S", "-c", _ENDING_WITH_PARENT, str(os.getpid())]
+        command = [*launcher, *command]
+    try:
+        return subprocess.Popen(command, start_new_session=True, **pipes)
+    except OSError as error:
+        raise FfmpegError(
+            f"{arguments[0]} can't be run ({error.strerror}): install ffmpeg 5.1 or later"
+        ) from error
 
 
 class Child:

@@ -8,12 +8,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-from metaportrait_cli.media import process
-from metaportrait_cli.media.process import Child
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = """
@@ -51,26 +47,3 @@ def is_running(process: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
-
-
-def test_a_signal_between_fork_and_exec_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its handler runs in the child too, before ffmpeg is there."""
-    parent, starts = os.getpid(), []
-
-    def disturbed() -> None:
-        if os.getpid() != parent and not starts:
-            raise KeyboardInterrupt
-
-    start = subprocess.Popen
-
-    def counted(*arguments: Any, **more: Any) -> subprocess.Popen[bytes]:
-        try:
-            return start(*arguments, **more)
-        finally:
-            starts.append(1)
-
-    monkeypatch.setattr(process, "end_with_parent", disturbed)
-    monkeypatch.setattr(subprocess, "Popen", counted)
-    with Child(["sleep", "0"]) as child:
-        assert child.wait() == 0
-    assert len(starts) == 2
