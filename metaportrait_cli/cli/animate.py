@@ -48,14 +48,7 @@ def command(
             rich_help_panel=BASIC,
         ),
     ] = None,
-    portrait: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A file made by `metaportrait personalize`, instead of a source.",
-            rich_help_panel=BASIC,
-        ),
-    ] = None,
+    portrait: shared.Portrait = None,
     output: Annotated[
         Path | None,
         typer.Option(

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from metaportrait_cli.pipeline.report import RunReport
 
 DEBUG_VARIABLE = "METAPORTRAIT_DEBUG"
-GONE = "there is no half result"
 OPTION_NAMES: ContextVar[dict[str, str]] = ContextVar("option_names", default={})  # noqa: B039
 """The running command's parameters by name, as users write them; `Command` sets it."""
 _FIELD = re.compile(r"`([a-z_]+)`")

@@ -31,14 +31,7 @@ def command(
         Path | None,
         typer.Option("--source", "-s", metavar="FILE", help="The same.", rich_help_panel=BASIC),
     ] = None,
-    portrait: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A file made by `metaportrait personalize`, instead of a source.",
-            rich_help_panel=BASIC,
-        ),
-    ] = None,
+    portrait: shared.Portrait = None,
     camera: Annotated[
         str | None,
         typer.Option(

@@ -169,3 +169,11 @@ Verbose = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+Portrait = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A file made by `metaportrait personalize`, instead of a source.",
+        rich_help_panel=BASIC,
+    ),
+]
