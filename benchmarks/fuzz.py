@@ -9,9 +9,9 @@ Counts by kind what was read and what was refused; names what raised anything el
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import multiprocessing
+import pickle
 import random
 import resource
 import shutil
@@ -21,8 +21,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -34,18 +36,24 @@ from metaportrait_cli.errors import MetaPortraitError
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.source import Source
-from metaportrait_cli.face.track import RECORD, MotionTrack
+from metaportrait_cli.face.track import LARGEST_FACE, RECORD, MotionTrack
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.stills import read_still
 from metaportrait_cli.motion.motion_file import read_motion, write_motion
 from metaportrait_cli.pipeline.batch.jobs import read_jobs
+from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portrait, save_portrait
+from metaportrait_cli.pipeline.source import load_sources
+from metaportrait_cli.render.named import rendering_named
+from metaportrait_cli.render.protocol import Driven
 from metaportrait_cli.render.released.folder import read_frames, read_source
 from metaportrait_cli.render.super_resolution import super_resolution_named
 from metaportrait_cli.weights import bundled_path
 from tests.clips import write_clip
 
 TIMEOUT = 30
+PREPARED = ("ldmk", "frame", "id", "map")
+TEXT_HEADED = {"weights", "weights sr", "portrait"}
 PIECE = 20
 """Files that one process tries; it may end at any of them."""
 
@@ -66,8 +74,10 @@ def whole_files(folder: Path) -> dict[str, Path]:
     moments[0].save(made["animation"], save_all=True, append_images=moments[1:], duration=40)
     frames = [np.roll(picture(), k, 1) for k in range(6)]
     tracks = ("-f", "lavfi", "-t", "0.2", "-i", "sine=r=48000")
-    for kind in ("mp4", "mkv", "avi", "ts"):
+    for kind in ("mp4", "mov", "mkv", "avi", "ts"):
         made[kind] = write_clip(folder / f"whole.{kind}", frames, inputs=tracks)
+    vp9 = ("-c:v", "libvpx-vp9", "-c:a", "libopus")
+    made["webm"] = write_clip(folder / "whole.webm", frames, inputs=tracks, output=vp9)
     track = MotionTrack(width=48, height=48, rate=Fraction(25))
     records = np.zeros(5, RECORD)
     records["points"] = np.random.default_rng(0).random((5, 478, 3)) * 40
@@ -83,18 +93,20 @@ def whole_files(folder: Path) -> dict[str, Path]:
         made["portrait"],
         Portrait(view, np.zeros(60, np.float32), np.zeros(128, np.float32)),
     )
-    made["weights"] = folder / "whole.safetensors"
-    made["weights"].write_bytes(bundled_path("compact_sr").read_bytes()[:])
+    for kind, weights in (("weights sr", "compact_sr"), ("weights", "compact")):
+        made[kind] = folder / f"{weights}.safetensors"
+        made[kind].write_bytes(bundled_path(weights).read_bytes())
     made["checkpoint"] = folder / "whole.pth"
     torch.save({"generator": {"a.weight": torch.zeros(4, 4)}, "step": 3}, made["checkpoint"])
     made["jobs"] = folder / "whole.jsonl"
     job = {"source": "a.png", "driver": "b.mp4", "output": "c.mp4", "strength": 1.5, "face": 2}
     made["jobs"].write_text("\n".join(json.dumps(job | {"output": f"{n}.mp4"}) for n in range(3)))
-    for name, array in (("ldmk", np.zeros((669, 2), np.float32)), ("id", np.zeros(256))):
-        content = io.BytesIO()
-        np.save(content, array)
+    points = np.zeros((669, 2), np.float32)
+    for name, array in (("ldmk", points), ("frame", points), ("id", np.zeros(256))):
         made[f"prepared {name}"] = folder / f"{name}.npy"
-        made[f"prepared {name}"].write_bytes(content.getvalue())
+        np.save(made[f"prepared {name}"], array)
+    made["prepared map"] = folder / "map.pkl"
+    made["prepared map"].write_bytes(pickle.dumps({"a.png": "0"}))
     return made
 
 
@@ -112,24 +124,95 @@ def read_prepared(path: Path) -> None:
         cv2.imwrite(str(folder / "src_0.png"), picture(256))
         for part, array in good.items():
             np.save(folder / f"src_0_{part}.npy", array)
-        which = "ldmk" if b"669" in path.read_bytes()[:200] else "id"
-        (folder / f"src_0_{which}.npy").write_bytes(path.read_bytes())
         (folder / "0" / "ldmks").mkdir(parents=True)
-        (folder / "0" / "ldmks" / "a_ldmk.npy").write_bytes(path.read_bytes())
+        np.save(folder / "0" / "ldmks" / "a_ldmk.npy", good["ldmk"])
+        place = {
+            "ldmk": folder / "src_0_ldmk.npy",
+            "frame": folder / "0" / "ldmks" / "a_ldmk.npy",
+            "id": folder / "src_0_id.npy",
+            "map": folder / "src_map_dict.pkl",
+        }[path.stem.rpartition("-")[2]]
+        place.write_bytes(path.read_bytes())
         read_source(folder, "0")
         list(read_frames(folder))
+
+
+def animate_with(path: Path) -> None:
+    """Opens the weights and paints a frame with them; what they paint must be a picture."""
+    session = rendering_named(str(path), device="cpu").renderer.open(_person(), size=64)
+    points = _person().landmarks(64)[None]
+    frames = session.render(Driven.of(points + np.float32(2))).frames
+    if frames.shape != (1, 64, 64, 3) or frames.dtype != np.uint8:
+        raise AssertionError(f"{frames.shape} {frames.dtype}")
+
+
+@cache
+def _person() -> Source:
+    portrait = Path(__file__).parents[1] / "samples" / "portrait.png"
+    with Engine("none") as engine:
+        return load_sources([portrait], choice=LARGEST_FACE, detector=engine.detector)
 
 
 READERS: dict[str, Callable[[Path], object]] = {
     "template": read_motion,
     "portrait": load_portrait,
-    "weights": lambda path: super_resolution_named(str(path), device="cpu", precision="auto"),
+    "weights": animate_with,
+    "weights sr": lambda path: super_resolution_named(str(path), device="cpu", precision="auto"),
     "checkpoint": read_checkpoint,
     "jobs": read_jobs,
-    "prepared ldmk": read_prepared,
-    "prepared id": read_prepared,
-    **dict.fromkeys(("mp4", "mkv", "avi", "ts", "animation"), read_clip),
+    **dict.fromkeys(
+        ("prepared ldmk", "prepared frame", "prepared id", "prepared map"), read_prepared
+    ),
+    **dict.fromkeys(("mp4", "mov", "mkv", "webm", "avi", "ts", "animation"), read_clip),
 }
+
+
+def _exchange(told: Any, chance: random.Random) -> None:
+    """Another value somewhere in what JSON has told."""
+    within = list(told.values() if isinstance(told, dict) else told)
+    deeper = [each for each in within if isinstance(each, dict | list) and each]
+    if deeper and chance.random() < 0.8:
+        _exchange(chance.choice(deeper), chance)
+        return
+    odd = (0, -1, 3, 1 << 40, 1e308, float("nan"), None, "32", "", [], {}, True, [2, 2])
+    if isinstance(told, dict):
+        told[chance.choice((*told, "further"))] = chance.choice(odd)
+    elif told:
+        told[chance.randrange(len(told))] = chance.choice(odd)
+
+
+def damaged_header(content: bytes, chance: random.Random) -> bytes:
+    """A safetensors file whose header is JSON still, with some of its values exchanged."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    tensors = [name for name in header if name != "__metadata__"]
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        match chance.randrange(6):
+            case 0:
+                header[chance.choice(tensors)]["dtype"] = chance.choice(("F64", "I8", "BF16", "F8"))
+            case 1:
+                shape = header[chance.choice(tensors)]["shape"]
+                shape[:] = chance.choice((shape[::-1], [*shape, 1], [], [-1], [0], [1 << 62]))
+            case 2:
+                one, two = (header[chance.choice(tensors)] for _ in range(2))
+                one["data_offsets"] = chance.choice((two["data_offsets"], [0, 1 << 63], [8, 4]))
+            case 3:
+                header[chance.choice(("x", *tensors))] = header.pop(chance.choice(tensors), {})
+                tensors = [name for name in header if name != "__metadata__"]
+            case 4:
+                held = header["__metadata__"]
+                held[chance.choice(list(held))] = chance.choice(("", "null", "[[[", "{}", "\0"))
+            case 5:
+                held = header["__metadata__"]
+                name = chance.choice([name for name in held if held[name][:1] in ("{", "[")])
+                try:
+                    told = json.loads(held[name])
+                except ValueError:
+                    continue  # no more
+                _exchange(told, chance)
+                held[name] = json.dumps(told)
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
@@ -193,8 +276,11 @@ def try_piece(line: Connection, whole: dict[str, Path], folder: Path, seeds: ran
         chance = random.Random(seed)
         kind = list(whole)[seed % len(whole)]
         source = whole[kind]
-        path = folder / f"{seed}{''.join(source.suffixes)}"
-        path.write_bytes(damaged(source.read_bytes(), chance))
+        path = folder / f"{seed}-{source.name}"
+        damage = damaged
+        if kind in TEXT_HEADED and chance.random() < 0.5:
+            damage = damaged_header  # bytes alone hardly ever come past its text
+        path.write_bytes(damage(source.read_bytes(), chance))
         line.send((seed, kind, str(path), "begun", ""))
         line.send((seed, kind, str(path), *attempt(kind, path)))
     line.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
@@ -213,6 +299,10 @@ def main() -> None:
         folder = Path(name)
         (folder / "whole").mkdir()
         whole = whole_files(folder / "whole")
+        _person()  # before there are processes
+        for kind, path in whole.items():
+            if attempt(kind, path)[0] != "read":
+                options.error(f"{path.name} is not whole")
         seed, end = asked.seed, asked.seed + asked.count
         while seed < end:
             ours, theirs = context.Pipe(duplex=False)
