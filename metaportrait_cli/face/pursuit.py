@@ -35,9 +35,14 @@ class Pursuit:
         # Without its networks the detector looks at every frame, as if it were the first.
         self._model = self._detector.networks
         self._last: list[Face] = []
-        self._unchecked = 0
+        self.unchecked = 0
+        """Frames since the detector looked"""
         self.turns = 0
         """Quarter turns counter-clockwise that bring this shot's pictures upright."""
+
+    def go_on(self, faces: list[Face], *, turns: int, unchecked: int) -> None:
+        """After a frame in which another had found these faces, and was in this state."""
+        self._last, self.turns, self.unchecked = faces, turns, unchecked
 
     def begin(self, image: NDArray[np.uint8], *, all_faces: bool = True) -> list[Face]:
         """Faces of the first frame of a shot, however small, and which way up the shot is.
@@ -60,11 +65,11 @@ class Pursuit:
     ) -> list[Face]:
         """The faces last seen at the hints (x0, y0, x1, y1), and others if one is lost."""
         followed = self._seen_again(image, hints)
-        self._unchecked += 1
-        if len(followed) >= len(hints) > 0 and self._unchecked < FRAMES_BETWEEN_CHECKS:
+        self.unchecked += 1
+        if len(followed) >= len(hints) > 0 and self.unchecked < FRAMES_BETWEEN_CHECKS:
             self._last = followed
             return followed
-        self._unchecked = 0
+        self.unchecked = 0
         detected = self._detected(image, hints)
         if detected:
             # What the detector sees nothing of was not a face, or is one no more.

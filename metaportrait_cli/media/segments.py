@@ -6,11 +6,13 @@ so that a run that goes on after another makes the same clip as one that was nev
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+import zipfile
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -26,6 +28,7 @@ SUFFIX = ".mp4"
 """Of pieces: exact times, and the codecs that a clip of any kind may be joined from."""
 PIECE_CODECS = {"h264", "h265"}
 _JOINED = "joined.mp4"
+_NOTE = ".npz"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Segments:
     folder: Path
     length: int
     rate: Fraction
+    noted: bool = False
+    """Whether a piece after the first can be gone on with only where there is a note of it"""
 
     def path(self, number: int) -> Path:
         """Of a piece, from 0."""
@@ -49,10 +54,25 @@ class Segments:
         number = 0
         while self.path(number).is_file() and packets_in(self.path(number)) == self.length:
             number += 1
+        while self.noted and number and self.note(number) is None:
+            number -= 1
         for path in self.folder.glob(f"*{SUFFIX}"):
             if not path.stem.isdecimal() or int(path.stem) >= number:
                 path.unlink()
         return number
+
+    def note(self, number: int) -> dict[str, NDArray[np.generic]] | None:
+        """What it takes to go on with a piece, if that is known."""
+        try:
+            with np.load(self.folder / f"{number:06}{_NOTE}", allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def leave(self, number: int, note: Mapping[str, Any]) -> None:
+        """Keeps a note for whoever goes on with a piece."""
+        with atomic_output(self.folder / f"{number:06}{_NOTE}") as partial:
+            np.savez(partial, **note)
 
     def write(
         self, pictures: Iterable[NDArray[np.uint8]], *, first: int, encoding: Encoding = USUAL

@@ -86,9 +86,7 @@ def animate(
                 inputs=inputs if len(inputs) == len(files) - (portrait is None) else None,
                 begun=begun,
             )
-            known = None
-            if work.exists and isinstance(driver, Path):
-                known = DriverMotion.saved(driver, work.folder)
+            known = DriverMotion.saved(driver, work.folder)
             with Animation.open(
                 loaded,
                 source,
@@ -96,23 +94,29 @@ def animate(
                 options,
                 portrait=portrait,
                 motion=known,
+                work=work,
                 on_progress=on_progress,
             ) as animation:
-                _write(animation, output, work)
+                _write(animation, output, work, known=known is not None)
     report = animation.report
     report.measure(animation.stopwatch, time.perf_counter() - started)
     return report
 
 
-def _write(animation: Animation, output: Path, work: Work) -> None:
+def _write(animation: Animation, output: Path, work: Work, *, known: bool) -> None:
     """Makes the pictures and the clip, and tells in the report what came of it."""
     report = animation.report
     report.output = str(output)
     report.frames = animation.frames
     signing = animation.options.signing
-    with work.kept(animation.frames, animation.rate, save=animation.motion.save) as segments:
+    with work.kept(
+        animation.frames,
+        animation.rate,
+        save=None if known else animation.motion.save,
+        noted=animation.can_go_on,
+    ) as segments:
         report.resumed_at = write_clip(
-            lambda start: (picture.image for picture in animation.pictures(start)),
+            lambda start: (picture.image for picture in animation.pictures(start, segments)),
             output,
             segments,
             rate=animation.rate,

@@ -18,6 +18,7 @@ from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
 from metaportrait_cli.media.arguments import USUAL, Encoding
 from metaportrait_cli.media.given import Clip
+from metaportrait_cli.media.segments import Segments
 from metaportrait_cli.pipeline.compensation import compensate
 from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
 from metaportrait_cli.pipeline.driver import (
@@ -39,10 +40,10 @@ from metaportrait_cli.pipeline.report import (
     describe_source,
 )
 from metaportrait_cli.pipeline.source import Picture, load_sources
+from metaportrait_cli.pipeline.work import Notes, Work
 from metaportrait_cli.progress import Progress, Stopwatch, silent
 from metaportrait_cli.render.opening import Rendering
 from metaportrait_cli.render.protocol import Driven, Frames, Session
-from metaportrait_cli.render.views import pass_over
 
 DEFAULT_DRIVE = DriveOptions()
 CROP_SIZE = 512
@@ -118,6 +119,7 @@ class Animation:
         *,
         portrait: str | os.PathLike[str] | None = None,
         motion: DriverMotion | None = None,
+        work: Work | None = None,
         on_progress: Progress = silent,
     ) -> Animation:
         """Finds the face in the source and in all of the driver.
@@ -125,7 +127,8 @@ class Animation:
         The first source gives the picture; further ones of the same person help in other poses. A
         `portrait` file, made by `personalize`, stands in place of sources. Sources are paths or
         arrays (H, W, 3), a driver is a path or a `Clip` of frames. `on_progress` is called with
-        the stages `landmarks` and `render`. `motion` is the driver's where it is known already.
+        the stages `landmarks` and `render`. `motion` is the driver's where it is known already;
+        what is found of it is kept in the `work`.
         Raises the errors of `metaportrait_cli.errors`.
         """
         options = options or AnimateOptions()
@@ -161,6 +164,7 @@ class Animation:
             engine=engine,
             stopwatch=stopwatch,
             on_progress=on_progress,
+            work=work,
         )
         describe_source(report, opened)
         describe_motion(report, motion)
@@ -197,9 +201,20 @@ class Animation:
         """The file whose sound belongs to the pictures, if it is wanted."""
         return self.motion.sound if self.options.audio else None
 
-    def pictures(self, start: int = 0) -> Iterator[TimedPicture]:
-        """The pictures in order from number `start` on, made as they are asked for."""
+    @property
+    def can_go_on(self) -> bool:
+        """Whether pictures can be made without all those before them, from notes of these."""
+        enhancer = self.rendering.enhancer
+        return enhancer is None or enhancer.reach is not None
+
+    def pictures(self, start: int = 0, segments: Segments | None = None) -> Iterator[TimedPicture]:
+        """The pictures in order from number `start` on, made as they are asked for.
+
+        For each of the `segments` there is a note of what it takes to go on with it; where one is
+        to be gone on with, it is read.
+        """
         rendering, stopwatch = self.rendering, self.stopwatch
+        notes = Notes.of(segments, start, rendering.enhancer)
         with self.engine.telling(self.report.notes.append, self.on_progress):
             with stopwatch("source"):
                 session = rendering.renderer.open(self.source, size=self.size, rate=self.rate)
@@ -212,15 +227,12 @@ class Animation:
                 # Who paints whole pictures takes seconds for each.
                 if rendering.renderer.keeps_detail:
                     compensate(performance, session, size=self.size, engine=self.engine)
-            # An enhancer knows the pictures before: it begins where the clip does.
-            first = 0 if rendering.enhancer is not None else start
             rendered: Iterable[Frames] = stopwatch.timed(
-                "render", self._rendered(session, performance, start=first)
+                "render", self._rendered(session, performance, notes)
             )
             if rendering.enhancer is not None:
-                rendered = _without(
-                    stopwatch.timed("enhance", rendering.enhancer.enhance(rendered)), start
-                )
+                rendered = stopwatch.timed("enhance", rendering.enhancer.enhance(rendered))
+            rendered = _without(rendered, start - notes.entry)
             for number, image in enumerate(self._composed(rendered, start=start), start):
                 yield TimedPicture(number / self.rate, image)
         describe_performance(self.report, performance, frames=self.frames)
@@ -236,19 +248,22 @@ class Animation:
         self.close()
 
     def _rendered(
-        self, session: Session, performance: Performance, *, start: int
+        self, session: Session, performance: Performance, notes: Notes
     ) -> Iterator[Frames]:
-        """Windows of frames from number `start` on, divided as those of the whole clip are."""
+        """Windows of frames from the notes' entry on, divided as those of the whole clip are."""
+        session.recall(notes.memory)  # compensating has rendered what is no frame of the clip
         first = 0
+        notes.leave(session, first)
         windows = performance.windows(self.options.window)
         for points in self.stopwatch.timed("retarget", windows):
             driven = Driven.of(self.source.crop.to_crop(points, self.size), first=first)
-            first += len(points)
-            if first <= start:
-                pass_over(session, driven)
-                continue
-            frames = session.render(driven).frames
-            yield frames[max(start - (first - len(points)), 0) :]
+            last = first + len(points)
+            if first >= notes.entry:
+                notes.leave(session, first, until=last)
+                frames = session.render(driven).frames
+                notes.leave(session, last)
+                yield frames
+            first = last
 
     def _composed(self, rendered: Iterable[Frames], *, start: int) -> Iterator[NDArray[np.uint8]]:
         """Output pictures (H, W, 3), one a frame from number `start` on."""

@@ -32,6 +32,7 @@ from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.motion.motion_file import SUFFIX, read_motion, write_motion
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.sightings import sightings
+from metaportrait_cli.pipeline.work import Work
 from metaportrait_cli.progress import Progress, Stopwatch
 
 _TRACK = f"landmarks{SUFFIX}"
@@ -80,8 +81,10 @@ class DriverMotion:
             partial.write_text(json.dumps(known))
 
     @classmethod
-    def saved(cls, driver: Path, folder: Path) -> DriverMotion:
-        """What `save` kept. Raises `MediaError` if it is damaged."""
+    def saved(cls, driver: Driver, folder: Path) -> DriverMotion | None:
+        """What `save` kept, if it was come to. Raises `MediaError` if it is damaged."""
+        if not isinstance(driver, Path) or not (folder / _NOTICED).is_file():
+            return None
         track = read_motion(folder / _TRACK)
         try:
             known = json.loads((folder / _NOTICED).read_text())
@@ -133,9 +136,11 @@ def load_motion(
     engine: Engine,
     stopwatch: Stopwatch,
     on_progress: Progress,
+    work: Work | None = None,
 ) -> DriverMotion:
     """Landmarks of a clip, an image folder or a motion template; every frame has some.
 
+    What was seen is kept in the `work`, and what lies there isn't looked for again.
     Raises `MediaError` for what can't be read, `NoFaceError` where no frame shows the face.
     """
     driver = as_driver(driver)
@@ -148,14 +153,21 @@ def load_motion(
         turns: list[int] = []  # of each shot
         most_faces = 0
         follower = FaceFollower(choice, rate=info.rate)
-        looking = sightings(frames, watch=follower, detector=engine.detector, stopwatch=stopwatch)
+        looking = sightings(
+            frames,
+            watch=follower,
+            detector=engine.detector,
+            stopwatch=stopwatch,
+            diary=work.diary(info.rate) if work is not None else None,
+        )
         with closing(looking) as seen:
             for sight in seen:
-                face = follower.follow(sight.faces, cut=sight.cut)
-                most_faces = max(most_faces, len(sight.faces))
-                turns[sight.shot :] = [sight.turns]
+                glance = sight.glance
+                face = follower.follow(glance.faces, cut=sight.cut)
+                most_faces = max(most_faces, len(glance.faces))
+                turns[sight.shot :] = [glance.turns]
                 if face is not None:
-                    face = turned_face(face, sight.turns, width=info.width, height=info.height)
+                    face = turned_face(face, glance.turns, width=info.width, height=info.height)
                 track.append(_record(sight.time, sight.shot, face))
                 on_progress("landmarks", len(track), info.frames)
         notes = [frames.warning] if frames.warning else []
@@ -164,6 +176,8 @@ def load_motion(
         track.width, track.height = track.height, track.width
     light = track.light()
     found = (light["state"] == State.FOUND).any()
+    if not found and work is not None:
+        work.discard()  # another run would find no more
     if not found and most_faces:
         raise NoFaceError(
             f"{info.path}: `face` {choice.number} is not there: at most {most_faces} seen at a"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -40,8 +40,23 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True)
+class Glance:
+    """What one frame shows, and where that left the search for the next one's faces."""
+
+    faces: list[Face]
+    """From left to right"""
+    everywhere: bool
+    """Whether small and faint faces were looked for too."""
+    turns: int
+    """Quarter turns counter-clockwise that bring the shot upright; the faces lie in the frame as
+    it is."""
+    unchecked: int
+    """See `Pursuit`"""
+
+
+@dataclass(frozen=True)
 class Sighting:
-    """What one frame shows: its faces from left to right."""
+    """A glance at a frame of the clip."""
 
     time: Fraction
     """Seconds since the first frame."""
@@ -49,16 +64,28 @@ class Sighting:
     """Counts from 0."""
     cut: bool
     """Whether the frame begins a new shot."""
-    everywhere: bool
-    """Whether small and faint faces were looked for too."""
-    faces: list[Face]
-    turns: int
-    """Quarter turns counter-clockwise that bring the shot upright; the faces lie in the frame as
-    it is."""
+    glance: Glance
+
+
+class Diary(Protocol):
+    """Glances that outlive a run, for one that goes on after it."""
+
+    def earlier(self) -> Iterator[Glance]:
+        """Of the clip's first frames, as far as they are known."""
+        ...
+
+    def add(self, glance: Glance) -> None:
+        """That of the next frame."""
+        ...
 
 
 def sightings(
-    frames: Iterable[Frame], *, watch: Watch, detector: MediaPipeDetector, stopwatch: Stopwatch
+    frames: Iterable[Frame],
+    *,
+    watch: Watch,
+    detector: MediaPipeDetector,
+    stopwatch: Stopwatch,
+    diary: Diary | None,
 ) -> Generator[Sighting, None, None]:
     """One sighting a frame, in order; `watch` is asked about each before the next is looked at.
 
@@ -66,20 +93,32 @@ def sightings(
     """
     cuts = CutDetector()
     pursuit = Pursuit(detector)
+    earlier = diary.earlier() if diary is not None else iter(())
     shot = 0
     ahead = prefetched(stopwatch.timed("decode", frames), depth=FRAMES_AHEAD)
     try:
         for number, frame in enumerate(ahead):
             with stopwatch("landmarks"):
                 cut = cuts.is_cut(frame.image)
-                everywhere = number == 0 or cut or watch.lost
-                if number == 0 or cut:
-                    faces = pursuit.begin(frame.image, all_faces=watch.all_faces)
-                elif everywhere:
-                    faces = pursuit.search(frame.image, all_faces=watch.all_faces)
+                glance = next(earlier, None)
+                if glance is not None:
+                    pursuit.go_on(glance.faces, turns=glance.turns, unchecked=glance.unchecked)
                 else:
-                    faces = pursuit.follow(frame.image, hints=watch.hints)
+                    glance = _glance(frame.image, pursuit, watch, anew=number == 0 or cut)
+                    if diary is not None:
+                        diary.add(glance)
             shot += cut
-            yield Sighting(frame.time, shot, cut, everywhere, faces, pursuit.turns)
+            yield Sighting(frame.time, shot, cut, glance)
     finally:
         ahead.close()
+
+
+def _glance(image: NDArray[np.uint8], pursuit: Pursuit, watch: Watch, *, anew: bool) -> Glance:
+    everywhere = anew or watch.lost
+    if anew:
+        faces = pursuit.begin(image, all_faces=watch.all_faces)
+    elif everywhere:
+        faces = pursuit.search(image, all_faces=watch.all_faces)
+    else:
+        faces = pursuit.follow(image, hints=watch.hints)
+    return Glance(faces, everywhere, pursuit.turns, pursuit.unchecked)

@@ -111,8 +111,10 @@ class FacesInClip:
             partial.write_text(json.dumps(known))
 
     @classmethod
-    def saved(cls, folder: Path) -> FacesInClip:
-        """What `save` kept. Raises `MediaError` if it is damaged."""
+    def saved(cls, folder: Path) -> FacesInClip | None:
+        """What `save` kept, if it was come to. Raises `MediaError` if it is damaged."""
+        if not (folder / _NOTICED).is_file():
+            return None
         try:
             known = json.loads((folder / _NOTICED).read_text())
             with np.load(folder / _PLACES, allow_pickle=False) as arrays:
@@ -205,11 +207,9 @@ def _write(
                 device=report.settings["device"],
                 precision=report.settings["precision"],
             )
-    if work.exists:
-        faces = FacesInClip.saved(work.folder)
-    else:
-        with lasting(engine) as loaded:
-            faces = find_faces(clip, engine=loaded, stopwatch=stopwatch, on_progress=on_progress)
+    known = FacesInClip.saved(work.folder)
+    with lasting(engine) as loaded:
+        faces = known or find_faces(clip, loaded, stopwatch, on_progress, work)
     if options.face_only and not faces.paths:
         raise NoFaceError(
             f"{clip}: no face found in any of {faces.frames} frames"
@@ -218,7 +218,7 @@ def _write(
     _describe(report, clip, faces)
     enhanced = network is not None and bool(faces.paths)
     report.frames = faces.frames
-    with work.kept(faces.frames, faces.rate, save=faces.save) as segments:
+    with work.kept(faces.frames, faces.rate, save=None if known else faces.save) as segments:
         report.resumed_at = write_clip(
             lambda start: pictures(clip, faces, network, options, stopwatch, start=start),
             output,
@@ -235,7 +235,7 @@ def _write(
 
 
 def find_faces(
-    clip: Path, *, engine: Engine, stopwatch: Stopwatch, on_progress: Progress = silent
+    clip: Path, engine: Engine, stopwatch: Stopwatch, on_progress: Progress, work: Work | None
 ) -> FacesInClip:
     """The first pass: where each face is, in each shot, and when each frame is shown."""
     with open_frames(clip) as frames:
@@ -243,15 +243,13 @@ def find_faces(
         crowd = Crowd(width=frames.width, height=frames.height, rate=info.rate)
         times = []
         shots = 0
+        diary = work.diary(info.rate) if work is not None else None
         looking = sightings(
-            frames,
-            watch=crowd,
-            detector=engine.detector,
-            stopwatch=stopwatch,
+            frames, watch=crowd, detector=engine.detector, stopwatch=stopwatch, diary=diary
         )
         with closing(looking):
             for seen in looking:
-                crowd.follow(seen.faces, cut=seen.cut, everywhere=seen.everywhere)
+                crowd.follow(seen.glance.faces, cut=seen.cut, everywhere=seen.glance.everywhere)
                 times.append(float(seen.time))
                 shots = seen.shot + 1
                 on_progress("faces", len(times), info.frames)

@@ -1,7 +1,7 @@
 """What a run keeps beside its output while it goes on, so that another may go on from there.
 
-`.out.mp4.work/` holds what was asked for (`job.json`), the finished landmarks, and closed pieces of
-the clip. It goes when the output appears.
+`.out.mp4.work/` holds what was asked for (`job.json`); closed pieces of what was seen in the
+driver, until all of it is known; and closed pieces of the clip. It goes when the output appears.
 """
 
 from __future__ import annotations
@@ -9,25 +9,34 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import starmap
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 import metaportrait_cli
 from metaportrait_cli.errors import UsageError
+from metaportrait_cli.face.detector import Face
 from metaportrait_cli.media.outputs import atomic_output, hidden_name
 from metaportrait_cli.media.segments import Segments
+from metaportrait_cli.pipeline.sightings import Glance
+from metaportrait_cli.render.protocol import Enhancer, Memory, Session
 from metaportrait_cli.weights.download import sha256_of
 
 Begun = Literal["ask", "resume", "discard"]
 """What to do about a run that was begun and not finished: `ask` refuses, and tells the choice."""
 
-PIECE_SECONDS = 5
-"""Of a clip, in each piece: what is made twice at most. Shorter clips are made anew."""
+PIECE_SECONDS = 4
+"""Of a clip, in each piece: with what waits to be encoded, at most 5 are made twice. Shorter clips
+are made anew."""
 _JOB = "job.json"
+_SEEN = "seen-*.npz"
 
 
 @dataclass(frozen=True)
@@ -82,26 +91,43 @@ class Work:
         """Whether there is something to go on from."""
         return (self.folder / _JOB).is_file()
 
+    def begin(self) -> None:
+        """Makes the folder, if it isn't there."""
+        if not self.exists:
+            self.folder.mkdir(exist_ok=True)
+            with atomic_output(self.folder / _JOB) as partial:
+                partial.write_text(json.dumps(self.job, indent=1))
+
+    def diary(self, rate: Fraction) -> Seen | None:
+        """Where what is seen in the driver's frames is kept; None if nothing is."""
+        return Seen(self, _length(rate)) if self.lasts else None
+
     @contextmanager
     def kept(
-        self, frames: int, rate: Fraction, *, save: Callable[[Path], None]
+        self,
+        frames: int,
+        rate: Fraction,
+        *,
+        save: Callable[[Path], None] | None,
+        noted: bool = False,
     ) -> Iterator[Segments | None]:
         """Where a clip of so many frames is made in pieces; None for one that is made at once.
 
-        `save` puts what is known before the first frame into the folder. It stays if the block
-        raises, or doesn't end at all, and goes when it ends well.
+        `save` puts what is known before the first frame into the folder, if it isn't there. It
+        stays if the block raises, or doesn't end at all, and goes when it ends well. For `noted`
+        see `Segments`.
         """
-        length = max(1, round(PIECE_SECONDS * rate))
+        length = _length(rate)
         if not self.lasts or frames <= length:
             self.discard()
             yield None
             return
-        if not self.exists:
-            self.folder.mkdir(exist_ok=True)
+        self.begin()
+        if save is not None:
             save(self.folder)
-            with atomic_output(self.folder / _JOB) as partial:
-                partial.write_text(json.dumps(self.job, indent=1))
-        yield Segments(self.folder, length=length, rate=rate)
+        for path in self.folder.glob(_SEEN):
+            path.unlink()
+        yield Segments(self.folder, length=length, rate=rate, noted=noted)
         self.discard()
 
     def discard(self) -> None:
@@ -122,6 +148,113 @@ class Work:
                     f"{self.output}: can't go on with what was begun, for its {name} was"
                     f" {_shown(found)} and is {_shown(wanted)}; `discard` starts anew"
                 )
+
+
+class Seen:
+    """What was seen in a clip's frames, in closed pieces; see `sightings.Diary`.
+
+    There is no folder before the first one, and none of a clip that is no longer.
+    """
+
+    def __init__(self, work: Work, length: int) -> None:
+        """`length` is the number of frames in a piece."""
+        self._work = work
+        self._length = length
+        self._number = 0
+        self._glances: list[Glance] = []
+
+    def earlier(self) -> Iterator[Glance]:
+        """In all frames of the pieces that an earlier run has closed."""
+        while (glances := _read_glances(self._place)) is not None:
+            self._number += 1
+            yield from glances
+
+    def add(self, glance: Glance) -> None:
+        """In the frame after those."""
+        if len(self._glances) == self._length:
+            self._work.begin()
+            with atomic_output(self._place) as partial:
+                np.savez(partial, **_as_arrays(self._glances))
+            self._number += 1
+            self._glances = []
+        self._glances.append(glance)
+
+    @property
+    def _place(self) -> Path:
+        return self._work.folder / _SEEN.replace("*", f"{self._number:06}")
+
+
+def _as_arrays(glances: Sequence[Glance]) -> dict[str, Any]:
+    faces = [face for glance in glances for face in glance.faces]
+    return {
+        "found": np.array([len(glance.faces) for glance in glances]),
+        "everywhere": np.array([glance.everywhere for glance in glances]),
+        "turns": np.array([glance.turns for glance in glances]),
+        "unchecked": np.array([glance.unchecked for glance in glances]),
+        "points": np.array([face.points for face in faces], np.float32),
+        "blendshapes": np.array([face.blendshapes for face in faces], np.float32),
+        "confidence": np.array([face.confidence for face in faces]),
+    }
+
+
+def _read_glances(path: Path) -> list[Glance] | None:
+    """Those of a piece; `None` where it isn't there, or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            known = dict(arrays)
+        columns = (known["points"], known["blendshapes"], known["confidence"].tolist())
+        faces = list(starmap(Face, zip(*columns, strict=True)))
+        ends = np.cumsum(known["found"]).tolist()
+        told = (known[name].tolist() for name in ("everywhere", "turns", "unchecked"))
+        return [
+            Glance(faces[start:end], *rest)
+            for start, end, *rest in zip([0, *ends[:-1]], ends, *told, strict=True)
+        ]
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+@dataclass(frozen=True)
+class Notes:
+    """With which frame rendering goes on, and what the pictures before it left behind."""
+
+    entry: int = 0
+    memory: Memory = field(default_factory=dict)
+    segments: Segments | None = None
+    """For whose pieces notes are left"""
+    reach: int = 0
+    """Frames before a piece that have to be rendered for it"""
+
+    @classmethod
+    def of(cls, segments: Segments | None, start: int, enhancer: Enhancer | None) -> Notes:
+        """For pictures from number `start` on, where a piece begins."""
+        reach = 0 if enhancer is None else enhancer.reach
+        if segments is None or reach is None:
+            return cls()
+        note = segments.note(start // segments.length) if start else None
+        if note is None:
+            return cls(segments=segments, reach=reach)
+        entry = int(note.pop("entry"))
+        memory = {name: value.astype(np.float32) for name, value in note.items()}
+        return cls(entry, memory, segments, reach)
+
+    def leave(self, session: Session, first: int, *, until: int | None = None) -> None:
+        """Before the frame `first` is rendered: for pieces that need frames from it on, or with
+        `until` from any other before that one."""
+        if self.segments is None:
+            return
+        low, high = (first, first + 1) if until is None else (first + 1, until)
+        # Pieces whose frame is the clip's first are all at the start.
+        number = max(1, -(-(low + self.reach) // self.segments.length)) if low else 1
+        while (needed := max(number * self.segments.length - self.reach, 0)) < high:
+            if needed >= low:
+                self.segments.leave(number, {"entry": first, **session.memory()})
+            number += 1
+
+
+def _length(rate: Fraction) -> int:
+    """Frames of a piece."""
+    return max(1, round(PIECE_SECONDS * rate))
 
 
 def _content(path: Path) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.render.opening import Rendering
-from metaportrait_cli.render.protocol import Driven, Rendered
+from metaportrait_cli.render.protocol import Driven, Rendered, Session
 
 
 def without_weights(on_notice: Callable[[str], None]) -> Rendering:
@@ -31,7 +31,7 @@ class CopyRenderer:
 
 
 @dataclass(frozen=True)
-class CopySession:
+class CopySession(Session):
     """One source crop (S, S, 3), whatever drives it."""
 
     crop: NDArray[np.uint8]

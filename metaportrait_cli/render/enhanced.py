@@ -65,6 +65,11 @@ class PortraitEnhancer:
         self._doublings = doublings
         self._own = own
 
+    @property
+    def reach(self) -> int:
+        """That of each doubling."""
+        return self._doublings * self._faces.reach
+
     def enhance(self, windows: Iterable[Frames]) -> Iterator[Frames]:
         """Windows in order → pictures (n, S, S, 3) of the same frames; lags, loses none."""
         images = (as_tensor(window, self._faces.device) for window in windows)

@@ -21,7 +21,7 @@ from metaportrait_cli.networks.fewshot import Embedder, FewShotConfig, Generator
 from metaportrait_cli.networks.layers import fold_for_inference
 from metaportrait_cli.pixels import as_pictures, as_tensor
 from metaportrait_cli.render.opening import Opening, Rendering
-from metaportrait_cli.render.protocol import Driven, Rendered
+from metaportrait_cli.render.protocol import Driven, Rendered, Session
 from metaportrait_cli.weights.store import load_network
 
 AT_ONCE = 4
@@ -103,7 +103,7 @@ class FewShotRenderer:
         return (as_tensor(np.stack(list(pictures)), self._device) * 2 - 1).to(self._dtype)
 
 
-class FewShotSession:
+class FewShotSession(Session):
     """One person's style."""
 
     def __init__(self, renderer: FewShotRenderer, style: Tensor, *, size: int) -> None:

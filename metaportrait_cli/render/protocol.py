@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from metaportrait_cli.networks.regions import RegionNetwork
 
 Frames = NDArray[np.uint8]  # (T, S, S, 3) RGB
+Memory = Mapping[str, NDArray[np.float32]]
+"""What pictures owe to those before them."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,21 @@ class Rendered:
 
 
 class Session(Protocol):
-    """One source, ready to be driven.
-
-    A picture depends on its own frame alone; what needs more is brought up to date by
-    `views.pass_over` where a run goes on after another.
+    """One source, ready to be driven. Whose pictures depend on their own frame alone inherits from
+    this, and remembers nothing.
     """
 
     def render(self, driven: Driven) -> Rendered:
         """Pictures for consecutive frames of motion."""
         ...
+
+    def memory(self) -> Memory:
+        """All that the next pictures depend on beside their own frames."""
+        return {}
+
+    def recall(self, memory: Memory) -> None:
+        """Goes on where a session of the same source had this memory; at the start with none."""
+        assert not memory  # noqa: S101  what has none gets none
 
 
 class Renderer(Protocol):
@@ -103,6 +111,11 @@ class Renderer(Protocol):
 
 class Enhancer(Protocol):
     """Takes rendered windows in order and gives enhanced ones; may lag, must not lose a frame."""
+
+    @property
+    def reach(self) -> int | None:
+        """Frames on either side that a picture depends on; None is all of them."""
+        ...
 
     def enhance(self, windows: Iterable[Frames]) -> Iterator[Frames]:
         """Windows (T, S, S, 3) → pictures (n, 2S, 2S, 3) of the same frames in the same order."""

@@ -26,6 +26,7 @@ from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.render.lid_line import LidLine
+from metaportrait_cli.render.protocol import Memory
 from metaportrait_cli.render.teeth import OpenedTeeth, TeethPainter
 
 TOGETHER = 8
@@ -127,6 +128,16 @@ class OpenedRegions:
         if self._lids is not None:
             for frame, points in zip(frames, driven, strict=True):
                 self._lids.draw(frame, points)
+
+    def memory(self) -> Memory:
+        """The light on the teeth."""
+        light = None if self._teeth is None else self._teeth.light
+        return {} if light is None else {"light": light}
+
+    def recall(self, memory: Memory) -> None:
+        """See `protocol.Session`."""
+        if self._teeth is not None:
+            self._teeth.light = memory.get("light")
 
     def _repaint(
         self,

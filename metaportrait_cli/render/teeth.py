@@ -258,7 +258,8 @@ class OpenedTeeth:
         self._upper = Row(painter.upper if upper is None else upper, config)
         self._lower = Row(painter.lower, config)
         self._follow = 1 - math.exp(-1 / (STEADY_SECONDS * float(rate))) if rate else 1.0
-        self._light: NDArray[np.float32] | None = None
+        self.light: NDArray[np.float32] | None = None
+        """Of the last frame, (8, h, w), if its mouth was open"""
 
     def draw(
         self,
@@ -275,12 +276,12 @@ class OpenedTeeth:
         lights = iter(self._lights(frames, mouths))
         for mouth in drawn:
             if mouth is None:
-                self._light = None
+                self.light = None
                 continue
             light = next(lights)
-            if self._light is not None:
-                light = self._light + self._follow * (light - self._light)
-            self._light = light
+            if self.light is not None:
+                light = self.light + self._follow * (light - self.light)
+            self.light = light
             self._blend(frames[mouth.frame], mouth, self._tempered(light))
 
     def _lights(self, frames: NDArray[np.uint8], mouths: Sequence[Drawn]) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.motion.likeness import Likeness, Looks, squared_distances
-from metaportrait_cli.render.protocol import Driven, Rendered, Session
+from metaportrait_cli.render.protocol import Driven, Memory, Rendered, Session
 
 # What makes a picture fit for a part, in the units of `Likeness`; found on clips of other people.
 HEAD = Likeness(turn=0.1, place=0.2, mouth=0.25, lips=0.25, brows=0.12)
@@ -99,16 +99,7 @@ def blended(
     return ViewsSession(source, sessions, size=size, rate=rate)
 
 
-def pass_over(session: Session, driven: Driven) -> None:
-    """Frames that were made before, by a run that this one goes on from.
-
-    Of all sessions only those of several views remember earlier frames; others have nothing to do.
-    """
-    if isinstance(session, ViewsSession):
-        session.pass_over(driven)
-
-
-class ViewsSession:
+class ViewsSession(Session):
     """Sessions of a source and of its further pictures, in this order, as one."""
 
     def __init__(
@@ -149,10 +140,20 @@ class ViewsSession:
         ]
         return Rendered(np.stack(composed))
 
-    def pass_over(self, driven: Driven) -> None:
-        """Brings the session to where it is after these frames, without making them."""
-        looks = Looks.of(driven.landmarks, self._reference)
-        self._steadied(_shares(self._likeness(looks, HEAD), most=MOST_HEADS))
+    def memory(self) -> Memory:
+        """The head's shares, and what the sessions remember."""
+        own = {} if self._last_head is None else {"head": self._last_head}
+        for view, session in enumerate(self._sessions):
+            own |= {f"{view}.{name}": value for name, value in session.memory().items()}
+        return own
+
+    def recall(self, memory: Memory) -> None:
+        """See `Session`."""
+        self._last_head = memory.get("head")
+        for view, session in enumerate(self._sessions):
+            start = f"{view}."
+            names = [name for name in memory if name.startswith(start)]
+            session.recall({name.removeprefix(start): memory[name] for name in names})
 
     def _likeness(self, looks: Looks, wanted: Likeness) -> NDArray[np.float32]:
         """How alike each view is to the driven faces, (T, V) in (0, 1]; 1 for the nearest."""

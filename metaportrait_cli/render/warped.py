@@ -22,7 +22,7 @@ from metaportrait_cli.face.source import Source
 from metaportrait_cli.render.flows import CorrectionMaker, uncorrected
 from metaportrait_cli.render.layered import Layers, MovedCrop
 from metaportrait_cli.render.opening import Rendering
-from metaportrait_cli.render.protocol import Driven, Rendered, Session
+from metaportrait_cli.render.protocol import Driven, Memory, Rendered, Session
 from metaportrait_cli.render.views import blended
 from metaportrait_cli.weights import bundled_path
 
@@ -161,7 +161,7 @@ class RefinedWarpRenderer(WarpRenderer):
 
 
 @dataclass(frozen=True)
-class WarpSession:
+class WarpSession(Session):
     """One source crop (S, S, 3), moved."""
 
     crop: NDArray[np.uint8]
@@ -177,6 +177,15 @@ class WarpSession:
         if self.regions is not None:
             self.regions.repaint(frames, driven.landmarks, [flow.mouth_gap for flow in flows])
         return Rendered(frames, flows)
+
+    def memory(self) -> Memory:
+        """Of the regions."""
+        return {} if self.regions is None else self.regions.memory()
+
+    def recall(self, memory: Memory) -> None:
+        """See `Session`."""
+        if self.regions is not None:
+            self.regions.recall(memory)
 
     def warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """The crop (S, S, 3) moved to driven landmarks (478, 3), its mouth dark where it shows

@@ -134,7 +134,7 @@ def test_a_turned_shot_is_looked_at_upright(portrait: Image, pursuit: Pursuit, t
     back = turned_face(face, pursuit.turns, width=width, height=height)
     assert apart(reference, back) < 0.01
     # The detector's look on the beat is at the upright picture too.
-    pursuit._unchecked = 1000
+    pursuit.unchecked = 1000
     (again,) = pursuit.follow(picture, hints=[face.box])
     assert apart(face, again) < 0.01
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from metaportrait_cli.errors import UsageError
+from metaportrait_cli.errors import NoFaceError, UsageError
+from metaportrait_cli.face.track import FaceChoice
 from metaportrait_cli.media.probe import probe
-from metaportrait_cli.pipeline import work
+from metaportrait_cli.networks.compact_sr import CompactSR, CompactSRConfig
+from metaportrait_cli.pipeline import sightings, work
 from metaportrait_cli.pipeline.animate import animate
 from metaportrait_cli.pipeline.animation import AnimateOptions
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.report import RunReport
 from metaportrait_cli.pipeline.upscale import UpscaleOptions, upscale
+from metaportrait_cli.render import enhanced
+from metaportrait_cli.render.protocol import Driven, Rendered
+from metaportrait_cli.render.super_resolution import CompactFaces
+from metaportrait_cli.render.warped import WarpRenderer, WarpSession
 from tests.clips import decoded, scene, write_clip
 
 Image = NDArray[np.uint8]
@@ -50,9 +58,11 @@ class PowerCutError(Exception):
     """No error that anyone expects."""
 
 
-def cut_at(frame: int) -> Callable[[str, int, int | None], None]:
+def cut_at(
+    frame: int, stages: Sequence[str] = ("render", "upscale")
+) -> Callable[[str, int, int | None], None]:
     def progress(stage: str, done: int, _total: int | None) -> None:
-        if stage in ("render", "upscale") and done == frame:
+        if stage in stages and done == frame:
             raise PowerCutError
 
     return progress
@@ -86,6 +96,90 @@ def test_animate_goes_on(
     assert report.resumed_at == max(cuts) // 4 * 4
     same(whole, broken)
     assert sorted(os.listdir(tmp_path)) == ["broken.mp4", "whole.mp4"]
+
+
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A number for each frame that faces are looked for in."""
+    frames: list[int] = []
+
+    def counted(*args: Any, **kwargs: Any) -> sightings.Glance:
+        frames.append(len(frames))
+        return glance(*args, **kwargs)
+
+    glance = sightings._glance
+    monkeypatch.setattr(sightings, "_glance", counted)
+    return frames
+
+
+def test_looking_for_landmarks_goes_on(
+    engine: Engine, portrait_path: Path, driver: Path, tmp_path: Path, looked_at: list[int]
+) -> None:
+    whole, broken = tmp_path / "whole.mp4", tmp_path / "broken.mp4"
+
+    def run(output: Path, **more) -> RunReport:
+        return animate([portrait_path], driver, output, SMALL, engine=engine, **more)
+
+    run(whole)
+    for frame, new in ((3, 3), (6, 6), (13, 9), (14, 2)):
+        looked_at.clear()
+        with pytest.raises(PowerCutError):
+            run(broken, begun="resume", on_progress=cut_at(frame, ["landmarks"]))
+        assert len(looked_at) == new
+    job = tmp_path / ".broken.mp4.work"
+    (job / "seen-000002.npz").write_bytes(bytes(9))  # a power cut
+    looked_at.clear()
+    run(broken, begun="resume")
+    assert len(looked_at) == FRAMES - 8
+    same(whole, broken)
+    assert sorted(os.listdir(tmp_path)) == ["broken.mp4", "whole.mp4"]
+
+
+def test_nothing_is_kept_of_a_clip_without_the_face(
+    engine: Engine, portrait_path: Path, driver: Path, tmp_path: Path
+) -> None:
+    options = AnimateOptions(face=FaceChoice(3))
+    with pytest.raises(NoFaceError):
+        animate([portrait_path], driver, tmp_path / "a.mp4", options, engine=engine)
+    assert os.listdir(tmp_path) == []
+
+
+def test_super_resolution_goes_on(
+    portrait_path: Path, driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    network = CompactSR(CompactSRConfig(fine_width=8, width=8, stages=2)).eval()
+    torch.nn.init.normal_(network.head.weight, std=0.02)
+    faces = CompactFaces(network.requires_grad_(False))
+    monkeypatch.setattr(enhanced, "load_compact", lambda *_, **__: (faces, {}))
+    monkeypatch.setattr(WarpRenderer, "fixed_size", 64)
+    options = AnimateOptions(full=False, size=128, window=3)
+    whole, broken = tmp_path / "whole.mp4", tmp_path / "broken.mp4"
+    with Engine("none") as engine:
+        animate([portrait_path], driver, whole, options, engine=engine)
+        for frame in (5, 10):
+            with pytest.raises(PowerCutError):
+                animate(
+                    [portrait_path],
+                    driver,
+                    broken,
+                    options,
+                    engine=engine,
+                    begun="resume",
+                    on_progress=cut_at(frame),
+                )
+        rendered: list[int] = []
+
+        def render(session: WarpSession, driven: Driven) -> Rendered:
+            rendered.extend(driven.numbers.tolist())
+            return original(session, driven)
+
+        original = WarpSession.render
+        monkeypatch.setattr(WarpSession, "render", render)
+        report = animate([portrait_path], driver, broken, options, engine=engine, begun="resume")
+    assert report.resumed_at == 8
+    assert rendered[-8:] == list(range(6, FRAMES))  # the probes come first
+    same(whole, broken)
 
 
 def test_what_was_begun_is_of_one_job(

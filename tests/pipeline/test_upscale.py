@@ -29,7 +29,7 @@ from metaportrait_cli.pipeline.upscale import (
     shown_frames,
     upscale,
 )
-from metaportrait_cli.progress import Stopwatch
+from metaportrait_cli.progress import Stopwatch, silent
 from metaportrait_cli.render.face_stream import FaceNetwork, Tape, doubled, put_back
 from metaportrait_cli.render.released.networks import TemporalEnhancer
 from metaportrait_cli.render.super_resolution import CompactFaces, ReleasedFaces
@@ -90,7 +90,7 @@ def pair(portrait: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pair_faces(pair: Path) -> FacesInClip:
     with Engine() as engine:
-        return find_faces(pair, engine=engine, stopwatch=Stopwatch())
+        return find_faces(pair, engine, Stopwatch(), silent, None)
 
 
 def drawn(

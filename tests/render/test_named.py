@@ -16,7 +16,7 @@ from metaportrait_cli.errors import UsageError, WeightsError
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.render import named
 from metaportrait_cli.render.opening import Rendering
-from metaportrait_cli.render.protocol import Driven, Rendered
+from metaportrait_cli.render.protocol import Driven, Rendered, Session
 
 
 class MirrorRenderer:
@@ -29,7 +29,7 @@ class MirrorRenderer:
         return MirrorSession(source.crop.cut(source.picture, size)[:, ::-1])
 
 
-class MirrorSession:
+class MirrorSession(Session):
     def __init__(self, crop: NDArray[np.uint8]) -> None:
         self.crop = crop
 

@@ -163,3 +163,23 @@ def test_teeth_follow_paint_that_is_brighter(
         x, y = ring(driven).mean(0).astype(int)
         brightness.append(np.percentile(frames[0, y - 12 : y, x - 20 : x + 20], 80))
     assert brightness[1] > brightness[0] + 4
+
+
+def test_the_light_goes_on_where_it_was(
+    painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
+) -> None:
+    shares = (0.2, 0.3, 0.25, 0.3)
+    driven = np.stack([opened(points, share) for share in shares])
+    gaps = [ring(each) for each in driven]
+    levels = np.array([60, 200, 90, 160], np.uint8)[:, None, None, None]
+    bare = np.ones((4, SIZE, SIZE, 3), np.uint8) * levels
+    whole, anew, broken = bare.copy(), bare.copy(), bare.copy()
+    first, second = (painter.open(crop, points, rate=Fraction(25)) for _ in range(2))
+    first.draw(whole[:2], driven[:2], gaps[:2])
+    light = first.light
+    first.draw(whole[2:], driven[2:], gaps[2:])
+    second.draw(anew[2:], driven[2:], gaps[2:])
+    second.light = light
+    second.draw(broken[2:], driven[2:], gaps[2:])
+    assert (anew[2:] != whole[2:]).any()
+    np.testing.assert_array_equal(broken[2:], whole[2:])

@@ -21,7 +21,7 @@ SIZE = 128
 
 
 @dataclass
-class Flat:
+class Flat(Session):
     """A session that paints everything in one grey level."""
 
     level: int
@@ -119,3 +119,8 @@ def test_a_clip_s_head_follows_slowly_and_windows_do_not_matter(person: Source) 
         session.render(Driven.of(points[start : start + 5])).frames for start in range(0, 12, 5)
     ]
     np.testing.assert_array_equal(np.concatenate(parts), clip)
+    session.recall({})
+    session.render(Driven.of(points[:7]))
+    further = Flats().open(person, size=SIZE, rate=Fraction(25))
+    further.recall(session.memory())
+    np.testing.assert_array_equal(further.render(Driven.of(points[7:])).frames, clip[7:])

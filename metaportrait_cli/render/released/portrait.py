@@ -71,7 +71,7 @@ class ReleasedPortrait:
         return ReleasedSession(self._base, encoded, size=size)
 
 
-class ReleasedSession:
+class ReleasedSession(Session):
     """One encoded source."""
 
     def __init__(self, base: ReleasedRenderer, encoded: EncodedSource, *, size: int) -> None:
@@ -87,6 +87,8 @@ class ReleasedSession:
 
 class ReleasedEnhancer:
     """Temporal super-resolution 256² → 512², the whole clip as one window."""
+
+    reach = None
 
     def __init__(self, network: TemporalEnhancer) -> None:
         self._network = network
