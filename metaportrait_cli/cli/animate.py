@@ -14,7 +14,8 @@ from metaportrait_cli.cli.options import BASIC, MOTION, OUTPUT
 EXAMPLES = """\
 metaportrait animate face.jpg clip.mp4
 metaportrait animate -s face.jpg -s smiling.jpg -d clip.mp4 -o out.mp4
-metaportrait animate --portrait me.portrait -d clip.mp4 --compare"""
+metaportrait animate --portrait me.portrait -d clip.mp4 --compare
+metaportrait animate face.jpg --yaw 20 --pitch -5"""
 
 
 def command(
@@ -108,6 +109,24 @@ def command(
         float,
         typer.Option(metavar="X", help="How much of the motion, 0 to 3.", rich_help_panel=MOTION),
     ] = 1.0,
+    yaw: Annotated[
+        float,
+        typer.Option(
+            metavar="DEGREES",
+            help="Turn the head to the picture's right, too; alone with a photo, it needs no"
+            " driver.",
+            rich_help_panel=MOTION,
+        ),
+    ] = 0.0,
+    pitch: Annotated[
+        float, typer.Option(metavar="DEGREES", help="Raise the face, too.", rich_help_panel=MOTION)
+    ] = 0.0,
+    roll: Annotated[
+        float,
+        typer.Option(
+            metavar="DEGREES", help="Tilt the head clockwise, too.", rich_help_panel=MOTION
+        ),
+    ] = 0.0,
     smooth: Annotated[
         bool, typer.Option(help="Smooth the motion, without lag.", rich_help_panel=MOTION)
     ] = True,
@@ -181,7 +200,11 @@ def command(
         from metaportrait_cli.pipeline.provenance import Signing  # noqa: PLC0415
 
         sources, driven_by = sorted_out(
-            files or [], source or [], driver, portrait_given=portrait is not None
+            files or [],
+            source or [],
+            driver,
+            portrait_given=portrait is not None,
+            turned=bool(yaw or pitch or roll),
         )
         named = portrait or next(iter(sources), driven_by)
         target = output or pipeline.default_output(named, driven_by)
@@ -209,6 +232,9 @@ def command(
                         region=region,
                         strength=strength,
                         smooth=smooth,
+                        yaw=yaw,
+                        pitch=pitch,
+                        roll=roll,
                         reference_frame=None if reference_frame == "auto" else int(reference_frame),
                     ),
                     full=full,
@@ -232,14 +258,23 @@ def command(
 
 
 def sorted_out(
-    files: list[Path], sources: list[Path], driver: Path | None, *, portrait_given: bool
+    files: list[Path],
+    sources: list[Path],
+    driver: Path | None,
+    *,
+    portrait_given: bool,
+    turned: bool = False,
 ) -> tuple[list[Path], Path]:
     """The sources and the driver, of which plain arguments may stand in for either.
 
-    Raises `UsageError` where one is missing or given twice.
+    One source that is `turned` may be its own driver. Raises `UsageError` where one is missing or
+    given twice.
     """
     from metaportrait_cli.errors import UsageError  # noqa: PLC0415
 
+    alone = [*files, *sources]
+    if turned and driver is None and len(alone) == 1 and not portrait_given:
+        driver, sources, files = alone[0], alone, []
     if driver is None:
         if not files:
             raise UsageError("give a driver: metaportrait animate face.jpg clip.mp4")

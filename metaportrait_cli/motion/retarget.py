@@ -11,6 +11,7 @@ and then a result at the reference is exactly the source.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -92,6 +93,7 @@ class Retargeter:
     has the driver's size and place, counted from the reference's.
     strength: 0 keeps the source still, 1 moves it as much as the driver, more exaggerates.
     region: which part of the motion is passed on.
+    turn: what is added to the pose, (yaw, pitch, roll) in radians, see `alignment`.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Retargeter:
         framing: Framing = "source",
         strength: float = 1.0,
         region: Region = "all",
+        turn: Sequence[float] = (0.0, 0.0, 0.0),
     ) -> None:
         """Fits the source: landmarks (478, 3) in pixels, or (S, 478, 3) of S pictures of a person.
 
@@ -116,6 +119,7 @@ class Retargeter:
         self.framing: Framing = framing
         self.strength = strength
         self.region: Region = region
+        self._turn = np.asarray(turn, np.float32)
         self._landmarks = views
         self._blendshapes = source_blendshapes
         self.know_as(fit_identity(model, views))
@@ -172,6 +176,16 @@ class Retargeter:
         rotation, scale, translation, clamped = self._place(driver, reference)
         landmarks = from_frame(faces, rotation, scale, translation).astype(np.float32)
         return Retargeted(landmarks=landmarks, rotation=rotation, clamped=clamped)
+
+    def still(self) -> Floats:
+        """Landmarks (478, 3) of the source as it is, but turned."""
+        if not self._turn.any():
+            return self._landmarks[0]
+        rotation = rotation_of(self._supported(self.source.angles + self._turn))
+        faces = self.model.shape(self.source.identity, self.source.expression, self.source.gaze)
+        faces = faces + self.source.residual
+        turned = from_frame(faces, rotation, self.source.scale, self.source.translation)
+        return turned[0].astype(np.float32)
 
     def _express(
         self, driver: FaceParameters, reference: FaceParameters, start: FaceParameters
@@ -256,7 +270,7 @@ class Retargeter:
         strength = 0.0 if self.region == "expression" else self.strength
         start = reference if self.motion == "relative" else source
         turn = vector_of(driver.rotation @ np.swapaxes(start.rotation, -1, -2))
-        wanted = angles_of(rotation_of_vector(strength * turn) @ source.rotation)
+        wanted = angles_of(rotation_of_vector(strength * turn) @ source.rotation) + self._turn
         angles = self._supported(wanted)
         turned = np.abs(angles - wanted).max(-1) > np.radians(1)
 

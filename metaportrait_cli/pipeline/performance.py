@@ -6,6 +6,7 @@ with its length; windows overlap by what the smoothing needs, so the result does
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -40,6 +41,7 @@ REFERENCE_FRAMES = 256
 # apart, two people at least 0.82.
 SAME_PERSON = 0.6
 # What a reference tells of the head rather than the face.
+TURNS, MOST_TURN = ("yaw", "pitch", "roll"), 90
 POSE = ("rotation", "scale", "translation")
 
 
@@ -56,10 +58,27 @@ class DriveOptions:
     reference_frame: int | None = None
     """Frame that corresponds to what the source shows, expression included; `None` counts the
     expression from either person's rest, and the pose from the best frame of each shot."""
+    yaw: float = 0.0
+    """Degrees by which the head is turned besides, to the picture's right …"""
+    pitch: float = 0.0
+    """… up …"""
+    roll: float = 0.0
+    """… and tilted clockwise; however much the driver moves"""
 
     def __post_init__(self) -> None:
         if self.framing not in ("auto", *get_args(Framing)):
             raise UsageError(f"`framing` {self.framing} is none of auto, source, driver")
+        for name in TURNS:
+            if not -MOST_TURN <= getattr(self, name) <= MOST_TURN:
+                raise UsageError(
+                    f"`{name}` {getattr(self, name):g} is not between -{MOST_TURN} and {MOST_TURN}"
+                    " degrees"
+                )
+
+    @property
+    def turn(self) -> tuple[float, float, float]:
+        """(yaw, pitch, roll) in radians, as `motion.alignment` counts them."""
+        return (-math.radians(self.yaw), -math.radians(self.pitch), math.radians(self.roll))
 
 
 @dataclass
@@ -87,7 +106,7 @@ class Performance:
             start = rest
         for first, last in shots:
             if identity is None or light["state"][first] == State.ABSENT:
-                still = np.repeat(self.source.face.points[None], last - first, axis=0)
+                still = np.repeat(retargeter.still()[None], last - first, axis=0)
                 yield from _split(still, size)
                 continue
             found = first + np.flatnonzero(light["state"][first:last] == State.FOUND)
@@ -121,6 +140,7 @@ class Performance:
             framing=framing,
             strength=options.strength,
             region=options.region,
+            turn=options.turn,
         )
         identity, _ = self._driver
         if (

@@ -49,6 +49,20 @@ def test_animate(folder: Path) -> None:
     assert told(*arguments, "-o", "new/out.mp4", "--skip-existing")["skipped"]
 
 
+def test_a_photo_is_turned_without_a_driver(folder: Path) -> None:
+    seen = []
+    for angle in ("0", "15", "-15"):
+        told_once = told(
+            *("animate", folder / "face.png", *(() if angle != "0" else [folder / "face.png"])),
+            *(f"--yaw={angle}", "--weights=none", "-o", f"{angle}.png", "-q"),
+        )
+        assert told_once["frames"] == 1
+        seen.append(np.asarray(Image.open(f"{angle}.png")).astype(int))
+    assert len({picture.shape for picture in seen}) == 1
+    assert np.abs(seen[1] - seen[0]).mean() > 0.5
+    assert np.abs(seen[2] - seen[1]).mean() > 0.5
+
+
 def test_a_face_or_frame_that_is_not_there(folder: Path) -> None:
     arguments = ["animate", str(folder / "face.png"), str(folder / "clip.mp4"), "--weights=none"]
     third = runner.invoke(app, [*arguments, "--face", "3"])

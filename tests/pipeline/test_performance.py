@@ -114,3 +114,35 @@ def test_gaze_is_absolute_beside_a_clip_that_mostly_looks_aside(model: Morphable
 def test_framing_is_checked() -> None:
     with pytest.raises(UsageError, match="framing"):
         DriveOptions(framing="none")  # pyrefly: ignore[bad-argument-type]
+
+
+def test_a_head_is_turned_by_degrees_besides(model: MorphableModel) -> None:
+    """Right, up and clockwise as the picture is seen, also where the driver shows no face."""
+    landmarks, shapes = performed(model, 6)
+    source = portrait(*performed(model, 7))
+    motion = track(landmarks, shapes)
+    motion_without = MotionTrack(width=SIZE[0], height=SIZE[1], rate=Fraction(25))
+    nobody = np.zeros(2, RECORD)
+    nobody["state"] = State.ABSENT
+    motion_without.append(nobody)
+
+    def found(track: MotionTrack, *turn: float) -> Floats:
+        yaw, pitch, roll = turn
+        options = DriveOptions(smooth=False, yaw=yaw, pitch=pitch, roll=roll)
+        performance = Performance(track=track, source=source, model=model, options=options)
+        return np.concatenate(list(performance.windows(16)))
+
+    for track_ in (motion, motion_without):
+        nose, chin = 1, 152
+        plain, right = found(track_, 0, 0, 0), found(track_, 15, 0, 0)
+        up, across = found(track_, 0, 15, 0), found(track_, 0, 0, 15)
+        width = interocular(source.face.points)
+        eyes = [each[:, 33, :2] - each[:, 263, :2] for each in (plain, across)]
+        assert ((right - plain)[:, nose, 0] > 0.1 * width).all()
+        assert ((up - plain)[:, nose, 1] < -0.1 * width).all()
+        turn = np.degrees(np.arctan2(eyes[1][:, 1], eyes[1][:, 0]))
+        turn -= np.degrees(np.arctan2(eyes[0][:, 1], eyes[0][:, 0]))
+        assert np.allclose((turn + 180) % 360 - 180, 15, atol=4)
+        assert ((across - plain)[:, chin, 0] < 0).all()
+    with pytest.raises(UsageError, match="yaw"):
+        DriveOptions(yaw=120)
