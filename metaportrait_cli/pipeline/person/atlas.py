@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import BLENDSHAPE_COUNT, Face
+from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.motion import apertures
 from metaportrait_cli.motion.alignment import to_frame
@@ -90,7 +90,7 @@ def crops_of(recording: Recording, canvas: int) -> list[Crop]:
 
 def as_source(look: Look, crop: Crop) -> Source:
     """A look as a portrait, framed by the crop."""
-    face = Face(look.points, np.zeros(BLENDSHAPE_COUNT, np.float32), look.confidence)
+    face = Face(look.points, look.blendshapes, look.confidence)
     picture = even(look.picture())
     return Source(path=look.path, picture=picture, face=face, faces_seen=1, crop=crop)
 

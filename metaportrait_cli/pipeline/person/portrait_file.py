@@ -8,6 +8,8 @@ for each view its crop in `crops` (JSON). Tensors, V views, the first being the 
 
 - `view.0`, …: uint8, a JPEG each; the canvas is the whole picture, the others their crops
 - `points` (V, 478, 3) float32: the face in pixels of each picture
+- `blendshapes` (V, 52) float32: the expression in each, from which the person's rest is told; older
+  files have none and are taken to show it
 - `shape` (K,) float32: identity in the morphable model
 - `embedding` (128,) float32: of the identity network
 - `delta.NAME` float16: what is added to the parameter NAME of the base; none if the base serves
@@ -144,6 +146,8 @@ def save_portrait(path: Path, portrait: Portrait) -> None:
     views = [portrait.source, *map(_limited, portrait.source.others)]
     tensors = {f"view.{k}": torch.from_numpy(_jpeg(view.picture)) for k, view in enumerate(views)}
     tensors["points"] = torch.from_numpy(np.stack([view.face.points for view in views]))
+    shapes = np.stack([view.face.blendshapes for view in views])
+    tensors["blendshapes"] = torch.from_numpy(shapes.astype(np.float32))
     tensors["shape"] = torch.from_numpy(portrait.shape.astype(np.float32))
     tensors["embedding"] = torch.from_numpy(portrait.embedding.astype(np.float32))
     for name, delta in portrait.deltas.items():
@@ -215,11 +219,14 @@ def _read(path: Path, notes: Mapping[str, str], tensors: Mapping[str, Tensor]) -
     points = _numbers(tensors["points"], len(crops), POINTS, 3)
     if not 1 <= len(crops) <= MOST_VIEWS or notes["lends"] not in ("face", "head", "all"):
         raise ValueError("its parts don't fit together")
+    shapes = np.zeros((len(crops), BLENDSHAPE_COUNT), np.float32)
+    if "blendshapes" in tensors:
+        shapes = _numbers(tensors["blendshapes"], *shapes.shape)
     views = [
         Source(
             path=path,
             picture=_picture(tensors[f"view.{k}"].numpy()),
-            face=Face(points[k], np.zeros(BLENDSHAPE_COUNT, np.float32), 1.0),
+            face=Face(points[k], shapes[k], 1.0),
             faces_seen=1,
             crop=crop,
         )

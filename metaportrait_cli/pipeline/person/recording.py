@@ -64,6 +64,8 @@ class Look:
     """Width and height of the picture"""
     points: NDArray[np.float32]
     """(478, 3) in pixels of the picture"""
+    blendshapes: NDArray[np.float32]
+    """(52,) of the detector"""
     confidence: float
     sharpness: float
     """Mean absolute Laplacian of the face at a fixed size, grey levels"""
@@ -186,6 +188,7 @@ class Looker:
             encoded=encoded,
             size=(image.shape[1], image.shape[0]),
             points=face.points,
+            blendshapes=face.blendshapes,
             confidence=face.confidence,
             sharpness=float(np.abs(cv2.Laplacian(grey[y0:y1, x0:x1], cv2.CV_32F)).mean()),
             brightness=float(grey[y0:y1, x0:x1].mean()),

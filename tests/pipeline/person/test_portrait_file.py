@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.crop import Crop
@@ -68,9 +68,20 @@ def test_what_is_written_is_read(person: Portrait, tmp_path: Path) -> None:
         np.testing.assert_allclose(ours.landmarks(256), theirs.landmarks(256), atol=1e-3)
         cut = [view.crop.cut(view.picture, 256).astype(int) for view in (ours, theirs)]
         assert np.abs(cut[0] - cut[1]).mean() < 2.5
+        np.testing.assert_array_equal(ours.face.blendshapes, theirs.face.blendshapes)
     assert found.source.picture.shape == person.source.picture.shape  # the canvas is whole
     assert found.source.others[0].picture.shape[:2] == (300, 270)  # others are their crops
     assert path.stat().st_size < 400_000
+
+
+def test_files_without_blendshapes_are_read(person: Portrait, tmp_path: Path) -> None:
+    path = tmp_path / "old.portrait"
+    save_portrait(path, person)
+    tensors = load_file(path)
+    del tensors["blendshapes"]
+    with safe_open(path, "pt") as file:
+        save_file(tensors, path, file.metadata())
+    assert not any(view.face.blendshapes.any() for view in load_portrait(path).views)
 
 
 def test_large_faces_are_stored_smaller(person: Portrait, tmp_path: Path) -> None:
