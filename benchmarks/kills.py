@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -32,7 +33,7 @@ FRAMES = 30
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
-def begin(arguments: list[str], log: Path) -> int:
+def begin(arguments: list[str], log: Path, *, prepare: Callable[[], None] = lambda: None) -> int:
     """A process that has all modules already, and runs the command; its id."""
     log.write_text("")  # it may end before it has begun
     child = os.fork()
@@ -46,6 +47,7 @@ def begin(arguments: list[str], log: Path) -> int:
     os.dup2(descriptor, 2)
     sys.argv = ["metaportrait", *arguments]
     code = 1
+    prepare()
     try:
         command()
     except SystemExit as done:

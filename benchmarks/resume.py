@@ -1,0 +1,199 @@
+"""A clip of two minutes, killed at ten random instants and gone on with: are the frames the same?
+
+    python benchmarks/resume.py                      (Linux; the bundled weights)
+    python benchmarks/resume.py --weights none
+    python benchmarks/resume.py --command upscale
+
+The instants are random over the whole time of an unbroken run, its pass over the driver included.
+Tells for each kill how much of the clip was looked at, rendered or enhanced twice, and how much
+processor time the next run took, beyond what any run takes, until it made something new.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import av
+
+from benchmarks.kills import begin
+from metaportrait_cli.media.binaries import ffmpeg_binary
+from metaportrait_cli.pipeline import sightings, work
+from metaportrait_cli.render import face_stream
+
+# What a command imports late, so that a run begins at once.
+from metaportrait_cli.render.protocol import Driven, Rendered
+from metaportrait_cli.render.super_resolution import CompactFaces  # noqa: F401
+from metaportrait_cli.render.warped import WarpSession
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+SECONDS = 120
+
+
+@dataclass
+class Run:
+    """What a process told of the frames it worked on: `seen`, `made`."""
+
+    events: list[tuple[str, int, float, float]] = field(default_factory=list)
+    """What, which frame, when (s since the start), and the processor time until then (s)"""
+
+    def frames(self, what: str) -> list[int]:
+        return [number for name, number, *_ in self.events if name == what]
+
+    def until(self, done: set[tuple[str, int]]) -> float:
+        """Processor seconds before anything that wasn't done."""
+        for name, number, _, spent in self.events:
+            if (name, number) not in done:
+                return spent
+        return 0.0
+
+
+def telling(line: int) -> None:
+    """In the process that is to be killed: tells of each frame that it works on."""
+
+    def tell(what: str, number: int) -> None:
+        times = os.times()
+        spent = times.user + times.system + times.children_user + times.children_system
+        os.write(line, f"{what} {number} {spent}\n".encode())
+
+    known = [0]
+
+    def earlier(self: work.Seen) -> Iterator[sightings.Glance]:
+        for glance in was_earlier(self):
+            known[0] += 1
+            yield glance
+
+    def glance(*args: Any, **kwargs: Any) -> sightings.Glance:
+        found = was_glance(*args, **kwargs)
+        tell("seen", known[0])
+        known[0] += 1
+        return found
+
+    def render(self: WarpSession, driven: Driven) -> Rendered:
+        rendered = was_render(self, driven)
+        if len(driven) > 1 and probes:
+            for number in driven.numbers.tolist():
+                tell("made", number)
+        probes.append(True)
+        return rendered
+
+    def patches(path: Any, *args: Any, first: int, **kwargs: Any) -> Any:
+        for number, patch in enumerate(was_patches(path, *args, first=first, **kwargs), first):
+            tell("made", number)
+            yield patch
+
+    probes: list[bool] = []
+    """The first pictures that are rendered are none of the clip's."""
+    was_earlier, was_glance, was_render = work.Seen.earlier, sightings._glance, WarpSession.render
+    was_patches = face_stream.enhanced_patches
+    work.Seen.earlier = earlier
+    sightings._glance = glance
+    WarpSession.render = render
+    face_stream.enhanced_patches = patches
+
+
+def run(arguments: list[str], log: Path, *, kill: Callable[[str, int], bool] | None) -> Run:
+    """Runs a command, and kills it a moment after the first frame that `kill` names."""
+    ours, theirs = os.pipe()
+    started = time.monotonic()
+    process = begin(arguments, log, prepare=lambda: telling(theirs))
+    os.close(theirs)
+    told = Run()
+    with os.fdopen(ours) as lines:
+        for line in lines:
+            what, number, spent = line.split()
+            told.events.append((what, int(number), time.monotonic() - started, float(spent)))
+            if kill is not None and kill(what, int(number)):
+                time.sleep(random.random() * 0.2)
+                os.kill(process, signal.SIGKILL)
+                kill = None
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    if code not in (0, -signal.SIGKILL):
+        raise SystemExit(log.read_text())
+    return told
+
+
+def content(clip: Path) -> tuple[int, str]:
+    """The number of frames, and a digest of them and of the sound's packets."""
+    digest, count = sha256(), 0
+    with av.open(str(clip)) as container:
+        for frame in container.decode(video=0):
+            digest.update(frame.to_ndarray(format="rgb24").tobytes())
+            count += 1
+    with av.open(str(clip)) as container:
+        for packet in container.demux(audio=0):
+            digest.update(bytes(packet))
+    return count, digest.hexdigest()
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--command", choices=("animate", "upscale"), default="animate")
+    options.add_argument("--weights", default="compact")
+    options.add_argument("--kills", type=int, default=10)
+    options.add_argument("--seconds", type=float, default=SECONDS)
+    options.add_argument("--seed", type=int, default=0)
+    asked = options.parse_args()
+    chance = random.Random(asked.seed)
+    random.seed(asked.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clip = folder / "clip.mp4"
+        source = ("-stream_loop", "-1", "-i", str(SAMPLES / "driver.mp4"), "-t", str(asked.seconds))
+        small = ("-vf", "scale=128:128", "-c:v", "libx264", "-crf", "14", "-c:a", "aac")
+        command = [ffmpeg_binary(), "-nostdin", "-v", "error", *source, *small, str(clip)]
+        subprocess.run(command, check=True)
+        arguments = ["upscale", str(clip), "--quiet", "--resume"]
+        if asked.command == "animate":
+            arguments = ["animate", str(SAMPLES / "portrait.png"), str(clip), "--quiet", "--resume"]
+            arguments += ["--weights", asked.weights, "--crop", "--size", "64"]
+        whole, broken = folder / "whole" / "o.mp4", folder / "broken" / "o.mp4"
+        straight = run([*arguments, "-o", str(whole)], folder / "log", kill=None)
+        wanted = content(whole)
+        ends = straight.events[-1][2]
+        usual = straight.events[0][3]
+        print(f"unbroken: {wanted[0]} frames, {ends:.0f} s, {straight.events[-1][3]:.0f} CPU s")
+
+        begins = straight.events[0][2]
+        moments = sorted(chance.uniform(begins, ends) for _ in range(asked.kills))
+        done: set[tuple[str, int]] = set()
+        twice: list[float] = []
+        rate = wanted[0] / asked.seconds
+        for number, moment in enumerate([*moments, None]):
+            target = next(
+                (e[:2] for e in straight.events if moment is not None and e[2] >= moment), None
+            )
+            told = run(
+                [*arguments, "-o", str(broken)],
+                folder / "log",
+                kill=None if target is None else lambda *event, at=target: event == at,
+            )
+            again = [event[:2] for event in told.events if event[:2] in done]
+            if number:
+                twice.append(len(set(again)) / rate)
+                spent = told.until(done) - usual
+                print(f"  next run: {twice[-1]:.2f} s of the clip again, {spent:+.1f} CPU s")
+            done |= {event[:2] for event in told.events}
+            if target is not None:
+                left = sorted(path.name for path in broken.parent.iterdir())
+                print(f"killed when frame {target[1]} was {target[0]}; there: {', '.join(left)}")
+        found = content(broken)
+        print(
+            f"{found[0]} frames after {asked.kills} kills,"
+            f" {'the same' if found == wanted else 'OTHER'} frames and sound;"
+            f" at most {max(twice):.2f} s made twice; left: {os.listdir(broken.parent)}"
+        )
+
+
+if __name__ == "__main__":
+    main()
