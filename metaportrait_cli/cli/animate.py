@@ -162,25 +162,9 @@ def command(
     discard: shared.Discard = False,
     codec: shared.Codec = "auto",
     crf: shared.Crf = None,
-    mark: Annotated[
-        Literal["metadata", "visible"],
-        typer.Option(
-            help="What says that the result is generated: its tags, or a label in a corner too.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = "metadata",
-    sign: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PEM",
-            help="Sign the result (C2PA) with this certificate and its chain, and --sign-key.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    sign_key: Annotated[
-        Path | None,
-        typer.Option(metavar="PEM", help="The certificate's key.", rich_help_panel=OUTPUT),
-    ] = None,
+    mark: shared.Mark = "metadata",
+    sign: shared.Sign = None,
+    sign_key: shared.SignKey = None,
     report: shared.Report = None,
     as_json: shared.AsJson = False,
     device: shared.Device = "auto",
@@ -197,7 +181,6 @@ def command(
         from metaportrait_cli.pipeline import animate as pipeline  # noqa: PLC0415
         from metaportrait_cli.pipeline.engine import Engine  # noqa: PLC0415
         from metaportrait_cli.pipeline.performance import DriveOptions  # noqa: PLC0415
-        from metaportrait_cli.pipeline.provenance import Signing  # noqa: PLC0415
 
         sources, driven_by = sorted_out(
             files or [],
@@ -210,8 +193,7 @@ def command(
         target = output or pipeline.default_output(named, driven_by)
         if skip_existing and skipped(target, reporter, as_json=as_json):
             return
-        if (sign is None) != (sign_key is None):
-            raise UsageError("`sign` and `sign_key` go together")
+        signing = shared.signing(sign, sign_key)
         inputs = [*sources, portrait, driven_by, target]
         reporter.claim(report, overwrite=overwrite, apart_from=inputs)
         if reference_frame != "auto" and not reference_frame.isdecimal():
@@ -244,7 +226,7 @@ def command(
                     window=window,
                     encoding=Encoding(codec, crf),
                     label=mark == "visible",
-                    signing=Signing(sign, sign_key) if sign and sign_key else None,
+                    signing=signing,
                 ),
                 overwrite=overwrite,
                 begun=shared.begun(resume, discard),

@@ -56,6 +56,9 @@ def command(
     skip_existing: shared.SkipExisting = False,
     resume: shared.Resume = False,
     discard: shared.Discard = False,
+    mark: shared.Mark = "metadata",
+    sign: shared.Sign = None,
+    sign_key: shared.SignKey = None,
     retries: Annotated[
         int,
         typer.Option(
@@ -113,6 +116,9 @@ def command(
         from metaportrait_cli.pipeline.batch.run import BatchOptions  # noqa: PLC0415
 
         check_names(device, precision)
+        signing = shared.signing(sign, sign_key)
+        if signing is not None:
+            signing.algorithm()
         jobs = listing.shard(_jobs(manifest, sources, drivers, pattern), shard)
         options = BatchOptions(
             weights=weights,
@@ -122,6 +128,8 @@ def command(
             skip_existing=skip_existing,
             begun=shared.begun(resume, discard),
             retries=retries,
+            label=mark == "visible",
+            signing=signing,
         )
         if engine == "ray":
             from metaportrait_cli.pipeline.batch.cluster import ClusterOptions, run_on_ray  # noqa: PLC0415

@@ -14,6 +14,7 @@ import typer
 from metaportrait_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from metaportrait_cli.pipeline.provenance import Signing
     from metaportrait_cli.pipeline.work import Begun
 
 BASIC, MOTION, OUTPUT, MACHINE = "Basic", "Motion", "Output", "Machine"
@@ -26,6 +27,17 @@ def begun(resume: bool, discard: bool) -> Begun:
     if resume and discard:
         raise UsageError("give either `resume` or `discard`")
     return "resume" if resume else "discard" if discard else "ask"
+
+
+def signing(certificate: Path | None, key: Path | None) -> Signing | None:
+    """With what results are signed, if they are to be."""
+    from metaportrait_cli.pipeline.provenance import Signing  # noqa: PLC0415
+
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise UsageError("`sign` and `sign_key` go together")
+    return Signing(certificate, key)
 
 
 def known_weights(incomplete: str) -> list[str]:
@@ -114,6 +126,26 @@ Crf = Annotated[
         help="The encoder's quality; less is better and larger [default: the same to the eye].",
         rich_help_panel=OUTPUT,
     ),
+]
+MarkName = Literal["metadata", "visible"]
+Mark = Annotated[
+    MarkName,
+    typer.Option(
+        help="What says that the result is generated: its tags, or a label in a corner too.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Sign = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PEM",
+        help="Sign the result (C2PA) with this certificate and its chain, and --sign-key.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+SignKey = Annotated[
+    Path | None,
+    typer.Option(metavar="PEM", help="The certificate's key.", rich_help_panel=OUTPUT),
 ]
 Report = Annotated[
     Path | None,

@@ -63,7 +63,7 @@ class Signing:
         """Raises `UsageError` for what can't be signed or signed with, before any work."""
         if output.suffix.lower() not in _KINDS:
             raise UsageError(f"{output}: signed are {', '.join(_KINDS)}: choose one of them")
-        self._algorithm()
+        self.algorithm()
 
     def seal(self, path: Path) -> None:
         """Signs a finished file in place, and reads it back; or raises and leaves it as it was.
@@ -89,7 +89,7 @@ class Signing:
         with atomic_output(path) as sealed:
             try:
                 with (
-                    c2pa.Signer.from_info(self._signer_info(self._algorithm())) as signer,
+                    c2pa.Signer.from_info(self._signer_info(self.algorithm())) as signer,
                     c2pa.Builder(json.dumps(manifest)) as builder,
                 ):
                     builder.sign_file(path, sealed, signer)
@@ -108,8 +108,8 @@ class Signing:
             raise UsageError(f"{self.certificate}, {self.key}: can't be read: {error}") from error
         return c2pa.C2paSignerInfo(algorithm, *texts, None)
 
-    def _algorithm(self) -> str:
-        """The one that the key is for."""
+    def algorithm(self) -> str:
+        """The one that the key is for. Raises `UsageError` for what can't be signed with."""
         try:
             import c2pa  # noqa: PLC0415
         except ImportError as error:

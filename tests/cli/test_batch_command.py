@@ -30,6 +30,8 @@ def test_a_line_for_each_job_and_exit_8(
     wrong = runner.invoke(app, ["batch", "jobs.jsonl", "--sources", "*.png"])
     assert wrong.exit_code == 2
     assert "--sources" in wrong.stderr
+    half = runner.invoke(app, ["batch", "jobs.jsonl", "--sign", "cert.pem"])
+    assert (half.exit_code, "go together" in half.stderr) == (2, True)
 
 
 def test_a_report_replaces_nothing_unasked(

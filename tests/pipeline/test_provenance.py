@@ -18,11 +18,14 @@ from metaportrait_cli.face.track import LARGEST_FACE
 from metaportrait_cli.media.writer import VideoWriter
 from metaportrait_cli.pipeline.animate import animate
 from metaportrait_cli.pipeline.animation import AnimateOptions
+from metaportrait_cli.pipeline.batch.jobs import Job
+from metaportrait_cli.pipeline.batch.run import BatchOptions
+from metaportrait_cli.pipeline.batch.workers import run_here
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.person.portrait_file import Portrait, save_portrait
 from metaportrait_cli.pipeline.provenance import Label, Signing, problems
 from metaportrait_cli.pipeline.source import load_sources
-from tests.clips import scene, write_clip
+from tests.clips import decoded, scene, write_clip
 
 
 def test_the_label_is_in_a_corner_and_can_be_read() -> None:
@@ -151,6 +154,21 @@ def test_a_signed_result_shows_what_was_changed_after(tmp_path: Path) -> None:
     path.write_bytes(content)
     assert problems(path) != []
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "cert.pem", "key.pem"]
+
+
+def test_results_of_a_batch_are_marked_and_signed(
+    portrait: NDArray[np.uint8], portrait_path: Path, tmp_path: Path
+) -> None:
+    clip = write_clip(tmp_path / "a.mp4", [scene(portrait, [(60, 20, 200)])] * 2)
+    options = BatchOptions(weights="none", label=True, signing=certificate(tmp_path))
+    settings = {"full": False, "size": 64}
+    (result,) = run_here(
+        [Job(1, clip, tmp_path / "o.mp4", source=(portrait_path,), settings=settings)], options
+    )
+    assert result.status == "done", result.error
+    assert problems(tmp_path / "o.mp4") == []
+    corner = decoded(tmp_path / "o.mp4")[0][-12:, :12]
+    assert corner.min() < 40
 
 
 def test_what_can_not_be_signed_is_said_before_the_work(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from metaportrait_cli.errors import (
     FfmpegError,
@@ -15,6 +15,9 @@ from metaportrait_cli.errors import (
 )
 from metaportrait_cli.pipeline.batch.jobs import Job
 from metaportrait_cli.pipeline.work import Begun
+
+if TYPE_CHECKING:
+    from metaportrait_cli.pipeline.provenance import Signing
 
 Status = Literal["done", "failed", "skipped"]
 
@@ -34,6 +37,9 @@ class BatchOptions:
     begun: Begun = "ask"
     retries: int = 1
     """Times that a job is tried again after what may go well the next time"""
+    label: bool = False
+    signing: Signing | None = None
+    """As of `AnimateOptions`"""
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ class Runner:
             list(job.source),
             job.driver,
             job.output,
-            animate_options(job),
+            replace(animate_options(job), label=self._options.label, signing=self._options.signing),
             portrait=job.portrait,
             engine=self._engine,
             overwrite=self._options.overwrite,
