@@ -45,10 +45,15 @@ class DescentConfig:
 
 
 class Descent(Generic[NetworkT]):
-    """Adam on networks, together."""
+    """Adam on networks, together; with `decay` AdamW."""
 
     def __init__(
-        self, networks: Mapping[str, NetworkT], config: DescentConfig, place: Place
+        self,
+        networks: Mapping[str, NetworkT],
+        config: DescentConfig,
+        place: Place,
+        *,
+        decay: float = 0.0,
     ) -> None:
         self.networks = {
             name: channels_last(network.to(place.device)) for name, network in networks.items()
@@ -64,7 +69,13 @@ class Descent(Generic[NetworkT]):
             for parameter in network.parameters()
             if parameter.requires_grad
         ]
-        self._optimizer = torch.optim.Adam(self._parameters, lr=config.lr, betas=config.betas)
+        self._optimizer = torch.optim.Adam(
+            self._parameters,
+            lr=config.lr,
+            betas=config.betas,
+            weight_decay=decay,
+            decoupled_weight_decay=decay > 0,
+        )
 
     @property
     def averaged(self) -> dict[str, NetworkT]:

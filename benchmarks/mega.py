@@ -1,0 +1,136 @@
+"""Whether MegaPortraits can learn at all: one clip, learnt by heart.
+
+    python benchmarks/mega.py CLIP.mp4 -o RUN [--frames 12] [--steps 2000] [--sheet sheet.png]
+
+A narrow variant of the lite networks (128²) learns a few frames of the clip; printed is the PSNR
+over them of what is painted from the first one, without background. It goes on where it stopped,
+and says nothing about people that it hasn't learnt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.networks.mega.base import BaseModel
+from metaportrait_cli.networks.mega.config import MegaConfig
+from metaportrait_cli.networks.mega.critic import MegaCriticConfig
+from metaportrait_cli.pixels import as_pictures
+from metaportrait_cli.training.data.pairs import Faces
+from metaportrait_cli.training.data.prepare import PrepareOptions, looking_with, prepare
+from metaportrait_cli.training.mega.base import BASE, MegaTraining, MegaWeights, painted, train_mega
+from metaportrait_cli.training.mega.mattes import mattes_of
+from metaportrait_cli.training.mega.samples import MegaSample, People, sample_of
+from metaportrait_cli.training.perceptual import PerceptualLoss
+from metaportrait_cli.training.place import RunOptions
+from metaportrait_cli.weights import bundled_path
+from metaportrait_cli.weights.store import load_network
+
+SIZE = 128
+NARROW = replace(
+    MegaConfig.lite(),
+    size=SIZE,
+    encoder=(16, 32, 64, 64),
+    channels=16,
+    depth=8,
+    blocks_3d=1,
+    global_width=16,
+    global_size=64,
+    motion_layers=(1, 1, 1, 1),
+    motion_width=16,
+    look=64,
+    code=64,
+    expression=64,
+    warp=(64, 32, 16),
+    volume=(32, 32, 32),
+    decoder=(64, 64, 32, 16),
+    blocks_2d=2,
+    groups=8,
+)
+LEARNING = MegaTraining(
+    model=NARROW,
+    critic=MegaCriticConfig(widths=(16, 32, 64)),
+    # One person: there is nobody whose looks could leak.
+    weights=MegaWeights(cosine=0.0),
+    batch=2,
+    lr=2e-3,
+    decay=0.0,
+    betas=(0.5, 0.99),
+    warm_up=20,
+    average=0.98,
+    held_out=0.0,
+)
+HEADER = "file\tsplit\tkind\tidentity\torigin\n"
+
+
+def main() -> None:
+    """Trains, prints a line a report, then the PSNR."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--sheet", type=Path)
+    chosen = parser.parse_args()
+    data = prepared(chosen.clip, chosen.output, frames=chosen.frames)
+    run = chosen.output / "run"
+    card = train_mega(
+        replace(LEARNING, steps=chosen.steps),
+        data,
+        run,
+        options=RunOptions(minutes=chosen.minutes, save_minutes=2.0),
+        perceptual=PerceptualLoss.load(bundled_path("mobilenet")),
+        on_record=lambda record: print(record, flush=True),
+    )
+    truth, image = repainted(run / "last.safetensors", data)
+    error = (truth.astype(np.float32) - image.astype(np.float32)) / 255
+    psnr = -10 * np.log10(np.square(error).mean(axis=(1, 2, 3)))
+    print(f"{card['step']} steps, {card['seconds']} s: PSNR {psnr.mean():.2f} dB, {psnr.round(1)}")
+    if chosen.sheet:
+        rows = [np.concatenate(list(each[:6]), axis=1) for each in (truth, image)]
+        Image.fromarray(np.concatenate(rows)).save(chosen.sheet)
+
+
+def prepared(clip: Path, folder: Path, *, frames: int) -> Path:
+    """The clip's faces, ready for training."""
+    data, footage = folder / "prepared", folder / "footage"
+    if not (data / "index.json").is_file():
+        footage.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip, footage / clip.name)
+        (footage / "index.tsv").write_text(f"{HEADER}{clip.name}\ttrain\tclip\tone\treal\n")
+        options = PrepareOptions(size=SIZE, frames_per_identity=frames)
+        with MediaPipeDetector(bundled_path("face_landmarker.task")) as detector:
+            prepare(
+                footage,
+                data,
+                options,
+                find_faces=looking_with(detector, step=options.step),
+                on_progress=lambda *_: None,
+            )
+    return data
+
+
+@torch.no_grad()
+def repainted(weights: Path, data: Path) -> tuple[np.ndarray, np.ndarray]:
+    """All pictures (N, S, S, 3) but the first, and what is painted from it in their place."""
+    base = load_network(BaseModel, weights, part=BASE)
+    faces = Faces.load(data)
+    people = People(faces, mattes_of(faces, data), base.config)
+    truth, found = [], []
+    for number in range(1, len(faces.images)):
+        sample = MegaSample.batch([sample_of(people, (0, number), (0, number))])
+        truth.append(sample.driver.float() / 255)
+        found.append(painted(base, sample, 0, cycle=False).image)
+    return as_pictures(torch.cat(truth)), as_pictures(torch.cat(found))
+
+
+if __name__ == "__main__":
+    main()

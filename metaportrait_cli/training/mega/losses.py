@@ -1,0 +1,61 @@
+"""Losses of the base model (section 3.1); pictures are (B, 3, S, S), RGB in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from metaportrait_cli.networks.discriminator import Judgement
+
+SCALE = 5.0  # s of equation 6
+MARGIN = 0.2  # m
+
+
+def cosine_loss(
+    anchors: Sequence[Tensor],
+    own: Tensor,
+    other: Tensor,
+    *,
+    scale: float = SCALE,
+    margin: float = MARGIN,
+) -> Tensor:
+    """L_cos (equation 7): expressions of what was painted are the driver's, not the other's.
+
+    Anchors are z_{s->d} and z_{s*->d}; `own` is z_d, `other` z_d*, (B, N) each. The margin stands
+    on positives alone, as in the large margin loss that the paper cites (Wang et al., CVPR 2018):
+    on all pairs, as equation 6 is printed, it would cancel.
+    """
+    total = own.new_zeros(())
+    for anchor in anchors:
+        positive = scale * (F.cosine_similarity(anchor, own, dim=1) - margin)  # d(z_k, z_l)
+        negative = scale * F.cosine_similarity(anchor, other, dim=1)  # d(z_i, z_j)
+        # -log(exp d+ / (exp d+ + exp d-))
+        total = total + F.softplus(negative - positive).mean()
+    return total
+
+
+def painter_hinge(seen: Sequence[Judgement]) -> Tensor:
+    """L_adv of the generator, mean over scales."""
+    return -torch.stack([each.logits.float().mean() for each in seen]).mean()
+
+
+def critic_hinge(real: Sequence[Judgement], fake: Sequence[Judgement]) -> Tensor:
+    """The discriminator's, mean over scales."""
+    scales = [
+        F.relu(1 - r.logits.float()).mean() + F.relu(1 + f.logits.float()).mean()
+        for r, f in zip(real, fake, strict=True)
+    ]
+    return torch.stack(scales).mean()
+
+
+def feature_matching(seen: Sequence[Judgement], real: Sequence[Judgement]) -> Tensor:
+    """L_FM: mean absolute difference of the discriminator's features, over layers and scales."""
+    layers = [
+        F.l1_loss(ours.float(), theirs.float())
+        for s, r in zip(seen, real, strict=True)
+        for ours, theirs in zip(s.features, r.features, strict=True)
+    ]
+    return torch.stack(layers).mean()
