@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from metaportrait_cli.pipeline.compensation import compensate
 from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
 from metaportrait_cli.pipeline.driver import (
     Driver,
+    DriverFaces,
     DriverMotion,
     as_driver,
     check_declared,
@@ -255,15 +256,21 @@ class Animation:
         first = 0
         notes.leave(session, first)
         windows = performance.windows(self.options.window)
-        for points in self.stopwatch.timed("retarget", windows):
-            driven = Driven.of(self.source.crop.to_crop(points, self.size), first=first)
-            last = first + len(points)
-            if first >= notes.entry:
-                notes.leave(session, first, until=last)
-                frames = session.render(driven).frames
-                notes.leave(session, last)
-                yield frames
-            first = last
+        with ExitStack() as stack:
+            faces = None
+            if self.rendering.reads_driver:
+                faces = stack.enter_context(closing(DriverFaces(self.motion)))
+            for points in self.stopwatch.timed("retarget", windows):
+                driven = Driven.of(self.source.crop.to_crop(points, self.size), first=first)
+                if faces is not None:
+                    driven = replace(driven, seen=faces.next(len(points)))
+                last = first + len(points)
+                if first >= notes.entry:
+                    notes.leave(session, first, until=last)
+                    frames = session.render(driven).frames
+                    notes.leave(session, last)
+                    yield frames
+                first = last
 
     def _composed(self, rendered: Iterable[Frames], *, start: int) -> Iterator[NDArray[np.uint8]]:
         """Output pictures (H, W, 3), one a frame from number `start` on."""

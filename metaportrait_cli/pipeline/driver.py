@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
+from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face
-from metaportrait_cli.face.orientation import describe_turns, turned_face
+from metaportrait_cli.face.orientation import describe_turns, turned, turned_face
 from metaportrait_cli.face.track import (
     RECORD,
     FaceChoice,
@@ -34,9 +35,12 @@ from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.sightings import sightings
 from metaportrait_cli.pipeline.work import Work
 from metaportrait_cli.progress import Progress, Stopwatch
+from metaportrait_cli.render.protocol import Seen
 
 _TRACK = f"landmarks{SUFFIX}"
 _NOTICED = "landmarks.json"
+SEEN_SIDE = 256
+"""Of the squares around the driver's face that renderers may read"""
 
 Driver = str | os.PathLike[str] | Clip
 
@@ -105,6 +109,41 @@ class DriverMotion:
                 while shown.index < number:
                     shown = next(frames)
                 yield shown.image
+
+
+class DriverFaces:
+    """Goes through a driver's pictures once, in order."""
+
+    def __init__(self, motion: DriverMotion) -> None:
+        """Raises `UsageError` for a motion template, which has no pictures."""
+        if motion.order is None:
+            raise UsageError(
+                f"{motion.name}: a motion template shows no face, and these weights read"
+                " expressions from the driver's; give the clip itself"
+            )
+        self._motion = motion
+        self._pictures: Generator[NDArray[np.uint8], None, None] = motion.pictures()
+        self._number = 0
+
+    def next(self, count: int) -> Seen | None:
+        """The following frames, of one shot; `None` where it shows no face."""
+        start, track = self._number, self._motion.track
+        self._number += count
+        shown = [next(self._pictures) for _ in range(count)]
+        records = track.read(start, start + count)
+        if (records["state"] == State.ABSENT).any():
+            return None
+        pictures, points = [], []
+        for picture, record in zip(shown, records, strict=True):
+            turns = self._motion.turns[record["shot"]] if self._motion.turns else 0
+            crop = Crop.around(record["points"])
+            pictures.append(crop.cut(turned(picture, turns), SEEN_SIDE))
+            points.append(crop.to_crop(record["points"], SEEN_SIDE))
+        return Seen(np.stack(pictures), np.stack(points))
+
+    def close(self) -> None:
+        """Lets go of the driver."""
+        self._pictures.close()
 
 
 def as_driver(driver: Driver) -> Path | Clip:

@@ -34,6 +34,7 @@ OF_FILES: Final = {
     architectures.COMPACT: "compact",
     architectures.RELEASED: "released.portrait",
     architectures.FEWSHOT: "fewshot",
+    architectures.MEGA: "mega.portrait",
 }
 
 

@@ -38,3 +38,5 @@ class Rendering:
     adaptable: Adaptable | None = None
     """The renderer again, where its networks can be adapted to a person"""
     weights: Mapping[str, str] = field(default_factory=dict)
+    reads_driver: bool = False
+    """Whether it wants to see the driver's pictures, see `protocol.Seen`"""

@@ -30,6 +30,20 @@ Memory = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
+class Seen:
+    """The driver's own pictures, for renderers that read them (`Rendering.reads_driver`)."""
+
+    pictures: Frames
+    """(T, P, P, 3), squares around the face"""
+    landmarks: NDArray[np.float32]
+    """(T, 478, 3) of the driver, in their pixels"""
+
+    def at(self, frames: NDArray[np.intp] | slice) -> Self:
+        """Some of the frames, by their place in the window."""
+        return type(self)(self.pictures[frames], self.landmarks[frames])
+
+
+@dataclass(frozen=True)
 class Driven:
     """T frames of motion: where the face is to be."""
 
@@ -37,6 +51,8 @@ class Driven:
     """(T, 478, 3) in pixels of the crop"""
     numbers: NDArray[np.intp]
     """(T,) frames of the driver, from 0, for renderers that look at its pixels"""
+    seen: Seen | None = None
+    """The driver in these frames; `None` where there is nothing to be seen, or no need"""
 
     @classmethod
     def of(cls, landmarks: NDArray[np.float32], *, first: int = 0) -> Self:
@@ -50,7 +66,8 @@ class Driven:
 
     def at(self, frames: NDArray[np.intp] | slice) -> Self:
         """Some of the frames, by their place in the window."""
-        return type(self)(self.landmarks[frames], self.numbers[frames])
+        seen = None if self.seen is None else self.seen.at(frames)
+        return type(self)(self.landmarks[frames], self.numbers[frames], seen)
 
     def __len__(self) -> int:
         return len(self.landmarks)

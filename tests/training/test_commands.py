@@ -20,9 +20,12 @@ from typer.testing import CliRunner, Result
 from metaportrait_cli.cli.app import app
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.fewshot import FewShotConfig
+from metaportrait_cli.networks.mega.config import MegaConfig
+from metaportrait_cli.networks.mega.gaze import GazeConfig
 from metaportrait_cli.training import loop, morphable_model
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import read_header
+from tests.mega import TINY
 
 
 def run(*arguments: object) -> Result:
@@ -132,6 +135,22 @@ def test_train_fewshot(prepared: Path, tmp_path: Path, monkeypatch: pytest.Monke
     )
     trained(done, tmp_path, parts={"embedder", "generator"})
     assert json.loads(done.stdout)["variant"] == "feed-forward"
+
+
+def test_train_gaze_and_mega(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = GazeConfig(widths=(4, 4, 4, 4, 4), eye=32, vector=4, points=4)
+    monkeypatch.setattr(GazeConfig, "lite", lambda: small)
+    gaze = tmp_path / "gaze"
+    done = run("train", "gaze", prepared, "-o", gaze, "--steps", 1, "--json")
+    trained(done, gaze, parts={"gaze"})
+    monkeypatch.setattr(MegaConfig, "lite", lambda: TINY)
+    mega = tmp_path / "mega"
+    command = ("train", "mega", prepared, "-o", mega, "--steps", 1, "--batch", 1, "--json")
+    done = run(*command, "--gaze", gaze / "last.safetensors", "--no-cosine")
+    trained(done, mega, parts={"base"})
+    assert json.loads(done.stdout)["gaze_loss"]
 
 
 def test_train_sr(runs: Path, tmp_path: Path) -> None:

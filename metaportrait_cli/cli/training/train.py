@@ -5,6 +5,8 @@ from __future__ import annotations
 from metaportrait_cli.cli.help import add, group
 from metaportrait_cli.cli.training import (
     train_fewshot,
+    train_gaze,
+    train_mega,
     train_meta,
     train_morphable,
     train_regions,
@@ -13,5 +15,16 @@ from metaportrait_cli.cli.training import (
 )
 
 app = group("train", "Learn a model from your own data.")
-for each in (train_warping, train_regions, train_meta, train_sr, train_morphable, train_fewshot):
-    add(app, each.__name__.rpartition("_")[2], each.command, examples=each.EXAMPLES)
+COMMANDS = (
+    train_warping,
+    train_regions,
+    train_meta,
+    train_sr,
+    train_morphable,
+    train_fewshot,
+    train_mega,
+    train_gaze,
+)
+for each in COMMANDS:
+    name = each.__name__.rpartition("train_")[2].replace("_", "-")
+    add(app, name, each.command, examples=each.EXAMPLES)

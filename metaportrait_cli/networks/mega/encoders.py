@@ -19,6 +19,8 @@ FACE_CENTRE = (0.0, 0.08, -0.45)
 FACE_HALF = 0.58
 """The part of canonical space that expressions are read from: a face from brows to chin with an
 open mouth, in the units of `render.mega.pose`"""
+WINDOW, WINDOW_EDGE = (1.0, 1.1), 0.15
+"""Half axes of the ellipse around an aligned face, and how softly it ends"""
 
 
 class VolumeEncoder(nn.Module):
@@ -81,6 +83,7 @@ class ExpressionEncoder(nn.Module):
         self.vector = nn.Linear(config.code * CODE_SIDE**2, config.expression, bias=False)
 
     def forward(self, look: Tensor) -> Tensor:
+        look = look * face_window(look.shape[-1], like=look)
         features = F.adaptive_avg_pool2d(self.last(self.trunk(look)), CODE_SIDE)
         return self.vector(features.flatten(1))
 
@@ -105,6 +108,13 @@ def aligned(picture: Tensor, head: Tensor, *, size: int) -> Tensor:
     """
     grid = F.affine_grid(face_plane(head), [len(picture), 3, size, size], align_corners=False)
     return F.grid_sample(picture, grid.to(picture.dtype), align_corners=False)
+
+
+def face_window(size: int, *, like: Tensor) -> Tensor:
+    """(size, size): 1 over an aligned face, 0 in the corners, where a background would show."""
+    centres = (2 * torch.arange(size, device=like.device) + 1) / size - 1
+    radius = torch.hypot(centres / WINDOW[0], centres[:, None] / WINDOW[1])
+    return ((1 - radius) / WINDOW_EDGE).clamp(0, 1).to(like.dtype)
 
 
 def face_plane(head: Tensor) -> Tensor:

@@ -22,8 +22,7 @@ from metaportrait_cli.face import topology
 from metaportrait_cli.face.landmark_image import filled_polygon
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.mega.config import MegaConfig
-from metaportrait_cli.networks.mega.encoders import face_plane
-from metaportrait_cli.render.mega.pose import head_matrices
+from metaportrait_cli.render.mega.pose import aligned_face, head_matrices
 from metaportrait_cli.training.data.episodes import videos_of
 from metaportrait_cli.training.data.pairs import Faces
 
@@ -125,29 +124,10 @@ class People:
         """(478, 3) in pixels of a picture of side S."""
         return self.faces.points[number] * np.float32(self.config.size / self.faces.size)
 
-    def look(self, picture: NDArray[np.float32], number: int) -> NDArray[np.float32]:
-        """The aligned face (L, L, 3) of a picture (S, S, 3)."""
+    def look(self, number: int, *, alone: bool) -> NDArray[np.float32]:
+        """The aligned face (L, L, 3), without its background or with it."""
+        picture = self.picture(number) if alone else self.faces.images[number]
         return aligned_face(picture, self.heads[number], size=self.config.look)
-
-
-def aligned_face(
-    picture: NDArray[np.float32], head: NDArray[np.float32], *, size: int
-) -> NDArray[np.float32]:
-    """`networks.mega.encoders.aligned` of one picture (S, S, 3) and one head (4, 4)."""
-    side = len(picture)
-    plane = face_plane(torch.from_numpy(head[None]))[0].numpy()  # [-1, 1] → [-1, 1]
-    matrix = np.empty((2, 3), np.float32)
-    # Pixel i of N has its centre at (2 i + 1) / N - 1.
-    matrix[:, :2] = plane[:, :2] * (side / size)
-    start = np.full(2, 1 / size - 1, np.float32)
-    matrix[:, 2] = (plane[:, :2] @ start + plane[:, 2] + 1) * (side / 2) - 0.5
-    return cv2.warpAffine(
-        picture,
-        matrix,
-        (size, size),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
-    )
 
 
 class MegaDataset(Dataset[MegaSample]):
@@ -218,8 +198,12 @@ def sample_of(
     """Of pictures by number, (source, driver) each; with `draw` drivers' looks are augmented."""
     light, other_light = lights or (np.ones(3, np.float32),) * 2
     source, driver = (people.picture(n) * light for n in pair)
-    other_source, other_driver = (people.picture(n) * other_light for n in other)
-    looks = [people.look(driver, pair[1]), people.look(other_driver, other[1])]
+    other_source = people.picture(other[0]) * other_light
+    # Drivers' pictures are read with their backgrounds, painted ones have none.
+    looks = [
+        people.look(number, alone=draw is not None and draw.random() < 0.5)
+        for number in (pair[1], other[1])
+    ]
     if draw is not None:
         looks = [disguised(look, draw) for look in looks]
     planes = [source, driver, 255 * people.matte(pair[1]), people.eyes(pair[1])[..., None]]
