@@ -19,6 +19,7 @@ LIBRARIES = {
     "torch": "torch",
     "mediapipe": "mediapipe",
     "ai-edge-litert": "ai_edge_litert",
+    "ncnn": "ncnn",
     "opencv-python": "cv2",
     "av": "av",
     "numpy": "numpy",

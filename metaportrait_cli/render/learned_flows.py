@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from metaportrait_cli.face.conditions import GRID
 from metaportrait_cli.face.correspondence import Correspondence
 from metaportrait_cli.face.landmark_image import filled_polygon, landmark_image
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.compact_warping import CompactConditions, CompactWarping
+from metaportrait_cli.render.running import Runner
 
 
 class LearnedFlows:
@@ -25,7 +25,14 @@ class LearnedFlows:
         self, network: CompactWarping, *, device: str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
         self._network = channels_last(network.eval().requires_grad_(False).to(device, dtype))
-        self._device = torch.device(device)
+        self._encode = Runner(
+            lambda image, lines: [network.encode(image, lines)], device=device, dtype=dtype
+        )
+        self._correct = Runner(
+            lambda source, *driven: [network(source, CompactConditions(*driven))],
+            device=device,
+            dtype=dtype,
+        )
 
     def __call__(
         self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32], fade: NDArray[np.float32]
@@ -33,34 +40,33 @@ class LearnedFlows:
         """Of the flows from a crop (S, S, 3) with its landmarks (478, 3); see `CorrectionMaker`."""
         return LearnedCorrection(self, crop, landmarks, fade)
 
-    @torch.inference_mode()
-    def encode(self, crop: NDArray[np.uint8], lines: NDArray[np.uint8]) -> Tensor:
+    def encode(self, crop: NDArray[np.uint8], lines: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What depends on the source alone, from its crop (S, S, 3) and landmark image."""
         side = self._network.picture
         small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
-        return self._network.encode(self._planes(small) / 255, self._planes(lines) / 255)
+        return self._encode(_bright(small), _bright(lines))[0]
 
-    @torch.inference_mode()
     def correct(
         self,
-        source: Tensor,
+        source: NDArray[np.float32],
         prior: NDArray[np.float32],
         *,
         lines: NDArray[np.uint8],
         gap: NDArray[np.uint8],
     ) -> NDArray[np.float32]:
         """The corrected flow (G, G, 2) for a prior of that shape, both in half sides."""
-        driven = CompactConditions(
-            flow=self._planes(prior),
-            lines=self._planes(lines) / 255,
-            gap=self._planes(gap[..., None]) / 255,
-        )
-        return self._network(source, driven)[0].permute(1, 2, 0).cpu().numpy()
+        driven = (_planes(prior), _bright(lines), _bright(gap[..., None]))
+        return self._correct(source, *driven)[0][0].transpose(1, 2, 0)
 
-    def _planes(self, image: NDArray[np.generic]) -> Tensor:
-        """(H, W, C) → (1, C, H, W) float32."""
-        planes = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
-        return torch.from_numpy(planes)[None].to(self._device)
+
+def _planes(image: NDArray[np.generic]) -> NDArray[np.float32]:
+    """(H, W, C) → (1, C, H, W)."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)[None]
+
+
+def _bright(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(H, W, C) → (1, C, H, W) in [0, 1]."""
+    return _planes(image) * np.float32(1 / 255)
 
 
 class LearnedCorrection:

@@ -10,7 +10,6 @@ from fractions import Fraction
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from metaportrait_cli.face.identity import embed
 from metaportrait_cli.face.regions import (
@@ -27,6 +26,7 @@ from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.render.lid_line import LidLine
 from metaportrait_cli.render.protocol import Memory
+from metaportrait_cli.render.running import Function, Runner
 from metaportrait_cli.render.teeth import OpenedTeeth, TeethPainter
 
 TOGETHER = 8
@@ -53,6 +53,10 @@ class RegionRefiner:
             kind: channels_last(network.eval().requires_grad_(False).to(self.device, dtype))
             for kind, network in networks.items()
         }
+        self._runners = {
+            kind: Runner(_change(network), device=device, dtype=dtype)
+            for kind, network in self.networks.items()
+        }
 
     def of_networks(self, networks: Mapping[Kind, RegionNetwork]) -> RegionRefiner:
         """A refiner with other networks, on the same device in the same precision."""
@@ -75,20 +79,18 @@ class RegionRefiner:
 
         `rate` as of `Renderer.open`.
         """
-        known = embed(self._identity, crop[None], points[None]).to(self.device)
+        known = embed(self._identity, crop[None], points[None]).numpy()
         teeth = self._teeth.open(crop, points, rate=rate) if self._teeth is not None else None
         lids = LidLine(crop, points) if "eyes" in self.networks else None
         return OpenedRegions(self, OwnRegions(crop, points), known, teeth=teeth, lids=lids)
 
-    @torch.inference_mode()
     def changes(
-        self, kind: Kind, patches: NDArray[np.uint8], identity: Tensor
+        self, kind: Kind, patches: NDArray[np.uint8], identity: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """What to add to patches (N, P, P, 11) of one kind: (N, P, P, 3) in grey levels."""
-        inputs = torch.from_numpy(patches.transpose(0, 3, 1, 2)).to(self.device).float() / 255
-        repainted = self.networks[kind](inputs, identity.expand(len(patches), -1))
-        change = 255 * (repainted.image - inputs[:, :3])
-        return np.ascontiguousarray(change.permute(0, 2, 3, 1).cpu().numpy())
+        inputs = np.multiply(patches.transpose(0, 3, 1, 2), 1 / 255, dtype=np.float32)
+        (change,) = self._runners[kind](inputs, identity)
+        return np.ascontiguousarray(255 * change.transpose(0, 2, 3, 1))
 
 
 class OpenedRegions:
@@ -98,7 +100,7 @@ class OpenedRegions:
         self,
         refiner: RegionRefiner,
         own: OwnRegions,
-        identity: Tensor,
+        identity: NDArray[np.float32],
         *,
         teeth: OpenedTeeth | None = None,
         lids: LidLine | None = None,
@@ -158,6 +160,10 @@ class OpenedRegions:
         # Patches of a face overlap: all are cut before any is changed.
         for t, region, change in changes:
             add_patch(frames[t], change, patch_to_picture(driven[t], region))
+
+
+def _change(network: RegionNetwork) -> Function:
+    return lambda patches, identity: [network(patches, identity).image - patches[:, :3]]
 
 
 def _regions_of(kind: Kind) -> list[Region]:

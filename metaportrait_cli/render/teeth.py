@@ -35,6 +35,7 @@ from metaportrait_cli.networks import teeth as layout
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.teeth import GAMMA, TeethConfig, TeethNetwork, brightened, lit
 from metaportrait_cli.render.own_teeth import own_teeth
+from metaportrait_cli.render.running import Runner
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network
 
@@ -207,6 +208,8 @@ class TeethPainter:
     def __init__(self, network: TeethNetwork, *, device: str = "cpu") -> None:
         self.device = torch.device(device)
         self.network = channels_last(network.eval().requires_grad_(False).float().to(self.device))
+        self.light = Runner(lambda seen: [brightened(seen, self.network(seen))], device=device)
+        """(N, 8, h, w) of inputs (N, 27, P, P)"""
         self.skull = network.skull.cpu().numpy()
         self.upper = network.upper.cpu().numpy()
         self.lower = network.lower.cpu().numpy()
@@ -289,9 +292,7 @@ class OpenedTeeth:
         if not mouths:
             return np.zeros((0, layout.LIGHT_CHANNELS, 1, 1), np.float32)
         inputs = np.stack([self.inputs(frames[mouth.frame], mouth) for mouth in mouths])
-        with torch.inference_mode():
-            seen = torch.from_numpy(inputs).to(self._painter.device)
-            return brightened(seen, self._painter.network(seen)).cpu().numpy()
+        return self._painter.light(inputs)[0]
 
     def layers(
         self, frame: int, points: NDArray[np.float32], gap: NDArray[np.float32], *, size: int

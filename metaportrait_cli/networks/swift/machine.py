@@ -1,0 +1,56 @@
+"""Runs a `Program` with ncnn."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.networks.swift.program import Program
+
+Array = NDArray[np.float32]
+
+
+class Machine:
+    """A program ready to run, on the thread that asks; several may ask at once."""
+
+    def __init__(self, program: Program) -> None:
+        """Raises `ImportError` where ncnn has no build, `ValueError` if it can't read that."""
+        # Imported here, for an installation may lack it.
+        ncnn: Any = import_module("ncnn")
+
+        self.program = program
+        self._as_blob: Any = ncnn.Mat
+        self._net: Any = ncnn.Net()
+        options = self._net.opt
+        options.num_threads = 1
+        for half in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
+            setattr(options, f"use_{half}", False)
+        # From memory it would keep pointers into what Python frees.
+        with tempfile.TemporaryDirectory() as folder:
+            weights = Path(folder) / "weights"
+            weights.write_bytes(program.weights)
+            if self._net.load_param_mem(program.text) or self._net.load_model(str(weights)):
+                raise ValueError("ncnn can't read these layers")
+
+    def __call__(self, inputs: Sequence[Array]) -> list[Array]:
+        """Arrays of the shapes that the program was made for → those that it gives."""
+        run = self._net.create_extractor()
+        for number, (values, dims) in enumerate(zip(inputs, self.program.inputs, strict=True)):
+            if values.shape != dims:
+                raise ValueError(f"input {number} is {values.shape}, not {dims}")
+            # A copy, laid out as ncnn wants it; and it works in place.
+            blob = self._as_blob(np.ascontiguousarray(values, np.float32)).clone()
+            run.input(f"in{number}", blob)
+        outputs = []
+        for number, dims in enumerate(self.program.outputs):
+            status, blob = run.extract(f"out{number}")
+            if status:
+                raise ValueError(f"ncnn fails with {status}")
+            outputs.append(np.array(blob).reshape(dims))
+        return outputs
