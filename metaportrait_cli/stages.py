@@ -1,13 +1,18 @@
-"""Generators joined by small bounded queues, so that stages overlap and memory stays flat."""
+"""Work on several cores: generators joined by small bounded queues, so that stages overlap and
+memory stays flat, and equal work on threads side by side."""
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
-from collections.abc import Generator, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 MOST_WAITING_BYTES = 256 << 20
 """Of large pictures fewer wait than of small ones."""
 
@@ -69,3 +74,42 @@ def prefetched(items: Iterable[T], *, depth: int) -> Generator[T, None, None]:
     finally:
         stop.set()
         thread.join()
+
+
+def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """The function of each item, in their order, on as many threads as there are cores.
+
+    It pays where most of the work is done by libraries that let other threads go on meanwhile.
+    """
+    if len(items) < 2 or getattr(_here, "helps", False):
+        return [function(item) for item in items]
+    return list(_helpers().map(function, items))
+
+
+class Once(Generic[T]):
+    """Calls a function when it is first asked for what that gives; threads wait for each other."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: list[T] = []
+
+    def __call__(self) -> T:
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+        return self._made[0]
+
+
+_here = threading.local()
+
+
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return ThreadPoolExecutor(cores, thread_name_prefix="helper", initializer=_begin_helping)
+
+
+def _begin_helping() -> None:
+    # Who helps must not wait for other helpers: all might.
+    _here.helps = True

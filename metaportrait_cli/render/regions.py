@@ -28,6 +28,7 @@ from metaportrait_cli.render.lid_line import LidLine
 from metaportrait_cli.render.protocol import Memory
 from metaportrait_cli.render.running import Function, Runner
 from metaportrait_cli.render.teeth import OpenedTeeth, TeethPainter
+from metaportrait_cli.stages import side_by_side
 
 TOGETHER = 8
 """Frames that go through a network at once: half the time of one by one, and no less by more."""
@@ -150,9 +151,12 @@ class OpenedRegions:
         changes: list[tuple[int, Region, NDArray[np.float32]]] = []
         for kind in self._refiner.networks:
             places = [(t, region) for t in range(len(frames)) for region in _regions_of(kind)]
-            patches = [
-                self._own.beside(frames[t], driven[t], gaps[t], region) for t, region in places
-            ]
+
+            def cut(place: tuple[int, Region]) -> NDArray[np.uint8]:
+                t, region = place
+                return self._own.beside(frames[t], driven[t], gaps[t], region)
+
+            patches = side_by_side(cut, places)
             found = self._refiner.changes(kind, np.stack(patches), self._known)
             changes += [
                 (t, region, change) for (t, region), change in zip(places, found, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from metaportrait_cli.networks.swift.machine import Machine
 from metaportrait_cli.networks.swift.recorder import NotRecordedError, recorded
+from metaportrait_cli.stages import side_by_side
 
 Array = NDArray[np.float32]
 Function = Callable[..., Sequence[Tensor]]
@@ -31,17 +33,21 @@ class Runner:
         self._function = function
         self._device = torch.device(device)
         self._plain = self._device.type != "cpu" or dtype != torch.float32
+        self._recording = threading.Lock()
         self._machine: Machine | None = None
 
     def __call__(self, *inputs: Array) -> list[Array]:
         """Arrays (B, …) → arrays (B, …); of an input (1, …), all B are the same."""
-        if not self._plain and self._machine is None:
-            self._machine = self._recorded(inputs)
-            self._plain = self._machine is None
+        with self._recording:
+            if not self._plain and self._machine is None:
+                self._machine = self._recorded(inputs)
+                self._plain = self._machine is None
         if self._machine is None:
             return self._by_torch(inputs)
         batch = max(map(len, inputs))
-        each = [self._machine([x[n % len(x)] for x in inputs]) for n in range(batch)]
+        machine = self._machine
+        singly = [[x[n % len(x)] for x in inputs] for n in range(batch)]
+        each = side_by_side(machine, singly)
         return [np.stack(values) for values in zip(*each, strict=True)]
 
     @property

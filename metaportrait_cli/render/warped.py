@@ -24,6 +24,7 @@ from metaportrait_cli.render.layered import Layers, MovedCrop
 from metaportrait_cli.render.opening import Rendering
 from metaportrait_cli.render.protocol import Driven, Memory, Rendered, Session
 from metaportrait_cli.render.views import blended
+from metaportrait_cli.stages import Once, side_by_side
 from metaportrait_cli.weights import bundled_path
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class WarpRenderer:
                 landmarks,
                 fade=fade,
                 correction=self._corrected(crop, landmarks, fade),
-                layers=lambda: self._layers(source, crop, landmarks),
+                layers=Once(lambda: self._layers(source, crop, landmarks)),
             ),
             hidden=HiddenSide(landmarks, crop=crop, grid=self.GRID),
             mouth=MouthInside(crop, landmarks),
@@ -172,7 +173,7 @@ class WarpSession(Session):
 
     def render(self, driven: Driven) -> Rendered:
         """Pictures (T, S, S, 3) and the flows they were made by."""
-        pictures, flows = zip(*map(self._warped, driven.landmarks), strict=True)
+        pictures, flows = zip(*side_by_side(self._warped, driven.landmarks), strict=True)
         frames = np.stack(pictures)
         if self.regions is not None:
             self.regions.repaint(frames, driven.landmarks, [flow.mouth_gap for flow in flows])
