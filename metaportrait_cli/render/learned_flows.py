@@ -12,7 +12,7 @@ from metaportrait_cli.face.correspondence import Correspondence
 from metaportrait_cli.face.landmark_image import filled_polygon, landmark_image
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.compact_warping import CompactConditions, CompactWarping
-from metaportrait_cli.render.running import Runner
+from metaportrait_cli.networks.swift.function import SwiftFunction
 
 
 class LearnedFlows:
@@ -25,10 +25,10 @@ class LearnedFlows:
         self, network: CompactWarping, *, device: str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
         self._network = channels_last(network.eval().requires_grad_(False).to(device, dtype))
-        self._encode = Runner(
+        self._encode = SwiftFunction(
             lambda image, lines: [network.encode(image, lines)], device=device, dtype=dtype
         )
-        self._correct = Runner(
+        self._correct = SwiftFunction(
             lambda source, *driven: [network(source, CompactConditions(*driven))],
             device=device,
             dtype=dtype,

@@ -24,9 +24,9 @@ from metaportrait_cli.face.regions import (
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.regions import RegionNetwork
+from metaportrait_cli.networks.swift.function import Function, SwiftFunction
 from metaportrait_cli.render.lid_line import LidLine
 from metaportrait_cli.render.protocol import Memory
-from metaportrait_cli.render.running import Function, Runner
 from metaportrait_cli.render.teeth import OpenedTeeth, TeethPainter
 from metaportrait_cli.stages import side_by_side
 
@@ -54,8 +54,8 @@ class RegionRefiner:
             kind: channels_last(network.eval().requires_grad_(False).to(self.device, dtype))
             for kind, network in networks.items()
         }
-        self._runners = {
-            kind: Runner(_change(network), device=device, dtype=dtype)
+        self._functions = {
+            kind: SwiftFunction(_change(network), device=device, dtype=dtype)
             for kind, network in self.networks.items()
         }
 
@@ -90,7 +90,7 @@ class RegionRefiner:
     ) -> NDArray[np.float32]:
         """What to add to patches (N, P, P, 11) of one kind: (N, P, P, 3) in grey levels."""
         inputs = np.multiply(patches.transpose(0, 3, 1, 2), 1 / 255, dtype=np.float32)
-        (change,) = self._runners[kind](inputs, identity)
+        (change,) = self._functions[kind](inputs, identity)
         return np.ascontiguousarray(255 * change.transpose(0, 2, 3, 1))
 
 

@@ -33,9 +33,9 @@ from metaportrait_cli.face.regions import cut_patch, patch_side, patch_to_pictur
 from metaportrait_cli.motion.alignment import similarity
 from metaportrait_cli.networks import teeth as layout
 from metaportrait_cli.networks.compact_blocks import channels_last
+from metaportrait_cli.networks.swift.function import SwiftFunction
 from metaportrait_cli.networks.teeth import GAMMA, TeethConfig, TeethNetwork, brightened, lit
 from metaportrait_cli.render.own_teeth import own_teeth
-from metaportrait_cli.render.running import Runner
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network
 
@@ -208,7 +208,9 @@ class TeethPainter:
     def __init__(self, network: TeethNetwork, *, device: str = "cpu") -> None:
         self.device = torch.device(device)
         self.network = channels_last(network.eval().requires_grad_(False).float().to(self.device))
-        self.light = Runner(lambda seen: [brightened(seen, self.network(seen))], device=device)
+        self.light = SwiftFunction(
+            lambda seen: [brightened(seen, self.network(seen))], device=device
+        )
         """(N, 8, h, w) of inputs (N, 27, P, P)"""
         self.skull = network.skull.cpu().numpy()
         self.upper = network.upper.cpu().numpy()

@@ -173,7 +173,7 @@ class WarpSession(Session):
 
     def render(self, driven: Driven) -> Rendered:
         """Pictures (T, S, S, 3) and the flows they were made by."""
-        pictures, flows = zip(*side_by_side(self._warped, driven.landmarks), strict=True)
+        pictures, flows = zip(*side_by_side(self._warped, list(driven.landmarks)), strict=True)
         frames = np.stack(pictures)
         if self.regions is not None:
             self.regions.repaint(frames, driven.landmarks, [flow.mouth_gap for flow in flows])

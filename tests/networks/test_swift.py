@@ -12,9 +12,10 @@ from torch.nn import functional as F  # noqa: N812
 
 from metaportrait_cli.face.identity import identity_network
 from metaportrait_cli.networks.compact_blocks import ConvBlock, ModulatedConvBlock, enlarge, warp
+from metaportrait_cli.networks.swift.function import SwiftFunction
+from metaportrait_cli.networks.swift.ledger import NotRecordedError
 from metaportrait_cli.networks.swift.machine import Machine
-from metaportrait_cli.networks.swift.recorder import NotRecordedError, recorded
-from metaportrait_cli.render.running import Runner
+from metaportrait_cli.networks.swift.recorder import recorded
 
 Function = Callable[..., Sequence[Tensor]]
 
@@ -93,7 +94,7 @@ def test_a_runner_takes_batches_and_falls_back_to_torch() -> None:
         (lambda x, shift: [block(x) + shift], True),
         (lambda x, shift: [(block(x) + shift).cumsum(dim=1)], False),
     ):
-        run = Runner(function)
+        run = SwiftFunction(function)
         (found,) = run(pictures, shift)
         wanted = function(torch.from_numpy(pictures), torch.from_numpy(shift))[0].numpy()
         np.testing.assert_allclose(found, wanted, atol=1e-4)

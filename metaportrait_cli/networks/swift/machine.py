@@ -44,9 +44,11 @@ class Machine:
         for number, (values, dims) in enumerate(zip(inputs, self.program.inputs, strict=True)):
             if values.shape != dims:
                 raise ValueError(f"input {number} is {values.shape}, not {dims}")
-            # A copy, laid out as ncnn wants it; and it works in place.
-            blob = self._as_blob(np.ascontiguousarray(values, np.float32)).clone()
-            run.input(f"in{number}", blob)
+            # The blob points into the array, which must outlive it; its copy is laid out as ncnn
+            # wants it, which works in place.
+            held = np.ascontiguousarray(values, np.float32)
+            blob = self._as_blob(held)
+            run.input(f"in{number}", blob.clone())
         outputs = []
         for number, dims in enumerate(self.program.outputs):
             status, blob = run.extract(f"out{number}")

@@ -8,30 +8,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from metaportrait_cli.networks.swift.program import (
-    Dims,
-    Program,
-    Settings,
-    Writer,
-    raw,
-    sizes,
-    tagged,
+from metaportrait_cli.networks.swift.ledger import (
+    REDUCTIONS,
+    Ledger,
+    NotRecordedError,
+    array_of,
+    axis_of,
+    dims_of,
 )
+from metaportrait_cli.networks.swift.program import Program, raw, tagged
 
 ADD, SUB, MUL, DIV, MAX, MIN, POW, RSUB, RDIV = range(9)
 SWAPPED = {ADD: ADD, SUB: RSUB, MUL: MUL, DIV: RDIV, MAX: MAX, MIN: MIN}
-REDUCTIONS = {"sum": 0, "mean": 3, "amax": 4, "amin": 5}
 UNARY = {"abs": 0, "neg": 1, "sqrt": 5, "exp": 7, "log": 8, "tanh": 16}
 SQUARE = 4
 FLOAT_MAX = 3.4e38
-
-
-class NotRecordedError(Exception):
-    """The function does what can't be written down."""
 
 
 def recorded(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) -> Program:
@@ -46,15 +40,12 @@ def recorded(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]
     return recorder.program(outputs)
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(Ledger, TorchDispatchMode):
     """Sees every operation; those on what depends on the inputs become layers."""
 
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()
-        self._writer = Writer()
-        self._names: dict[int, str] = {}
-        self._alive: list[Tensor] = []  # or their numbers would be given to others
-        self._inputs = [(f"x{number}", _dims(x)) for number, x in enumerate(inputs)]
+        self._inputs = [(f"x{number}", dims_of(x)) for number, x in enumerate(inputs)]
         for (name, _), x in zip(self._inputs, inputs, strict=True):
             self._bind(x, name)
 
@@ -64,7 +55,7 @@ class _Recorder(TorchDispatchMode):
 
     def program(self, outputs: Sequence[Tensor]) -> Program:
         return self._writer.program(
-            self._inputs, [(self._name(out, like=out), _dims(out)) for out in outputs]
+            self._inputs, [(self._name(out, like=out), dims_of(out)) for out in outputs]
         )
 
     def __torch_dispatch__(
@@ -81,21 +72,6 @@ class _Recorder(TorchDispatchMode):
             name = func._schema.name.removeprefix("aten::")
             self._record(name, args, kwargs, result)
         return result
-
-    # ------------------------------------------------------------------ names
-
-    def _bind(self, tensor: Tensor, name: str) -> None:
-        self._names[id(tensor)] = name
-        self._alive.append(tensor)
-
-    def _name(self, tensor: Tensor, *, like: Tensor) -> str:
-        """The blob of a tensor; a constant is brought to as many axes as `like` has."""
-        if id(tensor) in self._names:
-            return self._names[id(tensor)]
-        values = tensor.detach().float().cpu().numpy()
-        rank = len(_dims(like))
-        values = values.reshape(values.shape[-rank:] if values.ndim > rank else values.shape)
-        return self._writer.constant(values.reshape((1,) * (rank - values.ndim) + values.shape))
 
     # ------------------------------------------------------------------ operations
 
@@ -125,11 +101,6 @@ class _Recorder(TorchDispatchMode):
             return lambda x, *_, out, **__: self._reshaped(self._names[id(x)], x, out)
         raise NotRecordedError(name)
 
-    def _layer(
-        self, kind: str, x: Tensor, settings: Settings | None = None, *, weights: bytes = b""
-    ) -> str:
-        return self._writer.add(kind, [self._names[id(x)]], settings or {}, weights=weights)
-
     def _binary(self, operation: int, a: Any, b: Any, out: Tensor) -> str:
         for one, other, number in ((a, b, operation), (b, a, SWAPPED.get(operation))):
             value = self._single(other)
@@ -142,27 +113,16 @@ class _Recorder(TorchDispatchMode):
         ]
         return self._writer.add("BinaryOp", shaped, {0: operation})
 
-    def _single(self, x: Any) -> float | None:
-        """The value of a constant that is one number."""
-        if isinstance(x, int | float):
-            return float(x)
-        return float(x) if id(x) not in self._names and x.numel() == 1 else None
-
-    def _raised(self, name: str, x: Tensor, out: Tensor) -> str:
-        """A blob with as many axes as `out`."""
-        missing = len(_dims(out)) - len(_dims(x))
-        return self._sized(name, (1,) * missing + _dims(x)) if missing else name
-
     def _on_add(self, a: Any, b: Any, *, alpha: float = 1, out: Tensor) -> str:
-        self._only(alpha == 1, "add with a factor")
+        self.only(alpha == 1, "add with a factor")
         return self._binary(ADD, a, b, out)
 
     def _on_sub(self, a: Any, b: Any, *, alpha: float = 1, out: Tensor) -> str:
-        self._only(alpha == 1, "sub with a factor")
+        self.only(alpha == 1, "sub with a factor")
         return self._binary(SUB, a, b, out)
 
     def _on_rsub(self, a: Any, b: Any, alpha: float = 1, *, out: Tensor) -> str:
-        self._only(alpha == 1, "rsub with a factor")
+        self.only(alpha == 1, "rsub with a factor")
         return self._binary(SUB, b, a, out)
 
     def _on_mul(self, a: Any, b: Any, *, out: Tensor) -> str:
@@ -224,9 +184,9 @@ class _Recorder(TorchDispatchMode):
         *,
         out: Tensor,
     ) -> str:
-        self._only(not transposed and groups == 1, "such a convolution")
+        self.only(not transposed and groups == 1, "such a convolution")
         width, _, height, wide = weight.shape
-        values = tagged(_array(weight)) + (b"" if bias is None else raw(_array(bias)))
+        values = tagged(array_of(weight)) + (b"" if bias is None else raw(array_of(bias)))
         (stride_y, stride_x), (pad_y, pad_x), (dilation_y, dilation_x) = stride, padding, dilation
         shape = {0: width, 1: wide, 11: height, 6: weight.numel()}
         steps = {2: dilation_x, 12: dilation_y, 3: stride_x, 13: stride_y}
@@ -246,7 +206,7 @@ class _Recorder(TorchDispatchMode):
         *,
         out: Any,
     ) -> list[str]:
-        values = raw(_array(weight), _array(bias))
+        values = raw(array_of(weight), array_of(bias))
         return [
             self._layer(
                 "GroupNorm", x, {0: groups, 1: channels, 2: float(eps), 3: 1}, weights=values
@@ -254,22 +214,22 @@ class _Recorder(TorchDispatchMode):
         ]
 
     def _on_addmm(self, bias: Tensor, x: Tensor, weight: Tensor, *, out: Tensor) -> str:
-        values = tagged(_array(weight.t())) + raw(_array(bias))
+        values = tagged(array_of(weight.t())) + raw(array_of(bias))
         return self._layer(
             "InnerProduct", x, {0: out.shape[-1], 1: 1, 2: weight.numel()}, weights=values
         )
 
     def _on_mm(self, x: Tensor, weight: Tensor, *, out: Tensor) -> str:
-        values = tagged(_array(weight.t()))
+        values = tagged(array_of(weight.t()))
         return self._layer("InnerProduct", x, {0: out.shape[-1], 2: weight.numel()}, weights=values)
 
     def _on_cat(self, parts: list[Tensor], axis: int = 0, *, out: Tensor) -> str:
         names = [self._name(part, like=out) for part in parts]
-        return self._writer.add("Concat", names, {0: _axis(axis, out)})
+        return self._writer.add("Concat", names, {0: axis_of(axis, out)})
 
     def _on_stack(self, parts: list[Tensor], axis: int = 0, *, out: Tensor) -> str:
-        axis = _axis(axis, out)
-        dims = _dims(out)
+        axis = axis_of(axis, out)
+        dims = dims_of(out)
         one = (*dims[:axis], 1, *dims[axis + 1 :])
         names = [self._sized(self._name(part, like=part), one) for part in parts]
         return self._writer.add("Concat", names, {0: axis})
@@ -288,7 +248,7 @@ class _Recorder(TorchDispatchMode):
         first, last, _ = slice(start, end).indices(size)
         if last - first == size:
             return self._names[id(x)]
-        self._only(step == 1, "slices with a step")
+        self.only(step == 1, "slices with a step")
         return self._cut(x, axis, first, last)
 
     def _on_split(self, x: Tensor, size: int, axis: int = 0, *, out: Any) -> list[str]:
@@ -299,13 +259,13 @@ class _Recorder(TorchDispatchMode):
 
     def _on_select(self, x: Tensor, axis: int, index: int, *, out: Tensor) -> str:
         index %= x.shape[axis]
-        return self._sized(self._cut(x, axis, index, index + 1), _dims(out))
+        return self._sized(self._cut(x, axis, index, index + 1), dims_of(out))
 
     def _on_constant_pad_nd(
         self, x: Tensor, pads: list[int], value: float = 0, *, out: Tensor
     ) -> str:
         left, right, top, bottom, front, behind = (*pads, 0, 0, 0, 0, 0, 0)[:6]
-        self._only(min(pads) >= 0, "pads that cut")
+        self.only(min(pads) >= 0, "pads that cut")
         return self._layer(
             "Padding",
             x,
@@ -348,7 +308,7 @@ class _Recorder(TorchDispatchMode):
         *,
         out: Any,
     ) -> list[str]:
-        self._only(set(dilation) == {1}, "such a pool")
+        self.only(set(dilation) == {1}, "such a pool")
         return [self._pooled(x, 0, kernel, stride, padding, ceil=ceil)]
 
     def _on_adaptive_avg_pool2d(self, x: Tensor, size: list[int], *, out: Tensor) -> str:
@@ -365,69 +325,3 @@ class _Recorder(TorchDispatchMode):
         return self._writer.add(
             "GridSample", names, {0: mode + 1, 1: padding + 1, 2: int(align_corners)}
         )
-
-    # ------------------------------------------------------------------ several layers' parts
-
-    def _pooled(
-        self,
-        x: Tensor,
-        kind: int,
-        kernel: Sequence[int],
-        stride: Sequence[int],
-        padding: Sequence[int],
-        *,
-        ceil: bool,
-        with_pads: bool = True,
-    ) -> str:
-        (tall, wide), (step_y, step_x), (top, left) = (
-            _pair(kernel),
-            _pair(stride or kernel),
-            _pair(padding),
-        )
-        shape = {0: kind, 1: wide, 11: tall, 2: step_x, 12: step_y}
-        pads = {3: left, 13: top, 14: left, 15: top}
-        modes = {5: 0 if ceil else 1, 6: int(with_pads)}
-        return self._layer("Pooling", x, {**shape, **pads, **modes})
-
-    def _reduced(self, name: str, x: Tensor, axes: Any, keepdim: bool) -> str:
-        axes = axes if isinstance(axes, list | tuple) else [axes]
-        chosen = [_axis(axis, x) for axis in axes] or list(range(len(_dims(x))))
-        return self._layer(
-            "Reduction", x, {0: REDUCTIONS[name], 1: 0, 2: 1.0, 3: chosen, 4: int(keepdim), 5: 1}
-        )
-
-    def _cut(self, x: Tensor, axis: int, first: int, last: int) -> str:
-        return self._layer("Crop", x, {9: [first], 10: [last], 11: [_axis(axis, x)]})
-
-    def _reshaped(self, name: str, x: Tensor, out: Tensor) -> str:
-        self._only(x.numel() == out.numel(), "an expansion")
-        return name if _dims(x) == _dims(out) else self._sized(name, _dims(out))
-
-    def _sized(self, name: str, dims: Dims) -> str:
-        return self._writer.add("Reshape", [name], sizes(dims))
-
-    @staticmethod
-    def _only(fine: bool, what: str) -> None:
-        if not fine:
-            raise NotRecordedError(what)
-
-
-def _dims(x: Tensor) -> Dims:
-    if x.dim() == 0 or x.shape[0] != 1 or x.dim() > 4:
-        raise NotRecordedError(f"a tensor of {tuple(x.shape)}")
-    return tuple(x.shape[1:]) or (1,)
-
-
-def _axis(axis: int, x: Tensor) -> int:
-    axis %= x.dim()
-    if axis == 0:
-        raise NotRecordedError("something along the batch")
-    return axis - 1
-
-
-def _pair(values: Sequence[int]) -> tuple[int, int]:
-    return (values[0], values[-1])
-
-
-def _array(x: Tensor) -> NDArray[np.float32]:
-    return x.detach().float().cpu().numpy()

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metaportrait_cli.networks.swift.ledger import NotRecordedError
 from metaportrait_cli.networks.swift.machine import Machine
-from metaportrait_cli.networks.swift.recorder import NotRecordedError, recorded
+from metaportrait_cli.networks.swift.recorder import recorded
 from metaportrait_cli.stages import side_by_side
 
 Array = NDArray[np.float32]
@@ -20,7 +21,7 @@ ALIKE = 1e-3
 """What both may differ by, in units of the largest value: a wrong layer differs by far more."""
 
 
-class Runner:
+class SwiftFunction:
     """A function of tensors (B, …), called with arrays and giving arrays.
 
     With full precision on a CPU it is recorded at its first call; where that fails, or gives
