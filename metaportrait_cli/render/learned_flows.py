@@ -29,7 +29,7 @@ class LearnedFlows:
             lambda image, lines: [network.encode(image, lines)], device=device, dtype=dtype
         )
         self._correct = SwiftFunction(
-            lambda source, *driven: [network(source, CompactConditions(*driven))],
+            lambda source, *driven: [network(source.to(dtype), CompactConditions(*driven))],
             device=device,
             dtype=dtype,
         )
