@@ -27,7 +27,7 @@ from metaportrait_cli.training.data.pairs import Faces
 from metaportrait_cli.training.data.prepare import PrepareOptions, looking_with, prepare
 from metaportrait_cli.training.mega.base import BASE, MegaTraining, MegaWeights, painted, train_mega
 from metaportrait_cli.training.mega.mattes import mattes_of
-from metaportrait_cli.training.mega.samples import MegaSample, People, sample_of
+from metaportrait_cli.training.mega.samples import MegaSample, Subjects, sample_of
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.place import RunOptions
 from metaportrait_cli.weights import bundled_path
@@ -123,10 +123,10 @@ def repainted(weights: Path, data: Path) -> tuple[np.ndarray, np.ndarray]:
     """All pictures (N, S, S, 3) but the first, and what is painted from it in their place."""
     base = load_network(BaseModel, weights, part=BASE)
     faces = Faces.load(data)
-    people = People(faces, mattes_of(faces, data), base.config)
+    subjects = Subjects(faces, mattes_of(faces, data), base.config)
     truth, found = [], []
     for number in range(1, len(faces.images)):
-        sample = MegaSample.batch([sample_of(people, (0, number), (0, number))])
+        sample = MegaSample.batch([sample_of(subjects, (0, number), (0, number))])
         truth.append(sample.driver.float() / 255)
         found.append(painted(base, sample, 0, cycle=False).image)
     return as_pictures(torch.cat(truth)), as_pictures(torch.cat(found))

@@ -35,7 +35,7 @@ from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.sightings import sightings
 from metaportrait_cli.pipeline.work import Work
 from metaportrait_cli.progress import Progress, Stopwatch
-from metaportrait_cli.render.protocol import Seen
+from metaportrait_cli.render.protocol import DriverLooks
 
 _TRACK = f"landmarks{SUFFIX}"
 _NOTICED = "landmarks.json"
@@ -125,7 +125,7 @@ class DriverFaces:
         self._pictures: Generator[NDArray[np.uint8], None, None] = motion.pictures()
         self._number = 0
 
-    def next(self, count: int) -> Seen | None:
+    def next(self, count: int) -> DriverLooks | None:
         """The following frames, of one shot; `None` where it shows no face."""
         start, track = self._number, self._motion.track
         self._number += count
@@ -139,7 +139,7 @@ class DriverFaces:
             crop = Crop.around(record["points"])
             pictures.append(crop.cut(turned(picture, turns), SEEN_SIDE))
             points.append(crop.to_crop(record["points"], SEEN_SIDE))
-        return Seen(np.stack(pictures), np.stack(points))
+        return DriverLooks(np.stack(pictures), np.stack(points))
 
     def close(self) -> None:
         """Lets go of the driver."""

@@ -39,4 +39,4 @@ class Rendering:
     """The renderer again, where its networks can be adapted to a person"""
     weights: Mapping[str, str] = field(default_factory=dict)
     reads_driver: bool = False
-    """Whether it wants to see the driver's pictures, see `protocol.Seen`"""
+    """Whether it wants to see the driver's pictures, see `protocol.DriverLooks`"""

@@ -30,7 +30,7 @@ Memory = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Seen:
+class DriverLooks:
     """The driver's own pictures, for renderers that read them (`Rendering.reads_driver`)."""
 
     pictures: Frames
@@ -51,7 +51,7 @@ class Driven:
     """(T, 478, 3) in pixels of the crop"""
     numbers: NDArray[np.intp]
     """(T,) frames of the driver, from 0, for renderers that look at its pixels"""
-    seen: Seen | None = None
+    seen: DriverLooks | None = None
     """The driver in these frames; `None` where there is nothing to be seen, or no need"""
 
     @classmethod

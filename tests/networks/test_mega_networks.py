@@ -14,7 +14,7 @@ from metaportrait_cli.networks.mega.blocks import AdaptiveNorm, StandardConv, fo
 from metaportrait_cli.networks.mega.config import MegaConfig
 from metaportrait_cli.networks.mega.critic import MegaCritic, MegaCriticConfig
 from metaportrait_cli.networks.mega.encoders import aligned
-from metaportrait_cli.networks.mega.enhancer import Enhancer, EnhancerConfig
+from metaportrait_cli.networks.mega.enhancer import MegaEnhancer, MegaEnhancerConfig
 from metaportrait_cli.networks.mega.gaze import GazeConfig, GazeNetwork
 from metaportrait_cli.networks.mega.warping import (
     from_canonical,
@@ -80,7 +80,7 @@ def test_the_paper_s_networks_have_its_sizes(
 
 def test_the_enhancer_reaches_a_megapixel_at_its_size() -> None:
     with torch.device("meta"):
-        network = Enhancer(EnhancerConfig.paper()).eval()
+        network = MegaEnhancer(MegaEnhancerConfig.paper()).eval()
         with FlopCounterMode(display=False) as counted:
             image = network(torch.empty(1, 4, 512, 512))
     assert image.shape == (1, 4, 1024, 1024)

@@ -18,10 +18,10 @@ from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.mega.base import BaseModel
 from metaportrait_cli.networks.mega.blocks import AdaptiveNorm
 from metaportrait_cli.networks.mega.config import MegaConfig
-from metaportrait_cli.networks.mega.enhancer import Enhancer, EnhancerConfig
+from metaportrait_cli.networks.mega.enhancer import MegaEnhancer, MegaEnhancerConfig
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.render.named import rendering_named
-from metaportrait_cli.render.protocol import Driven, Renderer, Seen
+from metaportrait_cli.render.protocol import Driven, DriverLooks, Renderer
 from metaportrait_cli.weights.store import save_networks
 
 TINY = MegaConfig(
@@ -43,7 +43,7 @@ TINY = MegaConfig(
     blocks_2d=1,
     groups=4,
 )
-TWICE = EnhancerConfig(
+TWICE = MegaEnhancerConfig(
     size=64,
     encoder=(8, 8),
     channels=4,
@@ -67,7 +67,7 @@ def saved(path: Path, *, enhanced: bool = False) -> Path:
     base.decoder.last.weight.data *= 4
     parts: dict[str, Network] = {"base": base}
     if enhanced:
-        parts["enhancer"] = Enhancer(TWICE)
+        parts["enhancer"] = MegaEnhancer(TWICE)
     save_networks(path, parts, architecture="mega")
     return path
 
@@ -133,7 +133,7 @@ def test_expressions_are_read_in_the_driver_s_pictures(
     elsewhere[:20], elsewhere[:, :20], elsewhere[:, -20:] = 0, 255, 0  # the background
     dark = own // 2
     pictures = [
-        session.render(replace(driven, seen=Seen(picture[None], points))).frames.astype(int)
+        session.render(replace(driven, seen=DriverLooks(picture[None], points))).frames.astype(int)
         for picture in (own, elsewhere, dark)
     ]
     assert np.array_equal(pictures[0], pictures[1])

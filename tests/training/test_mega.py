@@ -25,7 +25,7 @@ from metaportrait_cli.training.mega.base import MegaTraining, train_mega
 from metaportrait_cli.training.mega.gaze import EyeLoss, GazeTraining, looks_of, train_gaze
 from metaportrait_cli.training.mega.losses import cosine_loss
 from metaportrait_cli.training.mega.mattes import mattes_of
-from metaportrait_cli.training.mega.samples import MegaDataset, People, disguised, sample_of
+from metaportrait_cli.training.mega.samples import MegaDataset, Subjects, disguised, sample_of
 from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLoss
 from metaportrait_cli.training.place import RunOptions
 from metaportrait_cli.weights.store import load_network, read_header
@@ -65,9 +65,9 @@ def data(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def people(data: Path) -> People:
+def subjects(data: Path) -> Subjects:
     faces = Faces.load(data)
-    return People(faces, mattes_of(faces, data), SMALLEST)
+    return Subjects(faces, mattes_of(faces, data), SMALLEST)
 
 
 def test_the_margin_counts_and_only_on_positives() -> None:
@@ -96,8 +96,8 @@ def test_heads_are_where_landmarks_say() -> None:
     np.testing.assert_allclose(found, points[:, :2] / 80 - 1, atol=1e-3)
 
 
-def test_looks_are_cut_alike_with_numpy_and_torch(people: People) -> None:
-    picture, head = people.faces.images[0], people.heads[0]
+def test_looks_are_cut_alike_with_numpy_and_torch(subjects: Subjects) -> None:
+    picture, head = subjects.faces.images[0], subjects.heads[0]
     ours = aligned_face(picture, head, size=48)
     planes = torch.from_numpy(picture.transpose(2, 0, 1)[None].astype(np.float32))
     theirs = aligned(planes, torch.from_numpy(head[None]), size=48)[0].permute(1, 2, 0).numpy()
@@ -105,9 +105,9 @@ def test_looks_are_cut_alike_with_numpy_and_torch(people: People) -> None:
     assert np.abs(ours - theirs)[inner].mean() < 1.5  # cv2 samples at 1/32 of a pixel
 
 
-def test_samples_are_the_same_whoever_draws_them_and_of_two_people(people: People) -> None:
+def test_samples_are_the_same_whoever_draws_them_and_of_two_people(subjects: Subjects) -> None:
     def drawn() -> MegaDataset:
-        return MegaDataset(people, names=["a", "b", "c"], length=9, seed=1)
+        return MegaDataset(subjects, names=["a", "b", "c"], length=9, seed=1)
 
     one, again = drawn()[4], drawn()[4]
     assert drawn().persons == 2  # the photo is no video
@@ -120,13 +120,13 @@ def test_samples_are_the_same_whoever_draws_them_and_of_two_people(people: Peopl
     assert not torch.equal(one.source_head, one.driver_head)
 
 
-def test_a_mirrored_sample_is_the_mirrored_sample(people: People) -> None:
-    plain = sample_of(people, (0, 3), (1, 2))
-    mirrored = sample_of(people, (0, 3), (1, 2), mirror=True)
+def test_a_mirrored_sample_is_the_mirrored_sample(subjects: Subjects) -> None:
+    plain = sample_of(subjects, (0, 3), (1, 2))
+    mirrored = sample_of(subjects, (0, 3), (1, 2), mirror=True)
     for name in ("source", "driver", "matte", "look"):
         assert torch.equal(getattr(mirrored, name), getattr(plain, name).flip(-1)), name
     # The mirrored picture's head, by its own landmarks.
-    points = people.points(3)[topology.mirror()] * (-1, 1, 1) + (32, 0, 0)
+    points = subjects.points(3)[topology.mirror()] * (-1, 1, 1) + (32, 0, 0)
     assert np.allclose(mirrored.points, points)
     head = head_matrices(points[None].astype(np.float32), side=32, model=MorphableModel.bundled())
     assert np.allclose(mirrored.driver_head, head[0], atol=0.02)

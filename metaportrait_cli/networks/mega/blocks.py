@@ -82,7 +82,7 @@ class StandardConv(nn.Module):
         self.u.copy_(F.normalize(matrix @ self.v, dim=0, eps=SPECTRAL_EPS))
 
 
-class ResBlock(nn.Module):
+class Residual(nn.Module):
     """GN, ReLU, conv 3, GN, ReLU, conv 3, beside a 1-conv where the width changes (figure 11 c)."""
 
     def __init__(self, before: int, after: int, *, groups: int, dimensions: Dimensions) -> None:

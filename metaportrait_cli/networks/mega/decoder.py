@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from metaportrait_cli.networks.layers import SpectralConv2d
-from metaportrait_cli.networks.mega.blocks import ResBlock, StandardConv, upsampled
+from metaportrait_cli.networks.mega.blocks import Residual, StandardConv, upsampled
 from metaportrait_cli.networks.mega.config import MegaConfig
 
 
@@ -29,12 +29,12 @@ class Decoder(nn.Module):
         )
         self.blocks = nn.Sequential(
             *(
-                ResBlock(widths[0], widths[0], groups=groups, dimensions=2)
+                Residual(widths[0], widths[0], groups=groups, dimensions=2)
                 for _ in range(config.blocks_2d)
             )
         )
         self.up = nn.ModuleList(
-            ResBlock(before, after, groups=groups, dimensions=2)
+            Residual(before, after, groups=groups, dimensions=2)
             for before, after in pairwise(widths)
         )
         self.norm = nn.GroupNorm(min(groups, widths[-1]), widths[-1])

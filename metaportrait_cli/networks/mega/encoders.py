@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from metaportrait_cli.networks.layers import SpectralConv2d
-from metaportrait_cli.networks.mega.blocks import ResBlock, StandardConv
+from metaportrait_cli.networks.mega.blocks import Residual, StandardConv
 from metaportrait_cli.networks.mega.config import MegaConfig
 from metaportrait_cli.networks.mega.resnet import ResNet
 
@@ -31,7 +31,7 @@ class VolumeEncoder(nn.Module):
         widths, groups = config.encoder, config.groups
         self.first = SpectralConv2d(3, widths[0], kernel=7)
         self.down = nn.ModuleList(
-            ResBlock(before, after, groups=groups, dimensions=2)
+            Residual(before, after, groups=groups, dimensions=2)
             for before, after in pairwise(widths)
         )
         self.norm = nn.GroupNorm(groups, widths[-1])
@@ -40,7 +40,7 @@ class VolumeEncoder(nn.Module):
         )
         self.blocks = nn.Sequential(
             *(
-                ResBlock(config.channels, config.channels, groups=groups, dimensions=3)
+                Residual(config.channels, config.channels, groups=groups, dimensions=3)
                 for _ in range(config.blocks_3d)
             )
         )

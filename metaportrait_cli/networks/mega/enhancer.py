@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from metaportrait_cli.networks.layers import SpectralConv2d
-from metaportrait_cli.networks.mega.blocks import ResBlock, StandardConv, upsampled
+from metaportrait_cli.networks.mega.blocks import Residual, StandardConv, upsampled
 from metaportrait_cli.networks.network import Network
 
 
 @dataclass(frozen=True)
-class EnhancerConfig:
+class MegaEnhancerConfig:
     """The appendix speaks of two upsamplings, which don't reach 1024; its figure has four."""
 
     size: int = 512
@@ -57,20 +57,20 @@ class EnhancerConfig:
         )
 
 
-class Enhancer(Network):
+class MegaEnhancer(Network):
     """(B, 4, S, S) in [0, 1], colours and matte -> the same at (B, 4, 2 S, 2 S).
 
     The paper's sees and paints colours alone.
     """
 
-    config_type = EnhancerConfig
+    config_type = MegaEnhancerConfig
 
-    def __init__(self, config: EnhancerConfig) -> None:
+    def __init__(self, config: MegaEnhancerConfig) -> None:
         super().__init__(config)
         groups, inner = config.groups, config.encoder[-1]
 
-        def block(before: int, after: int) -> ResBlock:
-            return ResBlock(before, after, groups=groups, dimensions=2)
+        def block(before: int, after: int) -> Residual:
+            return Residual(before, after, groups=groups, dimensions=2)
 
         self.first = SpectralConv2d(4, config.encoder[0], kernel=7)
         self.down = nn.ModuleList(block(a, b) for a, b in pairwise(config.encoder))
@@ -78,7 +78,7 @@ class Enhancer(Network):
         self.unfold = StandardConv(inner, flat, kernel=1, dimensions=2)
         self.blocks_3d = nn.Sequential(
             *(
-                ResBlock(config.channels, config.channels, groups=groups, dimensions=3)
+                Residual(config.channels, config.channels, groups=groups, dimensions=3)
                 for _ in range(config.blocks_3d)
             )
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from metaportrait_cli.networks.mega.blocks import ResBlock, StandardConv, resized_3d
+from metaportrait_cli.networks.mega.blocks import Residual, StandardConv, resized_3d
 from metaportrait_cli.networks.mega.config import MegaConfig
 
 
@@ -16,8 +16,8 @@ class VolumeNetwork(nn.Module):
         super().__init__()
         outer, middle, inner = config.volume  # 192, 384, 512
 
-        def block(before: int, after: int) -> ResBlock:
-            return ResBlock(before, after, groups=config.groups, dimensions=3)
+        def block(before: int, after: int) -> Residual:
+            return Residual(before, after, groups=config.groups, dimensions=3)
 
         self.down1, self.down2 = block(config.channels, outer), block(outer, middle)
         self.inner1, self.inner2 = block(middle, inner), block(inner, inner)

@@ -23,12 +23,12 @@ from metaportrait_cli.face.source import Source
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.mega.base import Appearance, BaseModel
 from metaportrait_cli.networks.mega.blocks import fold
-from metaportrait_cli.networks.mega.enhancer import Enhancer
+from metaportrait_cli.networks.mega.enhancer import MegaEnhancer
 from metaportrait_cli.pixels import as_pictures, as_tensor
 from metaportrait_cli.render.mega.pose import aligned_face, head_matrices
 from metaportrait_cli.render.opening import Opening, Rendering
 from metaportrait_cli.render.plate import background
-from metaportrait_cli.render.protocol import Driven, Rendered, Seen, Session
+from metaportrait_cli.render.protocol import Driven, DriverLooks, Rendered, Session
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network, read_header
 
@@ -44,7 +44,7 @@ def from_file(opening: Opening) -> Rendering:
     base = load_network(BaseModel, path, part=BASE).float()
     enhancer = None
     if ENHANCER in read_header(path).configs:
-        enhancer = load_network(Enhancer, path, part=ENHANCER).float()
+        enhancer = load_network(MegaEnhancer, path, part=ENHANCER).float()
         if enhancer.config.size != base.config.size:
             raise WeightsError(f"{path}: its base and its enhancer don't belong together")
     renderer = MegaRenderer(
@@ -78,7 +78,7 @@ class MegaRenderer:
     def __init__(
         self,
         base: BaseModel,
-        enhancer: Enhancer | None,
+        enhancer: MegaEnhancer | None,
         *,
         silhouette: Silhouette,
         on_notice: Callable[[str], None],
@@ -120,7 +120,7 @@ class MegaRenderer:
         )
         return MegaSession(self, appearance, expressions[0], plate=self._plate(views[0]), size=size)
 
-    def expressions(self, seen: Seen) -> Tensor:
+    def expressions(self, seen: DriverLooks) -> Tensor:
         """z (T, N) of a driver's pictures."""
         heads = head_matrices(seen.landmarks, side=seen.pictures.shape[1], model=self._model)
         size = self._base.config.look

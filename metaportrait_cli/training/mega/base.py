@@ -44,7 +44,7 @@ from metaportrait_cli.training.mega.mattes import mattes_of
 from metaportrait_cli.training.mega.samples import (
     MegaDataset,
     MegaSample,
-    People,
+    Subjects,
     judged_samples,
 )
 from metaportrait_cli.training.perceptual import PerceptualLoss
@@ -172,12 +172,12 @@ class MegaTask(Task[MegaSample]):
         self._data = data.name
         faces = Faces.load(data)
         mattes = mattes_of(faces, data, on_progress=on_progress)
-        self._people = People(faces, mattes, config.model)
+        self._subjects = Subjects(faces, mattes, config.model)
         self._names, self._kept = kept_aside(
             (clip.identity for clip in faces.clips), share=config.held_out
         )
         self._samples = MegaDataset(
-            self._people,
+            self._subjects,
             names=self._names,
             length=config.steps * config.batch,
             seed=config.seed,
@@ -191,7 +191,7 @@ class MegaTask(Task[MegaSample]):
         self._critic = Descent(
             {CRITIC: MegaCritic(config.critic)}, config, place, decay=config.decay
         )
-        self._judged = judged_samples(self._people, names=self._kept, most=JUDGED)
+        self._judged = judged_samples(self._subjects, names=self._kept, most=JUDGED)
 
     @property
     def state(self) -> Stateful:
@@ -257,7 +257,7 @@ class MegaTask(Task[MegaSample]):
         return {
             "data": {
                 "folder": self._data,
-                "pictures": len(self._people.faces.images),
+                "pictures": len(self._subjects.faces.images),
                 "people": len(self._names) + len(self._kept),
                 "held_out": self._kept,
             },

@@ -79,7 +79,7 @@ class MegaSample:
 
 
 @dataclass(frozen=True)
-class People:
+class Subjects:
     """Prepared pictures with what the base model needs to know of them."""
 
     faces: Faces
@@ -134,15 +134,21 @@ class MegaDataset(Dataset[MegaSample]):
     """All videos are as likely; the other video is another person's where there are several."""
 
     def __init__(
-        self, people: People, *, names: Sequence[str], length: int, seed: int, varied: bool = True
+        self,
+        subjects: Subjects,
+        *,
+        names: Sequence[str],
+        length: int,
+        seed: int,
+        varied: bool = True,
     ) -> None:
         """Without `varied` pictures are as they are. Raises `MediaError` if nobody of `names` has a
         clip of two pictures."""
-        self._people = people
-        self._videos = videos_of(people.faces, names)
+        self._subjects = subjects
+        self._videos = videos_of(subjects.faces, names)
         if not self._videos:
             raise MediaError("no clip with two different pictures of a face in the prepared data")
-        starts = {start: clip.identity for clip, (start, _) in _clips(people.faces)}
+        starts = {start: clip.identity for clip, (start, _) in _clips(subjects.faces)}
         self._whose = [starts[start] for start, _ in self._videos]
         self._length = length
         self._seed = seed
@@ -167,7 +173,7 @@ class MegaDataset(Dataset[MegaSample]):
         other_light = self._light(draw)
         mirror = self._varied and draw.random() < 0.5
         return sample_of(
-            self._people,
+            self._subjects,
             (source, driver),
             (other_source, other_driver),
             lights=(light, other_light),
@@ -187,7 +193,7 @@ class MegaDataset(Dataset[MegaSample]):
 
 
 def sample_of(
-    people: People,
+    subjects: Subjects,
     pair: tuple[int, int],
     other: tuple[int, int],
     *,
@@ -197,24 +203,24 @@ def sample_of(
 ) -> MegaSample:
     """Of pictures by number, (source, driver) each; with `draw` drivers' looks are augmented."""
     light, other_light = lights or (np.ones(3, np.float32),) * 2
-    source, driver = (people.picture(n) * light for n in pair)
-    other_source = people.picture(other[0]) * other_light
+    source, driver = (subjects.picture(n) * light for n in pair)
+    other_source = subjects.picture(other[0]) * other_light
     # Drivers' pictures are read with their backgrounds, painted ones have none.
     looks = [
-        people.look(number, alone=draw is not None and draw.random() < 0.5)
+        subjects.look(number, alone=draw is not None and draw.random() < 0.5)
         for number in (pair[1], other[1])
     ]
     if draw is not None:
         looks = [disguised(look, draw) for look in looks]
-    planes = [source, driver, 255 * people.matte(pair[1]), people.eyes(pair[1])[..., None]]
+    planes = [source, driver, 255 * subjects.matte(pair[1]), subjects.eyes(pair[1])[..., None]]
     planes += [other_source, *looks]
-    heads = [people.heads[n] for n in (*pair, *other)]
-    points = people.points(pair[1])
+    heads = [subjects.heads[n] for n in (*pair, *other)]
+    points = subjects.points(pair[1])
     if mirror:
         planes = [plane[:, ::-1] for plane in planes]
         flip = np.diag([-1, 1, 1, 1]).astype(np.float32)
         heads = [flip @ head @ flip for head in heads]
-        points = points[topology.mirror()] * (-1, 1, 1) + (people.config.size, 0, 0)
+        points = points[topology.mirror()] * (-1, 1, 1) + (subjects.config.size, 0, 0)
     source, driver, matte, eyes, other_source, look, other_look = map(_plane, planes)
     source_head, driver_head, other_source_head, other_head = map(torch.from_numpy, heads)
     return MegaSample(
@@ -250,16 +256,16 @@ def disguised(look: NDArray[np.float32], draw: np.random.Generator) -> NDArray[n
     return (look.mean() + contrast * (look - look.mean())).astype(np.float32)
 
 
-def judged_samples(people: People, *, names: Sequence[str], most: int) -> list[MegaSample]:
+def judged_samples(subjects: Subjects, *, names: Sequence[str], most: int) -> list[MegaSample]:
     """First picture → later ones of each clip, unaltered, at most `most` in all, in turn."""
-    spans = videos_of(people.faces, names)
+    spans = videos_of(subjects.faces, names)
     pairs = [
         (start, start + k)
         for k in range(1, max((end - start for start, end in spans), default=0))
         for start, end in spans
         if start + k < end
     ]
-    return [sample_of(people, pair, pair) for pair in pairs[:most]]
+    return [sample_of(subjects, pair, pair) for pair in pairs[:most]]
 
 
 def _clips(faces: Faces) -> list:
