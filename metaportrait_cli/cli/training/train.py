@@ -7,6 +7,7 @@ from metaportrait_cli.cli.training import (
     train_fewshot,
     train_gaze,
     train_mega,
+    train_mega_hr,
     train_meta,
     train_morphable,
     train_regions,
@@ -23,6 +24,7 @@ COMMANDS = (
     train_morphable,
     train_fewshot,
     train_mega,
+    train_mega_hr,
     train_gaze,
 )
 for each in COMMANDS:
