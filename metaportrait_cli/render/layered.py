@@ -37,6 +37,10 @@ CERTAIN = 0.95
 LEAST_TWICE = 0.02
 STILL = 0.012
 """Motion, as a share of the crop's side, from which on what moves is taken from its background"""
+FOLD = 3.0
+"""Pixels of the source a pixel, from which on two neighbours lie on different parts of the sheet"""
+SOFT_FOLD = 0.6
+"""How soft such an edge is, in cells of the layout"""
 NOISE = 24
 """Grey levels by which hair may differ from the person's colours nearby, where it is half seen"""
 
@@ -94,10 +98,12 @@ class Layers:
         """The person as the layout says, before the background: (S, S, 3)."""
         size = self.plate.shape[0]
         place = _closed(layout.place, layout.cover) - np.float32(0.5)
+        folds = _folds(place, layout.cover > 0, side=size)
         # A cell is covered or not: its neighbours smooth the stairs of the rim, inwards.
         cover = np.minimum(layout.cover, 1)
         cover = cover * cv2.blur(cover, (3, 3), borderType=cv2.BORDER_REPLICATE)
         wanted = cv2.resize(place, (size, size), interpolation=cv2.INTER_LINEAR)
+        wanted[folds] = _unmixed(place, folds, side=size)
         person = _sampled(self.person, wanted)
         if self.twice is not None and self.instead is not None:
             ghost = layout.around * cv2.remap(self.twice, place, None, cv2.INTER_LINEAR)
@@ -107,7 +113,12 @@ class Layers:
         person = cv2.multiply(person, cv2.merge([covered] * 4), scale=1 / 255)
         shown = 255 - person[..., 3]
         behind = cv2.multiply(self.plate, cv2.merge([shown] * 3), scale=1 / 255)
-        return cv2.add(behind, np.ascontiguousarray(person[..., :3]))
+        frame = cv2.add(behind, np.ascontiguousarray(person[..., :3]))
+        seen = person[folds][:, 3] > 0
+        if seen.any():
+            edges = folds[0][seen], folds[1][seen]
+            frame[edges] = cv2.GaussianBlur(frame, (0, 0), SOFT_FOLD * size / len(place))[edges]
+        return frame
 
 
 class MovedCrop:
@@ -172,6 +183,37 @@ class MovedCrop:
 
 def _sampled(picture: Picture, place: NDArray[np.float32]) -> Picture:
     return cv2.remap(picture, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+Pixels = tuple[NDArray[np.intp], NDArray[np.intp]]
+"""Rows and columns"""
+
+
+def _folds(place: NDArray[np.float32], covered: NDArray[np.bool_], *, side: int) -> Pixels:
+    """Where, in a picture of `side`, the sheet of places (G, G, 2) is folded: one part of it begins
+    before another. It is where `covered` (G, G) says."""
+    most = FOLD * side / len(place)
+    folded = np.zeros(place.shape[:2], np.uint8)
+    across = covered[:, 1:] & covered[:, :-1]
+    across &= np.abs(place[:, 1:] - place[:, :-1]).max(-1) > most
+    down = covered[1:] & covered[:-1]
+    down &= np.abs(place[1:] - place[:-1]).max(-1) > most
+    folded[:, 1:] |= across
+    folded[:, :-1] |= across
+    folded[1:] |= down
+    folded[:-1] |= down
+    rows, columns = np.nonzero(cv2.resize(folded, (side, side), interpolation=cv2.INTER_NEAREST))
+    return rows, columns
+
+
+def _unmixed(place: NDArray[np.float32], pixels: Pixels, *, side: int) -> NDArray[np.float32]:
+    """Places of pixels (N, 2) as their cell has them, none between two parts of the sheet."""
+    cell = side / len(place)
+    rows, columns = (np.minimum((each / cell).astype(int), len(place) - 1) for each in pixels)
+    within = [
+        each + 0.5 - cell * (at + 0.5) for each, at in zip(pixels, (rows, columns), strict=True)
+    ]
+    return (place[rows, columns] + np.stack(within[::-1], 1)).astype(np.float32)
 
 
 def _closed(place: NDArray[np.float32], cover: NDArray[np.float32]) -> NDArray[np.float32]:

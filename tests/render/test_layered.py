@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.head_sheet import Layout
 from metaportrait_cli.face.matte import Segmenter, matte
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.render.protocol import Driven
@@ -48,6 +50,28 @@ def test_a_turn_leaves_the_background_where_it_is(source: Source) -> None:
     }
     assert moved["layered"].max() <= 1
     assert moved["sheet"].mean() > 10 * moved["layered"].mean()
+
+
+def test_what_folds_before_something_else_has_a_clean_soft_edge(source: Source) -> None:
+    """Between two parts of the sheet there is nothing of what lies between them in the source."""
+    session = WarpRenderer().open_warp(source, size=SIZE)
+    assert session.move.layers is not None
+    columns = np.repeat([0, 1, 2], [64, 128, 64])  # red, green, blue from left to right
+    person = np.zeros((SIZE, SIZE, 4), np.uint8)
+    person[..., :3] = np.eye(3, dtype=np.uint8)[columns] * 255
+    person[..., 3] = 255
+    layers = replace(session.move.layers, person=person, twice=None)
+    grid = SIZE // 2
+    at = (np.arange(grid, dtype=np.float32) + 0.5) * 2
+    place = np.dstack(np.meshgrid(at, at))
+    behind = place[..., 0] < 0.6 * place[..., 1]  # a slanting edge
+    place[..., 0] = np.where(behind, 20, 230)
+    whole = np.ones((grid, grid), np.float32)
+    layout = Layout(place, whole, whole, np.zeros((3, 2), np.float32))
+    frame = layers.composed(layout).astype(int)
+    assert frame[..., 1].max() == 0
+    mixed = (frame[..., 0] > 20) & (frame[..., 2] > 20)
+    assert 2 <= mixed.sum(1)[SIZE // 2] <= 8
 
 
 def test_small_motions_need_no_layers(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
