@@ -10,6 +10,7 @@ from metaportrait_cli import __version__
 from metaportrait_cli.cli import (
     animate,
     batch,
+    distill,
     doctor,
     evaluate,
     landmarks,
@@ -29,7 +30,18 @@ app = group(
         " 7 out of memory, 8 part of a batch failed, 130 interrupted."
     ),
 )
-COMMANDS = (animate, personalize, upscale, batch, live, landmarks, evaluate, prepare, doctor)
+COMMANDS = (
+    animate,
+    personalize,
+    distill,
+    upscale,
+    batch,
+    live,
+    landmarks,
+    evaluate,
+    prepare,
+    doctor,
+)
 for command in COMMANDS:
     add(app, command.__name__.rpartition(".")[2], command.command, examples=command.EXAMPLES)
 app.add_typer(train.app, name="train")

@@ -35,6 +35,7 @@ OF_FILES: Final = {
     architectures.RELEASED: "released.portrait",
     architectures.FEWSHOT: "fewshot",
     architectures.MEGA: "mega.portrait",
+    architectures.STUDENT: "painted.student",
 }
 
 

@@ -36,6 +36,7 @@ from metaportrait_cli.face.detector import BLENDSHAPE_COUNT, Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.topology import POINTS
 from metaportrait_cli.media.stills import open_image
+from metaportrait_cli.weights.architectures import PORTRAIT, STUDENT
 from metaportrait_cli.weights.download import SHA256, sha256_of
 from metaportrait_cli.weights.files import reject_pointer
 from metaportrait_cli.weights.manifest import read_manifest
@@ -44,7 +45,8 @@ from metaportrait_cli.weights.sources import BY_CONTENT, name_of_content, resolv
 if TYPE_CHECKING:  # it takes seconds to import, and runs without networks do without
     from torch import Tensor
 
-ARCHITECTURE = "portrait"
+ARCHITECTURE = PORTRAIT
+HOLD_PORTRAITS = (PORTRAIT, STUDENT)
 FORMAT = "1"
 SUFFIX = ".portrait"
 JPEG_QUALITY = 92
@@ -139,9 +141,14 @@ class Portrait:
 
 def save_portrait(path: Path, portrait: Portrait) -> None:
     """Writes the file, whole or not at all."""
-    import torch  # noqa: PLC0415
-
     from metaportrait_cli.weights.store import save_tensors  # noqa: PLC0415
+
+    save_tensors(path, *portrait_tensors(portrait))
+
+
+def portrait_tensors(portrait: Portrait) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of the file."""
+    import torch  # noqa: PLC0415
 
     views = [portrait.source, *map(_limited, portrait.source.others)]
     tensors = {f"view.{k}": torch.from_numpy(_jpeg(view.picture)) for k, view in enumerate(views)}
@@ -162,33 +169,35 @@ def save_portrait(path: Path, portrait: Portrait) -> None:
         "settings": json.dumps(portrait.settings),
         "report": json.dumps(portrait.report),
     }
-    save_tensors(path, tensors, metadata)
+    return tensors, metadata
 
 
 def is_portrait(path: Path) -> bool:
     """Whether a file says that it is a portrait."""
     try:
         with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("architecture") == ARCHITECTURE
+            return (file.metadata() or {}).get("architecture") in HOLD_PORTRAITS
     except (SafetensorError, OSError):
         return False
 
 
 def load_portrait(path: Path) -> Portrait:
-    """Reads a file written by `save_portrait`. Raises `WeightsError`."""
+    """Reads a file written by `save_portrait`, or the portrait in a student file, whose weights
+    are then the file itself. Raises `WeightsError`."""
     reject_pointer(path)
     try:
         with safe_open(path, framework="pt") as file:
             notes = file.metadata() or {}
-            if notes.get("architecture") == ARCHITECTURE and len(file.keys()) > MOST_TENSORS:
+            if notes.get("architecture") in HOLD_PORTRAITS and len(file.keys()) > MOST_TENSORS:
                 raise SafetensorError(f"{len(file.keys())} parts")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            ours = [key for key in file.keys() if not key.startswith(f"{STUDENT}.")]  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in ours}
     except (SafetensorError, OSError, UnicodeError) as error:
         raise WeightsError(
             f"{path}: is not a whole portrait file ({error}); make it with: metaportrait"
             " personalize"
         ) from None
-    if notes.get("architecture") != ARCHITECTURE:
+    if notes.get("architecture") not in HOLD_PORTRAITS:
         raise WeightsError(f"{path}: is not a portrait; make one with: metaportrait personalize")
     if notes.get("format") != FORMAT:
         raise WeightsError(
@@ -196,12 +205,15 @@ def load_portrait(path: Path) -> Portrait:
             " with: metaportrait personalize"
         )
     try:
-        return _read(path, notes, tensors)
+        portrait = _read(path, notes, tensors)
     except (MediaError, LookupError, ValueError, TypeError, RecursionError, cv2.error) as error:
         reason = " ".join(str(error).split())
         raise WeightsError(
             f"{path}: is damaged ({reason}); make it again with: metaportrait personalize"
         ) from None
+    if notes["architecture"] == STUDENT:
+        return replace(portrait, base=Base(str(path), sha256_of(path)))
+    return portrait
 
 
 def described(portrait: Portrait) -> str:

@@ -1,0 +1,1 @@
+"""Renderers that a person has been learnt into."""

@@ -1,0 +1,126 @@
+"""A student from a picture to a clip: taught, resumed, animated, exported, and nobody else's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from metaportrait_cli import Engine
+from metaportrait_cli.errors import UsageError, WeightsError
+from metaportrait_cli.networks.student import Student, StudentConfig
+from metaportrait_cli.pipeline.animate import animate
+from metaportrait_cli.pipeline.animation import AnimateOptions
+from metaportrait_cli.pipeline.person.distill import DistillOptions, DistillReport, distill
+from metaportrait_cli.pipeline.person.onnx_file import export_onnx
+from metaportrait_cli.pipeline.person.portrait_file import load_portrait
+from metaportrait_cli.pipeline.verify import verify_all
+from metaportrait_cli.training.place import RunOptions
+from metaportrait_cli.weights.store import load_network
+from tests.clips import decoded, write_clip
+
+TINY = DistillOptions(
+    steps=2,
+    lessons=60,
+    model=StudentConfig(size=64, coarse=16, terms=8, code=8, fields=8, features=4, width=8),
+)
+PLAIN = Engine("none")
+
+
+@pytest.fixture(scope="module")
+def made(portrait_path: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
+    """A student that was broken off after its first step, and finished."""
+    path = tmp_path_factory.mktemp("student") / "me.student"
+    reports = []
+    for stop in (1, None):
+        reports.append(
+            distill(
+                path,
+                TINY,
+                source=portrait_path,
+                engine=PLAIN,
+                run=RunOptions(stop_at=stop),
+                overwrite=True,
+            )
+        )
+        if stop:
+            assert path.with_name("me.student.distill").is_dir()
+            with pytest.raises(UsageError, match="other settings"):
+                distill(
+                    path,
+                    replace(TINY, lessons=70),
+                    source=portrait_path,
+                    engine=PLAIN,
+                    overwrite=True,
+                )
+    return path, reports
+
+
+@pytest.fixture(scope="module")
+def clip(driver_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("c") / "c.mp4", decoded(driver_path)[:4], rate="12")
+
+
+def test_it_goes_on_where_it_stopped(made: tuple[Path, list[DistillReport]]) -> None:
+    path, (first, last) = made
+    assert (first.step, last.step, last.steps) == (1, 2, 2)
+    assert (last.lessons, set(last.kept)) == (48, {"l1", "psnr", "perceptual"})
+    assert last.bytes == path.stat().st_size
+    assert not path.with_name("me.student.distill").exists()
+    assert "portrait of 1 views" in str(verify_all([str(path)])[0])
+
+
+def test_it_animates_its_own_picture_alone(
+    made: tuple[Path, list], clip: Path, portrait_path: Path, tmp_path: Path
+) -> None:
+    path, _ = made
+    out = tmp_path / "a.mp4"
+    report = animate(None, clip, out, AnimateOptions(window=3), portrait=path)
+    assert (report.frames, len(decoded(out))) == (4, 4)
+    assert list(report.weights) == ["me.student"]
+    with pytest.raises(WeightsError, match="was made for"):
+        animate(None, clip, tmp_path / "b.mp4", portrait=path, engine=PLAIN)
+
+    # The very picture serves as source; another one is refused in words.
+    student = Engine(path)
+    animate(portrait_path, clip, tmp_path / "c.mp4", engine=student)
+    other = tmp_path / "other.png"
+    mirrored = np.asarray(Image.open(portrait_path).convert("RGB"))[:, ::-1]
+    Image.fromarray(mirrored).save(other)
+    with pytest.raises(WeightsError, match=r"knows one picture of one person.*other\.png"):
+        animate(other, clip, tmp_path / "d.mp4", engine=student)
+
+
+def test_the_file_is_portrait_and_weights_at_once(made: tuple[Path, list]) -> None:
+    path, _ = made
+    portrait = load_portrait(path)
+    assert portrait.base.name == str(path)
+    assert portrait.source.face.blendshapes.any()
+    network = load_network(Student, path, part="student")
+    assert network.config == TINY.model
+    assert network.fields.dtype == torch.float16
+
+
+def test_onnx_runs_to_a_thousandth(made: tuple[Path, list], tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    network = load_network(Student, made[0], part="student").float()
+    export_onnx(network, tmp_path / "me.onnx")
+    session = runtime.InferenceSession(tmp_path / "me.onnx")
+    points = torch.rand(1, 478, 3, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = network(points, network.pictures_at(64)).clamp(0, 1).numpy()
+    (found,) = session.run(None, {"landmarks": points.numpy()})
+    assert found.shape == (1, 3, 64, 64)
+    assert np.abs(found - wanted).max() < 1e-3
+
+
+def test_what_it_needs_is_said(tmp_path: Path, portrait_path: Path) -> None:
+    with pytest.raises(UsageError, match="either `portrait` or `source`"):
+        distill(tmp_path / "a.student")
+    with pytest.raises(UsageError, match="not more than 48"):
+        DistillOptions(lessons=20)

@@ -1,0 +1,127 @@
+"""A student learns: what can be computed at once, steps, and going on where it stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from metaportrait_cli.errors import MediaError, WeightsError
+from metaportrait_cli.face.detector import Face
+from metaportrait_cli.networks.student import Student, StudentConfig
+from metaportrait_cli.training.data.lessons import Lesson, Lessons, shard_path, write_shard
+from metaportrait_cli.training.distill import (
+    DistillTask,
+    DistillTraining,
+    Person,
+    around_regions,
+    distil,
+)
+from metaportrait_cli.training.loop import Record
+from metaportrait_cli.training.place import Place, RunOptions
+from metaportrait_cli.weights.store import load_network
+
+SIZE = 64
+TINY = DistillTraining(
+    model=StudentConfig(size=SIZE, coarse=16, terms=4, code=8, fields=6, features=4, width=8),
+    steps=4,
+    batch=2,
+    warm_up=1,
+)
+EVERY_STEP = RunOptions(log_every=1)
+
+
+@pytest.fixture(scope="module")
+def person(portrait: NDArray[np.uint8], portrait_face: Face) -> Person:
+    """The sample portrait, twice."""
+    picture = cv2.resize(portrait, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    points = portrait_face.points / np.float32(portrait.shape[0])
+    return Person(np.stack([picture] * 2), np.stack([points] * 2).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def folder(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two shards of lessons in which all of the picture moves sideways."""
+    folder = tmp_path_factory.mktemp("lessons")
+    for number, aside in enumerate((range(-6, 7), range(-5, 6, 2))):
+        points = [person.points[0] + np.array([k / SIZE, 0, 0], np.float32) for k in aside]
+        frames = [np.roll(person.pictures[0], k, axis=1) for k in aside]
+        flows = np.zeros((len(points), 16, 16, 2), np.float32)
+        flows[..., 0] = -np.array(aside)[:, None, None] / (SIZE / 2)
+        write_shard(shard_path(folder, number), np.stack(points), np.stack(frames), flows)
+    return folder
+
+
+def test_lessons_come_back(folder: Path, person: Person) -> None:
+    lessons = Lessons(folder)
+    assert (len(lessons), lessons.kept) == (19, 6)
+    still = lessons[6]
+    assert still.picture.shape == (3, SIZE, SIZE)
+    shown = still.picture.permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(shown - person.pictures[0]).mean() < 3
+    assert torch.allclose(still.points, torch.from_numpy(person.points[0]))
+    with pytest.raises(MediaError, match="metaportrait distill"):
+        Lessons(folder / "none")
+
+
+def test_motion_is_known_before_the_first_step(folder: Path, person: Person) -> None:
+    task = DistillTask(TINY, person, Lessons(folder), Place(torch.device("cpu")), perceptual=None)
+    student = task.weights["student"]
+    assert isinstance(student, Student)
+    lesson = Lesson.batch([Lessons(folder)[12]])  # six pixels to the right
+    with torch.no_grad():
+        shown = student(lesson.points, student.pictures_at(SIZE))[0, :, :, 10:-10]
+    wanted = lesson.picture[0, :, :, 10:-10].float() / 255
+    unmoved = torch.from_numpy(person.pictures[0]).permute(2, 0, 1)[:, :, 10:-10].float() / 255
+    assert (shown - wanted).abs().mean() < 0.4 * (unmoved - wanted).abs().mean()
+
+
+def test_what_counts_more_is_around_eyes_and_mouth(person: Person) -> None:
+    points = torch.from_numpy(person.points[:1] * SIZE)
+    boxes = around_regions(points, SIZE)[0, 0]
+    assert 0.005 < boxes.mean() < 0.1
+    x, y = points[0, [13, 468, 473], :2].long().unbind(1)  # upper lip, irises
+    assert boxes[y, x].min() == 1
+    assert boxes[0].max() == 0
+
+
+def test_stopping_and_going_on_is_the_same_as_not_stopping(
+    folder: Path, person: Person, tmp_path: Path
+) -> None:
+    records: list[Record] = []
+    card = {}
+    for name, stops in (("straight", [None]), ("twice", [2, None])):
+        for stop in stops:
+            card = distil(
+                TINY,
+                person,
+                Lessons(folder),
+                tmp_path / name,
+                options=replace(EVERY_STEP, stop_at=stop),
+                on_record=records.append,
+            )
+    straight, twice = (
+        torch.load(tmp_path / name / "state.pt", weights_only=True)["parts"]
+        for name in ("straight", "twice")
+    )
+    for part, state in straight.items():
+        if part != "optimizer":
+            assert all(torch.equal(value, twice[part][name]) for name, value in state.items()), part
+    student = load_network(Student, tmp_path / "twice" / "last.safetensors", part="student")
+    assert student.pictures.dtype == torch.uint8
+    assert card["lessons"] == 13
+    assert set(card["held_out"]["kept"]) == {"l1", "psnr"}
+    assert [record["step"] for record in records if "terms" in record] == [1, 2, 3, 4] * 2
+    with pytest.raises(WeightsError, match="other settings"):
+        distil(
+            replace(TINY, batch=3),
+            person,
+            Lessons(folder),
+            tmp_path / "twice",
+            options=EVERY_STEP,
+        )
