@@ -71,7 +71,7 @@ def command(
     ] = None,
     weights: shared.Weights = None,
     face: shared.Face = "largest",
-    steps: training.Steps = 1000,
+    steps: training.Steps = 1200,
     lessons: Annotated[
         int,
         typer.Option(

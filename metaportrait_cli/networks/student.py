@@ -34,6 +34,9 @@ FINE, PAINTED = 2, 4
 """Sides of the fine maps and of the paint, in sides of the coarse ones"""
 FLOW_UNIT = 0.05
 """Of stored flows, in half sides: an optimiser's steps then move pixels, not faces"""
+SETTLED = 0.05
+"""Share of fields and amounts, as stored, that acts: they are computed before any training, and
+steps that are right for convolutions would shake them"""
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,8 @@ class Student(Network):
         """Fine maps (B, M, F, F), and paint (B, 3, 2 F, 2 F)."""
         c = self.config
         z, h = self.codes(landmarks)
-        amounts = self.amounts(torch.cat([z, h], dim=1))
-        coarse = self.base + (amounts @ self.fields).view(-1, *self.base.shape)
+        amounts = SETTLED * self.amounts(torch.cat([z, h], dim=1))
+        coarse = self.base + SETTLED * (amounts @ self.fields).view(-1, *self.base.shape)
         # Under the last picture's flow: in an open mouth every place has an own origin.
         flow = FLOW_UNIT * coarse[:, 2 * c.pictures - 2 : 2 * c.pictures]
         moved = warp(self.features.expand(len(z), -1, -1, -1), flow)

@@ -54,7 +54,7 @@ RECIPE, DONE = "recipe.json", "lessons.done"
 class DistillOptions:
     """Settings; see the command's help for what users are told."""
 
-    steps: int = 1000
+    steps: int = 1200
     lessons: int = 1104
     """Imagined ones"""
     clip_lessons: int = 48

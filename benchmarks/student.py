@@ -1,0 +1,182 @@
+"""A student beside its teacher, on drivers it hasn't learnt from, and how fast it is.
+
+    python -m benchmarks.student me.student clip.mp4 … [--portrait me.portrait] [--frames 40]
+        [--sheet sheet.png]
+
+The teacher is the portrait's own weights, or the bundled ones with the student's picture. Both get
+the same landmarks, of consecutive frames from the middle of each clip. PSNR, LPIPS-like distance of
+whole pictures, mouths and eyes, and the warping error of each along the teacher's own motion. Times
+are of the processor, a frame of the network alone, in torch and in ONNX Runtime where it is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metaportrait_cli import Engine
+from metaportrait_cli.face.track import LARGEST_FACE
+from metaportrait_cli.metrics.perceptual import bundled_features, lpips_like
+from metaportrait_cli.metrics.pictures import psnr
+from metaportrait_cli.metrics.warping import true_motion, warping_error
+from metaportrait_cli.networks.compact_blocks import channels_last
+from metaportrait_cli.networks.squeezenet import SqueezeNet
+from metaportrait_cli.networks.student import LANDMARKS, Student
+from metaportrait_cli.pipeline.compose import all_resized
+from metaportrait_cli.pipeline.driver import load_motion
+from metaportrait_cli.pipeline.performance import DriveOptions, Performance
+from metaportrait_cli.pipeline.person.onnx_file import export_onnx
+from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portrait
+from metaportrait_cli.pixels import as_tensor
+from metaportrait_cli.progress import Stopwatch, silent
+from metaportrait_cli.render.protocol import Driven, Frames
+from metaportrait_cli.weights.store import load_network
+
+WINDOW = 8
+SHOWN = 4
+RUNS = 30
+
+
+def main() -> None:
+    """Prints a table of nearness and one of times."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("student", type=Path)
+    parser.add_argument("clips", type=Path, nargs="*")
+    parser.add_argument("--portrait", type=Path)
+    parser.add_argument("--frames", type=int, default=40)
+    parser.add_argument("--sheet", type=Path)
+    chosen = parser.parse_args()
+    if chosen.clips:
+        compare(chosen)
+    network = load_network(Student, chosen.student, part="student").float()
+    print(f"\n{chosen.student.stat().st_size / 1e6:.1f} MB\n")
+    speeds(network)
+
+
+def compare(chosen: argparse.Namespace) -> None:
+    known = load_portrait(chosen.student)
+    taught = load_portrait(chosen.portrait) if chosen.portrait else None
+    scores: defaultdict[str, list[float]] = defaultdict(list)
+    rows: list[NDArray[np.uint8]] = []
+    features = bundled_features()
+    with Engine() as engine:
+        student = engine.rendering(known).renderer
+        teacher = engine.rendering(taught).renderer
+        size = student.fixed_size or 512
+        mine = student.open(known.source, size=size)
+        # The student's file has what the teacher's view of the person began with.
+        theirs = teacher.open(taught.source if taught else known.source, size=size)
+        for clip in chosen.clips:
+            points = driven(clip, known, engine=engine, frames=chosen.frames)
+            points = known.source.crop.to_crop(points, size)
+            pairs: list[tuple[Frames, Frames]] = []
+            for start in range(0, len(points), WINDOW):
+                part = Driven.of(points[start : start + WINDOW])
+                pairs.append(
+                    (mine.render(part).frames, all_resized(theirs.render(part).frames, size))
+                )
+            ours, truth = (np.concatenate(each) for each in zip(*pairs, strict=True))
+            score(scores, ours, truth, points, features=features)
+            picked = np.linspace(0, len(ours) - 1, SHOWN).astype(int)
+            rows += [np.concatenate([truth[k], ours[k]], axis=1) for k in picked]
+    print("| | mean | worst clip's frame |\n|---|---|---|")
+    for name, values in scores.items():
+        worst = min(values) if name == "psnr" else max(values)
+        print(f"| {name} | {np.mean(values):.4f} | {worst:.4f} |")
+    steady = np.mean(scores["warping error"]) / np.mean(scores["teacher's warping error"]) - 1
+    print(f"\nwarping error against the teacher's: {steady:+.1%}")
+    if chosen.sheet:
+        cv2.imwrite(str(chosen.sheet), np.concatenate(rows)[..., ::-1])
+
+
+def driven(clip: Path, known: Portrait, *, engine: Engine, frames: int) -> NDArray[np.float32]:
+    """Landmarks of consecutive frames from the clip's middle on the person's face."""
+    motion = load_motion(
+        clip, choice=LARGEST_FACE, engine=engine, stopwatch=Stopwatch(), on_progress=silent
+    )
+    performance = Performance(
+        track=motion.track, source=known.source, model=engine.face_model, options=DriveOptions()
+    )
+    points = np.concatenate(list(performance.windows(16)))
+    motion.track.close()
+    first = max(0, (len(points) - frames) // 2)
+    return points[first : first + frames]
+
+
+def score(
+    scores: dict[str, list[float]],
+    ours: Frames,
+    truth: Frames,
+    points: NDArray[np.float32],
+    *,
+    features: SqueezeNet,
+) -> None:
+    """Adds the scores of a clip's frames (T, S, S, 3)."""
+    for image, wanted, face in zip(ours, truth, points, strict=True):
+        pair = as_tensor(image[None]), as_tensor(wanted[None])
+        scores["psnr"].append(float(psnr(*pair)))
+        scores["lpips-like"].append(float(lpips_like(features, *pair)))
+        low, high = face[:, :2].min(0).astype(int), face[:, :2].max(0).astype(int)
+        inside = (slice(None), slice(None), slice(low[1], high[1]), slice(low[0], high[0]))
+        scores["lpips-like of the face"].append(
+            float(lpips_like(features, *(each[inside] for each in pair)))
+        )
+    for k in range(1, len(truth)):
+        motion = true_motion(truth[k - 1], truth[k])
+        scores["warping error"].append(warping_error(ours[k - 1], ours[k], motion)[0])
+        scores["teacher's warping error"].append(warping_error(truth[k - 1], truth[k], motion)[0])
+
+
+def speeds(network: Student) -> None:
+    """Prints milliseconds of processor a picture, and pictures a second of the clock."""
+    points = torch.rand(1, LANDMARKS, 3) * 0.5
+    network = channels_last(network)
+    print("| | threads | ms of processor | pictures/s |\n|---|---|---|---|")
+    for size in (256, network.config.size):
+        pictures = network.pictures_at(size)
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            with torch.inference_mode():
+                tell(f"torch, {size}²", threads, partial(network, points, pictures))
+    try:
+        import onnxruntime  # noqa: PLC0415
+    except ImportError:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "student.onnx")
+        export_onnx(network, path)
+        print(f"ONNX file: {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
+        for threads in (1, 2):
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            session = onnxruntime.InferenceSession(os.fspath(path), options)
+            feed = {"landmarks": points.numpy()}
+            name = f"ONNX Runtime, {network.config.size}²"
+            tell(name, threads, partial(session.run, None, feed))
+
+
+def tell(name: str, threads: int, paint: Callable[[], object]) -> None:
+    """Prints a row of the table of times."""
+    for _ in range(3):
+        paint()
+    spent, clock = time.process_time(), time.perf_counter()
+    for _ in range(RUNS):
+        paint()
+    spent, clock = time.process_time() - spent, time.perf_counter() - clock
+    print(f"| {name} | {threads} | {1e3 * spent / RUNS:.1f} | {RUNS / clock:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
