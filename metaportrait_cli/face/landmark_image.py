@@ -21,6 +21,9 @@ from metaportrait_cli.face import topology
 SCHEMA: Final = "lines478"
 """The name of this way of drawing, for weights that were trained on it; it changes with the
 drawing."""
+LINES68: Final = "lines68"
+"""The 68 points that most papers draw: no irises, and left and right in colours of their own."""
+SCHEMAS: Final = (SCHEMA, LINES68)
 SUBPIXEL_BITS = 4
 LEAST_AREA = 1.0  # pixels of the drawing
 
@@ -61,17 +64,47 @@ def _strokes() -> tuple[_Stroke, ...]:
     )
 
 
-_STROKES = _strokes()
+# The mesh's points nearest to the 68 (iBUG): jaw, right and left brow, ridge and base of the nose,
+# right and left eye, outer and inner lips.
+# fmt: off
+POINTS68: Final = (
+    162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389,
+    71, 63, 105, 66, 107, 336, 296, 334, 293, 301, 168, 197, 5, 4, 75, 97, 2, 326, 305,
+    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
+    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87,
+)
+# fmt: on
+_PARTS68 = (
+    (0, 17, False, (255, 255, 255)),
+    (17, 22, False, (255, 0, 0)),
+    (22, 27, False, (0, 255, 0)),
+    (27, 31, False, (0, 0, 255)),
+    (31, 36, False, (0, 0, 255)),
+    (36, 42, True, (255, 0, 255)),
+    (42, 48, True, (0, 255, 255)),
+    (48, 60, True, (255, 255, 0)),
+    (60, 68, True, (255, 255, 0)),
+)
+
+_STROKES = {
+    SCHEMA: _strokes(),
+    LINES68: tuple(
+        _Stroke(POINTS68[start:end], closed=closed, filled=False, colour=colour)
+        for start, end, closed, colour in _PARTS68
+    ),
+}
 
 
-def landmark_image(points: NDArray[np.floating], *, side: int, size: int) -> NDArray[np.uint8]:
+def landmark_image(
+    points: NDArray[np.floating], *, side: int, size: int, schema: str = SCHEMA
+) -> NDArray[np.uint8]:
     """Draws landmarks (478, ≥ 2), in pixels of a crop of `side`, as RGB (size, size, 3).
 
     Origin of the points is the corner of the top left pixel. Deterministic and antialiased.
     """
     image = np.zeros((size, size, 3), np.uint8)
     places = subpixels(points[:, :2], scale=size / side)
-    for stroke in _STROKES:
+    for stroke in _STROKES[schema]:
         line = places[list(stroke.points)]
         if stroke.filled:
             cv2.fillPoly(image, [line], stroke.colour, cv2.LINE_AA, SUBPIXEL_BITS)

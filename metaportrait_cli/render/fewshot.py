@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaportrait_cli.errors import WeightsError
-from metaportrait_cli.face.landmark_image import SCHEMA, landmark_image
+from metaportrait_cli.face.landmark_image import SCHEMAS, landmark_image
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.fewshot import Embedder, FewShotConfig, Generator
 from metaportrait_cli.networks.layers import fold_for_inference
@@ -35,14 +36,22 @@ def from_file(opening: Opening) -> Rendering:
     generator = load_network(Generator, path, part="generator").float()
     if embedder.config != generator.config:
         raise WeightsError(f"{path}: its embedder and its generator don't belong together")
-    if generator.config.landmarks != SCHEMA:
+    if generator.config.landmarks not in SCHEMAS:
         raise WeightsError(
-            f"{path}: was trained on landmarks drawn as {generator.config.landmarks!r}, which this"
-            f" version draws as {SCHEMA!r}; train it again"
+            f"{path}: was trained on landmarks drawn as {generator.config.landmarks!r}; this"
+            f" version draws {' and '.join(SCHEMAS)}; train it again"
         )
-    return Rendering(
-        FewShotRenderer(embedder, generator, device=opening.device, dtype=opening.dtype)
+    known = dict(generator.named_parameters())
+    for name, delta in opening.deltas.items():
+        part, _, parameter = name.partition(".")
+        own = known.get(parameter) if part == "generator" else None
+        if own is None or own.shape != delta.shape:
+            raise WeightsError(f"{path}: has no {name} of the shape that the portrait adapts")
+        own.data += delta.float()
+    renderer = FewShotRenderer(
+        embedder, generator, file=path, device=opening.device, dtype=opening.dtype
     )
+    return Rendering(renderer, styled=renderer)
 
 
 class FewShotRenderer:
@@ -51,14 +60,21 @@ class FewShotRenderer:
     keeps_detail = False
 
     def __init__(
-        self, embedder: Embedder, generator: Generator, *, device: str, dtype: torch.dtype
+        self,
+        embedder: Embedder,
+        generator: Generator,
+        *,
+        file: Path,
+        device: str,
+        dtype: torch.dtype,
     ) -> None:
+        self.file = file
         for network in (embedder, generator):
             fold_for_inference(network)
             network.to(device, dtype)
         self._embedder = embedder
         self._generator = generator
-        self._device = device
+        self.device = torch.device(device)
         self._dtype = dtype
 
     @property
@@ -75,6 +91,18 @@ class FewShotRenderer:
     def open(self, source: Source, *, size: int, rate: Fraction | None = None) -> FewShotSession:
         """Embeds all pictures of the source, whatever they are said to lend."""
         del rate
+        style = self._generator.style(self.embedding(source).to(self._dtype))
+        return FewShotSession(self, style, size=size)
+
+    def with_generator(self, generator: Generator) -> FewShotRenderer:
+        """The same embedder with another generator, which is folded."""
+        return FewShotRenderer(
+            self._embedder, generator, file=self.file, device=str(self.device), dtype=self._dtype
+        )
+
+    @torch.inference_mode()
+    def embedding(self, source: Source) -> Tensor:
+        """(1, N), the mean over all pictures of the source."""
         side = self.fixed_size
         views = (source, *source.others)
         # In float32: the style is made once, and all frames hang on it.
@@ -85,8 +113,7 @@ class FewShotRenderer:
             ).float()
             for view in views
         ]
-        embedding = torch.stack(each).mean(dim=0)
-        return FewShotSession(self, self._generator.style(embedding.to(self._dtype)), size=size)
+        return torch.stack(each).mean(dim=0)
 
     def paint(self, landmarks: Tensor, style: Tensor) -> Tensor:
         """Pictures (B, 3, S, S) in [0, 1] of landmark images, in a style (1, A)."""
@@ -95,12 +122,14 @@ class FewShotRenderer:
 
     def drawn(self, points: NDArray[np.float32], *, size: int) -> Tensor:
         """Landmark images (B, 3, S, S) of points (B, 478, 3) in pixels of a crop of `size`."""
-        side = self.fixed_size
-        return self.planes(landmark_image(each, side=size, size=side) for each in points)
+        side, schema = self.fixed_size, self.config.landmarks
+        return self.planes(
+            landmark_image(each, side=size, size=side, schema=schema) for each in points
+        )
 
     def planes(self, pictures: Iterable[NDArray[np.uint8]]) -> Tensor:
         """Pictures (S, S, 3) as the networks take them, (B, 3, S, S) in [-1, 1]."""
-        return (as_tensor(np.stack(list(pictures)), self._device) * 2 - 1).to(self._dtype)
+        return (as_tensor(np.stack(list(pictures)), self.device) * 2 - 1).to(self._dtype)
 
 
 class FewShotSession(Session):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metaportrait_cli.progress import Progress, silent
-from metaportrait_cli.render.protocol import Adaptable, Enhancer, Renderer
+from metaportrait_cli.render.protocol import Adaptable, Enhancer, Renderer, Styled
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +37,8 @@ class Rendering:
     enhancer: Enhancer | None = None
     adaptable: Adaptable | None = None
     """The renderer again, where its networks can be adapted to a person"""
+    styled: Styled | None = None
+    """The renderer again, where a person's style can be learnt"""
     weights: Mapping[str, str] = field(default_factory=dict)
     reads_driver: bool = False
     """Whether it wants to see the driver's pictures, see `protocol.DriverLooks`"""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from metaportrait_cli.face.topology import head_axes
 if TYPE_CHECKING:
     import torch
 
+    from metaportrait_cli.networks.fewshot import Generator
     from metaportrait_cli.networks.regions import RegionNetwork
 
 Frames = NDArray[np.uint8]  # (T, S, S, 3) RGB
@@ -172,4 +174,26 @@ class Adaptable(Protocol):
 
     def open_warp(self, source: Source, *, size: int) -> Warped:
         """The source's first picture alone, as the networks get to see it."""
+        ...
+
+
+class Styled(Protocol):
+    """What personalizing asks of a renderer that paints whole pictures in a person's style."""
+
+    @property
+    def file(self) -> Path:
+        """Of its weights."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where its networks are."""
+        ...
+
+    def embedding(self, source: Source) -> torch.Tensor:
+        """(1, N) of all pictures of a source."""
+        ...
+
+    def with_generator(self, generator: Generator) -> Renderer:
+        """The same renderer with another one."""
         ...

@@ -162,6 +162,7 @@ class FewShotTask(Task[Episode]):
             shots=config.shots,
             size=config.model.size,
             most=JUDGED,
+            schema=config.model.landmarks,
         )
 
     @property
@@ -172,7 +173,8 @@ class FewShotTask(Task[Episode]):
 
     @property
     def weights(self) -> Mapping[str, Network]:
-        return self._painters.averaged
+        # The discriminator goes on with a person.
+        return {**self._painters.averaged, **self._critic.averaged}
 
     def batches(self, steps: range) -> Iterator[Episode]:
         config = self.config
@@ -183,6 +185,7 @@ class FewShotTask(Task[Episode]):
             size=config.model.size,
             length=config.steps * config.batch,
             seed=config.seed,
+            schema=config.model.landmarks,
         )
         return self._place.batches(dataset, steps, count=config.batch, collate=Episode.batch)
 

@@ -133,7 +133,7 @@ def test_train_fewshot(prepared: Path, tmp_path: Path, monkeypatch: pytest.Monke
         *("train", "fewshot", prepared, "-o", tmp_path, "--steps", 1, "--batch", 1, "--json"),
         "--feed-forward",
     )
-    trained(done, tmp_path, parts={"embedder", "generator"})
+    trained(done, tmp_path, parts={"embedder", "generator", "discriminator"})
     assert json.loads(done.stdout)["variant"] == "feed-forward"
 
 

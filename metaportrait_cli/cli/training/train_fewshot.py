@@ -36,6 +36,13 @@ def command(
             rich_help_panel=BASIC,
         ),
     ] = False,
+    landmarks: Annotated[
+        Literal["478", "68"],
+        typer.Option(
+            help="Points that are drawn: all, irises too, or the paper's.",
+            rich_help_panel=BASIC,
+        ),
+    ] = "478",
     steps: Annotated[
         int | None,
         typer.Option(
@@ -69,7 +76,10 @@ def command(
         from metaportrait_cli.weights import bundled_path  # noqa: PLC0415
 
         chosen = FewShotTraining.paper() if config == "paper" else FewShotTraining.lite()
-        chosen = replace(chosen, steps=steps or chosen.steps, batch=batch or chosen.batch)
+        model = replace(chosen.model, landmarks=f"lines{landmarks}")
+        chosen = replace(
+            chosen, model=model, steps=steps or chosen.steps, batch=batch or chosen.batch
+        )
         card = train_fewshot(
             chosen.feed_forward() if feed_forward else chosen,
             data,

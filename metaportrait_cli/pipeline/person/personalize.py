@@ -35,6 +35,7 @@ from metaportrait_cli.pipeline.engine import Engine, lasting
 from metaportrait_cli.pipeline.person.adaptation import adapt, person_patches
 from metaportrait_cli.pipeline.person.atlas import as_source, choose_canvas, choose_views, crops_of
 from metaportrait_cli.pipeline.person.contest import Contest, Yardstick, photo_trials, video_trial
+from metaportrait_cli.pipeline.person.fine_tuning import fine_tuned, set_apart
 from metaportrait_cli.pipeline.person.portrait_file import Base, Portrait, save_portrait
 from metaportrait_cli.pipeline.person.recording import Looker, Recording
 from metaportrait_cli.pipeline.report import MARK
@@ -261,8 +262,28 @@ def portrait_of(
             clock=clock,
             on_progress=on_progress,
         )
-        if adaptation and not portrait.deltas:
-            notes.append("adapted weights bring nothing for the frames kept aside; left out")
+    elif options.seconds > 0 and rendering.styled is not None:
+        with clock("adapt"):
+            learnt, judges = set_apart(
+                known,
+                canvas,
+                contest,
+                rendering.renderer,
+                features=kit.features,
+                identity=kit.identity,
+            )
+            portrait, adaptation = fine_tuned(
+                portrait,
+                rendering.styled,
+                [known.looks[n] for n in learnt],
+                [crops[n] for n in learnt],
+                judges,
+                seconds=options.seconds,
+                seed=options.seed,
+                on_progress=on_progress,
+            )
+    if adaptation and not portrait.deltas:
+        notes.append("adapted weights bring nothing for the frames kept aside; left out")
     return Personalized(
         portrait=portrait,
         looks=len(recording.looks),

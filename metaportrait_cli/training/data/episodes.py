@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from metaportrait_cli.errors import MediaError
-from metaportrait_cli.face.landmark_image import landmark_image
+from metaportrait_cli.face.landmark_image import SCHEMA, landmark_image
 from metaportrait_cli.training.data.pairs import Faces
 
 
@@ -31,10 +31,18 @@ class Episode:
     video: Tensor
 
     @classmethod
-    def of(cls, faces: Faces, numbers: Sequence[int], *, size: int, video: int) -> Episode:
+    def of(
+        cls,
+        faces: Faces,
+        numbers: Sequence[int],
+        *,
+        size: int,
+        video: int,
+        schema: str = SCHEMA,
+    ) -> Episode:
         """Out of prepared pictures, by number, the target last; scaled to `size`."""
         points = [faces.points[n] for n in numbers]
-        drawn = [landmark_image(each, side=faces.size, size=size) for each in points]
+        drawn = [landmark_image(each, side=faces.size, size=size, schema=schema) for each in points]
         return cls(
             pictures=_planes([_scaled(faces.images[n], size) for n in numbers]),
             landmarks=_planes(drawn),
@@ -69,6 +77,7 @@ class EpisodeDataset(Dataset[Episode]):
         size: int,
         length: int,
         seed: int,
+        schema: str = SCHEMA,
     ) -> None:
         """Raises `MediaError` if nobody of `people` has a clip of two pictures."""
         self._faces = faces
@@ -79,6 +88,7 @@ class EpisodeDataset(Dataset[Episode]):
         self._size = size
         self._length = length
         self._seed = seed
+        self._schema = schema
 
     def __len__(self) -> int:
         return self._length
@@ -91,7 +101,7 @@ class EpisodeDataset(Dataset[Episode]):
         # Short clips show some pictures more than once.
         sources = np.resize(others, self._shots)
         numbers = [*sources.tolist(), int(target)]
-        return Episode.of(self._faces, numbers, size=self._size, video=video)
+        return Episode.of(self._faces, numbers, size=self._size, video=video, schema=self._schema)
 
 
 def videos_of(faces: Faces, people: Sequence[str]) -> list[tuple[int, int]]:
@@ -105,7 +115,13 @@ def videos_of(faces: Faces, people: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def judged_episodes(
-    faces: Faces, *, people: Sequence[str], shots: int, size: int, most: int
+    faces: Faces,
+    *,
+    people: Sequence[str],
+    shots: int,
+    size: int,
+    most: int,
+    schema: str = SCHEMA,
 ) -> list[Episode]:
     """The first pictures of clips → later ones, at most `most` in all, people in turn."""
     spans = [(a, b) for a, b in videos_of(faces, people) if b - a > shots]
@@ -115,7 +131,9 @@ def judged_episodes(
         for video, (a, b) in enumerate(spans)
         if a + k < b
     ]
-    return [Episode.of(faces, n, size=size, video=video) for n, video in wanted[:most]]
+    return [
+        Episode.of(faces, n, size=size, video=video, schema=schema) for n, video in wanted[:most]
+    ]
 
 
 def _scaled(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -14,16 +14,18 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
+from metaportrait_cli.errors import MediaError, NoFaceError, UsageError, WeightsError
 from metaportrait_cli.face.detector import Face, MediaPipeDetector
 from metaportrait_cli.face.regions import KINDS, PATCHES
 from metaportrait_cli.face.track import FaceChoice
 from metaportrait_cli.motion.alignment import rotation_of
+from metaportrait_cli.networks.fewshot import Discriminator, Embedder, FewShotConfig, Generator
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.pipeline.animate import animate
 from metaportrait_cli.pipeline.animation import AnimateOptions
 from metaportrait_cli.pipeline.engine import Engine
+from metaportrait_cli.pipeline.person import fine_tuning
 from metaportrait_cli.pipeline.person.atlas import choose_canvas, choose_views
 from metaportrait_cli.pipeline.person.personalize import (
     Kit,
@@ -36,6 +38,7 @@ from metaportrait_cli.pipeline.person.personalize import (
 from metaportrait_cli.pipeline.person.portrait_file import Base, load_portrait
 from metaportrait_cli.pipeline.person.recording import Looker, Recording
 from metaportrait_cli.render.compact import region_networks
+from metaportrait_cli.render.protocol import Driven
 from metaportrait_cli.training.adapt import AdaptConfig
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import save_networks
@@ -246,3 +249,31 @@ def test_the_bundled_start_is_one_for_the_bundled_weights() -> None:
             same = torch.equal(parameter, learnt[name])
             assert same or name.partition(".")[0] in AdaptConfig().trained, name
     assert meta_learnt_start(Base()) is None
+
+
+def test_few_shot_weights_learn_a_person_in_steps(
+    portrait_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fine_tuning, "steps_for", lambda _pictures: 3)
+    torch.manual_seed(0)
+    config = FewShotConfig(size=64, widths=(8, 8, 16, 16), halvings=2, blocks=1)
+    parts: dict[str, Network] = {"embedder": Embedder(config), "generator": Generator(config)}
+    weights = tmp_path / "fewshot.safetensors"
+    save_networks(weights, parts, architecture="fewshot")
+    output = tmp_path / "me.portrait"
+    with Engine(str(weights)) as engine, pytest.raises(WeightsError, match="no discriminator"):
+        personalize(output, photos=[portrait_path], engine=engine)
+    save_networks(weights, parts | {"discriminator": Discriminator(config)}, architecture="fewshot")
+    with Engine(str(weights)) as engine:
+        report = personalize(output, photos=[portrait_path], engine=engine)
+        assert report.adaptation == {"steps": 3, "planned": 3, "kept": 3, "pictures": 1}
+        portrait = load_portrait(output)
+        assert portrait.deltas["generator.projection.bias"].any()
+        own, base = engine.rendering(portrait).renderer, engine.rendering().renderer
+        driven = Driven.of(portrait.source.landmarks(64)[None])
+        shown, before = (
+            each.open(portrait.source, size=64).render(driven).frames.astype(int)
+            for each in (own, base)
+        )
+    truth = portrait.source.crop.cut(portrait.source.picture, 64)
+    assert np.abs(shown - truth).mean() < np.abs(before - truth).mean()
