@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
-from metaportrait_cli.cli.display import Display
+from metaportrait_cli.cli.display import Display, Part
 from metaportrait_cli.errors import (
     INTERRUPTED_EXIT_CODE,
     MediaError,
@@ -54,10 +54,10 @@ def tell(text: str) -> None:
 class Reporter:
     """Shows progress and notes on stderr while a command runs."""
 
-    def __init__(self, *, quiet: bool, verbose: bool = False, **costs: float) -> None:
+    def __init__(self, *, quiet: bool, verbose: bool = False, **parts: Part | float) -> None:
         self._quiet = quiet
         self.verbose = verbose
-        self._display = Display(tell, costs)
+        self._display = Display(tell, parts)
         self._claims = ExitStack()
 
     def claim(
@@ -71,6 +71,10 @@ class Reporter:
 
         others = [path for path in apart_from if path is not None]
         self._claims.enter_context(claimed(*outputs, overwrite=overwrite, is_input=others))
+
+    def expect(self, **parts: Part | float) -> None:
+        """The stages to come, where they are not known from the start; see `Display`."""
+        self._display = Display(tell, parts)
 
     def progress(self, stage: str, done: int, total: int | None) -> None:
         """The callback that library functions take."""
@@ -117,12 +121,14 @@ class Reporter:
 
 
 @contextmanager
-def reporting(*, quiet: bool = False, verbose: bool = False, **costs: float) -> Iterator[Reporter]:
+def reporting(
+    *, quiet: bool = False, verbose: bool = False, **parts: Part | float
+) -> Iterator[Reporter]:
     """Turns the library's errors into one line on stderr and the documented exit code.
 
-    `costs`: the command's stages over all frames, as `Display` takes them.
+    `parts`: the command's stages, as `Display` takes them.
     """
-    with Reporter(quiet=quiet, verbose=verbose, **costs) as reporter:
+    with Reporter(quiet=quiet, verbose=verbose, **parts) as reporter:
         try:
             yield reporter
         except MetaPortraitError as error:

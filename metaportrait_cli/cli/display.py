@@ -6,6 +6,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 LEAST_SECONDS = 1.0
 """Before that a rate says little: the first frames come from a queue."""
@@ -44,22 +45,39 @@ def _rate(first: tuple[float, int], last: tuple[float, int]) -> float | None:
     return frames / seconds if seconds >= LEAST_SECONDS and frames > 0 else None
 
 
+@dataclass(frozen=True)
+class Part:
+    """One stage of a command."""
+
+    cost: float = 0.0
+    """Time of all of it, beside the other stages'"""
+    items: str = "frames"
+    """What is counted"""
+    seconds: float | None = None
+    """Its time, where that is set beforehand, whatever the machine; instead of a cost"""
+
+
 class Display:
     """Shows the stages of one command.
 
-    `costs` has the stages that go over all frames, in order, and what a frame of each costs beside
-    the others; the time left is that of all of them.
+    `parts` are its stages, in order; a number is a stage over frames of that cost. The time left is
+    that of all of them, as far as they are known.
     """
 
     def __init__(
         self,
         tell: Callable[[str], None],
-        costs: Mapping[str, float],
+        parts: Mapping[str, Part | float],
         *,
         bars: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._tell, self._costs, self._clock = tell, dict(costs), clock
+        self._tell, self._clock = tell, clock
+        self._parts = {
+            name: part if isinstance(part, Part) else Part(part) for name, part in parts.items()
+        }
+        self._unit: float | None = None
+        """Seconds that a cost of 1 takes, once that is known"""
         self._bars = sys.stderr.isatty() if bars is None else bars
         self._stage, self._pace = "", Pace(0.0, 0)
         self._told = self._clock()
@@ -75,37 +93,50 @@ class Display:
             self._pace.at(now, done)
         finished = done == total
         rate = self._pace.mean if finished else self._pace.rate
-        words = f"{rate:.1f} fps" if rate else ""
+        part = self._parts.get(stage, Part())
+        words = f"{rate:.1f} fps" if rate and part.items == "frames" else ""
         left = None if rate is None or not total else self.seconds_left(done, total, rate)
         if left is not None and left >= 1:
             words += f", about {spoken(left)} left"
+        words = words.removeprefix(", ")
         if self._bars:
             self._draw(done, total, words)
         elif finished or now - self._told >= BETWEEN_LINES:
             self._told = now
             of = f"/{total}" if total else ""
-            self._tell(f"{stage}: {done}{of} frames" + (f", {words}" if words else ""))
+            self._tell(
+                f"{self._titled(stage)}: {done}{of} {part.items}" + (f", {words}" if words else "")
+            )
 
     def seconds_left(self, done: int, total: int, rate: float) -> float:
         """Of this stage and, as far as their costs are known, of those after it."""
         left = (total - done) / rate
-        if self._stage in self._costs:
-            order = list(self._costs)
-            after = order[order.index(self._stage) + 1 :]
-            dearer = sum(self._costs[stage] for stage in after) / self._costs[self._stage]
-            left += total / rate * dearer
+        if self._stage not in self._parts:
+            return left
+        if cost := self._parts[self._stage].cost:
+            self._unit = total / rate / cost
+        order = list(self._parts)
+        for name in order[order.index(self._stage) + 1 :]:
+            part = self._parts[name]
+            left += part.cost * (self._unit or 0) if part.seconds is None else part.seconds
         return left
+
+    def _titled(self, stage: str) -> str:
+        """The stage's name, with which of how many it is."""
+        if stage not in self._parts or len(self._parts) == 1:
+            return stage
+        return f"{stage} ({list(self._parts).index(stage) + 1}/{len(self._parts)})"
 
     def _draw(self, done: int, total: int | None, words: str) -> None:
         if self._bar is None:
             from tqdm import tqdm  # noqa: PLC0415
 
-            shape = "{desc:>10} {bar} {n_fmt}/{total_fmt} {postfix}"
+            shape = "{desc:>15} {bar} {n_fmt}/{total_fmt} {postfix}"
             self._bar = tqdm(
                 total=total,
-                desc=self._stage,
+                desc=self._titled(self._stage),
                 file=sys.stderr,
-                bar_format=shape if total else "{desc:>10} {n_fmt} {postfix}",
+                bar_format=shape if total else "{desc:>15} {n_fmt} {postfix}",
                 dynamic_ncols=True,
             )
         self._bar.total = total

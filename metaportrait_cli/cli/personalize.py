@@ -15,6 +15,7 @@ from metaportrait_cli.cli.console import (
     skipped,
     write_report,
 )
+from metaportrait_cli.cli.display import Part
 from metaportrait_cli.cli.options import BASIC
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def command(
             return
         inputs = [video, *pictures, target, sheet]
         reporter.claim(report, overwrite=overwrite, apart_from=inputs)
+        reporter.expect(**_stages(seconds if video and weights != "none" else 0))
         with Engine(weights, device=device) as engine:
             done = pipeline.personalize(
                 target,
@@ -122,6 +124,18 @@ def command(
         _show(done, reporter)
         write_report(report, done.as_json())
         print_result(target, done.as_json(), as_json=as_json)
+
+
+def _stages(seconds: float) -> dict[str, Part | float]:
+    """What is shown of the way; costs as measured with ten seconds of video."""
+    stages: dict[str, Part | float] = {"look": Part(1, "pictures"), "views": Part(1.3, "tried")}
+    if seconds:
+        stages |= {
+            "patches": Part(1, "pictures"),
+            "adapt": Part(items="s", seconds=seconds),
+            "weights": Part(1, "tried"),
+        }
+    return stages
 
 
 def sorted_out(

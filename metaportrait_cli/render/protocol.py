@@ -6,7 +6,7 @@ of consecutive frames and does its source-only work once, in `open`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -154,6 +154,23 @@ class Warped(Protocol):
         of the mouth that the source doesn't show."""
         ...
 
+    def repainted_by(self, networks: Mapping[Kind, RegionNetwork]) -> Repainting | None:
+        """The other half: what networks make of such warps; `None` where nothing is repainted."""
+        ...
+
+
+class Repainting(Protocol):
+    """One picture's mouth and eyes, ready to be repainted."""
+
+    def repaint(
+        self,
+        frames: Frames,
+        driven: NDArray[np.float32],
+        gaps: Sequence[NDArray[np.float32]],
+    ) -> None:
+        """Repaints warps (T, S, S, 3) in place: their landmarks (T, 478, 3), their mouths' gaps."""
+        ...
+
 
 class Adaptable(Protocol):
     """What personalizing asks of a renderer: networks of mouth and eyes that may be exchanged."""
@@ -166,10 +183,6 @@ class Adaptable(Protocol):
     @property
     def device(self) -> torch.device:
         """Where they are."""
-        ...
-
-    def adapted(self, networks: Mapping[Kind, RegionNetwork]) -> Renderer:
-        """The same renderer with other networks."""
         ...
 
     def open_warp(self, source: Source, *, size: int) -> Warped:

@@ -112,6 +112,11 @@ class OpenedRegions:
         self._teeth = teeth
         self._lids = lids
 
+    def by(self, networks: Mapping[Kind, RegionNetwork]) -> OpenedRegions:
+        """The same source's, repainted by other networks."""
+        refiner = self._refiner.of_networks(networks)
+        return OpenedRegions(refiner, self._own, self._known, teeth=self._teeth, lids=self._lids)
+
     def repaint(
         self,
         frames: NDArray[np.uint8],

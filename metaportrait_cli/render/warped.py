@@ -22,7 +22,7 @@ from metaportrait_cli.face.source import Source
 from metaportrait_cli.render.flows import CorrectionMaker, uncorrected
 from metaportrait_cli.render.layered import Layers, MovedCrop
 from metaportrait_cli.render.opening import Rendering
-from metaportrait_cli.render.protocol import Driven, Memory, Rendered, Session
+from metaportrait_cli.render.protocol import Driven, Memory, Rendered, Repainting, Session
 from metaportrait_cli.render.views import blended
 from metaportrait_cli.stages import Once, side_by_side
 from metaportrait_cli.weights import bundled_path
@@ -150,11 +150,6 @@ class RefinedWarpRenderer(WarpRenderer):
         """Where the networks are."""
         return self._refiner.device
 
-    def adapted(self, networks: Mapping[Kind, RegionNetwork]) -> RefinedWarpRenderer:
-        """The same warp with other networks of mouth and eyes."""
-        refiner = self._refiner.of_networks(networks)
-        return RefinedWarpRenderer(refiner, self._corrected, on_notice=self._on_notice)
-
     def _regions(
         self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32], rate: Fraction | None
     ) -> OpenedRegions | None:
@@ -193,6 +188,10 @@ class WarpSession(Session):
         nothing, before the regions are repainted; and that part of the mouth (N, 2)."""
         frame, flow = self._warped(points)
         return frame, flow.mouth_gap
+
+    def repainted_by(self, networks: Mapping[Kind, RegionNetwork]) -> Repainting | None:
+        """What other networks make of this source's warps; `None` where nothing is repainted."""
+        return None if self.regions is None else self.regions.by(networks)
 
     def _warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], Correspondence]:
         frame, flow = self.move(points)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from metaportrait_cli.cli.display import Display, spoken
+from metaportrait_cli.cli.display import Display, Part, spoken
 
 
 class Clock:
@@ -14,11 +14,11 @@ class Clock:
         return self.now
 
 
-def lines(frames: int, *, seconds: float, window: int = 1, **costs: float) -> list[str]:
+def lines(frames: int, *, seconds: float, window: int = 1, **parts: Part | float) -> list[str]:
     """What a stage shows whose frames come `window` at a time."""
     told: list[str] = []
     clock = Clock()
-    display = Display(told.append, costs, bars=False, clock=clock)
+    display = Display(told.append, parts, bars=False, clock=clock)
     for done in range(1, frames + 1):
         if done % window == 0:
             clock.now += seconds * window
@@ -43,8 +43,23 @@ def test_the_time_left_is_that_of_the_whole_command() -> None:
     alone = next(line for line in lines(1000, seconds=0.1) if "landmarks: 5" in line[:12])
     assert alone.endswith("about 95 s left")
     told = lines(1000, seconds=0.1, landmarks=1.0, render=2.0)
-    both = next(line for line in told if "landmarks: 5" in line[:12])
+    both = next(line for line in told if line.startswith("landmarks (1/2): 5"))
     assert both.endswith("about 5 min left")  # 95 s and 200 s
+
+
+def test_a_stage_of_a_set_time_counts_as_that_on_any_machine() -> None:
+    parts = {"look": Part(1, "pictures"), "adapt": Part(items="s", seconds=30), "judge": Part(1)}
+    told: list[str] = []
+    clock = Clock()
+    display = Display(told.append, parts, bars=False, clock=clock)
+    for done in range(11):
+        display.show("look", done, 10)
+        clock.now += 2
+    assert told[-1] == "look (1/3): 10/10 pictures, about 50 s left"  # the whole took 20 s
+    display.show("adapt", 0, 30)
+    clock.now += 10
+    display.show("adapt", 10, 30)
+    assert told[-1] == "adapt (2/3): 10/30 s, about 40 s left"
 
 
 def test_times_are_spoken() -> None:

@@ -128,7 +128,7 @@ def evaluate(
     """Judges all methods on all clips, and writes a contact sheet where one is wanted.
 
     Memory doesn't grow with the clips' length. `on_progress` is called with the stage `evaluate`
-    and the frames judged. Raises the errors of `metaportrait_cli.errors`: `NoFaceError` if a clip
+    and the clips judged. Raises the errors of `metaportrait_cli.errors`: `NoFaceError` if a clip
     has no face to begin with, `MediaError` if it is too short.
     """
     options = options or EvaluateOptions()
@@ -139,10 +139,10 @@ def evaluate(
         if options.mode == "turn":
             judging = _turning
         done, board, results = judging(clips, options, judge, with_sheet=sheet is not None)
+        on_progress("evaluate", 0, len(clips))
         for result in results:
             done.clips.append(result)
-            count = sum(clip.frames for clip in done.clips)
-            on_progress("evaluate", count, count * len(clips) // min(len(done.clips), len(clips)))
+            on_progress("evaluate", len(done.clips), max(len(done.clips), len(clips)))
         if board is not None and sheet is not None:
             board.save(sheet)
     return done

@@ -50,6 +50,7 @@ def person_patches(
     *,
     embedding: NDArray[np.float32],
     renderer: Adaptable,
+    on_progress: Progress,
 ) -> dict[Kind, Patches]:
     """Mouths and eyes of the looks (with their crops), each as warped from the canvas, which is
     the first view, and from the views most like it; `embedding` (128,) is the person's."""
@@ -59,7 +60,7 @@ def person_patches(
     own = [OwnRegions(s.crop, face) for s, face in zip(sessions, faces, strict=True)]
     atlas = Looks.of(np.stack(faces), faces[0])
     spread = np.linspace(0, len(looks) - 1, min(len(looks), MOST_TARGETS)).astype(int)
-    for n in spread.tolist():
+    for done, n in enumerate(spread.tolist(), 1):
         truth = crops[n].cut(looks[n].picture(), SIDE)
         points = crops[n].to_crop(looks[n].points, SIDE)
         seen = Looks.of(points[None], faces[0])
@@ -84,6 +85,7 @@ def person_patches(
                     person=0,
                     kinds=(kind,),
                 )
+        on_progress("patches", done, len(spread))
     return samples.stacked(embedding[None].astype(np.float32))
 
 

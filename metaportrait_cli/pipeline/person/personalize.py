@@ -38,6 +38,7 @@ from metaportrait_cli.pipeline.person.contest import Contest, Yardstick, photo_t
 from metaportrait_cli.pipeline.person.fine_tuning import fine_tuned, set_apart
 from metaportrait_cli.pipeline.person.portrait_file import Base, Portrait, save_portrait
 from metaportrait_cli.pipeline.person.recording import Looker, Recording
+from metaportrait_cli.pipeline.person.rehearsal import Rehearsal
 from metaportrait_cli.pipeline.report import MARK
 from metaportrait_cli.progress import Progress, Stopwatch, silent
 from metaportrait_cli.render.compact import region_networks
@@ -119,8 +120,9 @@ def personalize(
     """Makes the portrait file of the person in a video, or in photos, and writes it to `output`.
 
     `sheet` gets a picture of held-out frames: before, after, truth. The networks of mouth and eyes
-    of the engine's weights are adapted, if it has any. `on_progress` is called with
-    the stages `look` and `adapt`. Raises the errors of `metaportrait_cli.errors`.
+    of the engine's weights are adapted, if it has any. `on_progress` is called with the stages
+    `look` and `patches` (pictures), `views` and `weights` (ways tried) and `adapt` (seconds).
+    Raises the errors of `metaportrait_cli.errors`.
     """
     options = options or PersonalizeOptions()
     output = Path(output)
@@ -232,11 +234,20 @@ def portrait_of(
         else:
             trials = [video_trial(source, held, most=HELD_FRAMES)]
         yardstick = Yardstick(trials, features=kit.features, identity=kit.identity)
-        contest = Contest(yardstick, rendering.renderer)
+        adaptable = rendering.adaptable
+        rehearsal = None if adaptable is None else Rehearsal(adaptable, adaptable.networks)
+        renderer = rehearsal or rendering.renderer
+        ways: tuple[Lends, ...] = ()
+        if others and trials:
+            ways = WAYS_TO_LEND if held is not None else ("face",)
+        on_progress("views", 0, 1 + len(ways))
+        contest = Contest(yardstick, renderer)
         lends: Lends | None = None
-        for way in WAYS_TO_LEND if held is not None else ("face",):
-            if others and trials and contest.enter(rendering.renderer, lends=way, title="atlas"):
+        for number, way in enumerate(ways, 1):
+            on_progress("views", number, 1 + len(ways))
+            if contest.enter(renderer, lends=way, title="atlas"):
                 lends = way
+        on_progress("views", 1 + len(ways), 1 + len(ways))
     if others and not trials:
         notes.append("fewer than three photos: nothing to judge the further one by")
         lends = "face"
@@ -251,13 +262,14 @@ def portrait_of(
     )
     adaptation: dict[str, Any] = {}
     # Photos that took turns in judging would judge what was learnt from them.
-    if held is not None and options.seconds > 0 and rendering.adaptable is not None:
+    if held is not None and options.seconds > 0 and adaptable is not None and rehearsal is not None:
         portrait, adaptation = _adapted(
             portrait,
-            rendering.adaptable,
             known,
             crops,
-            contest,
+            renderer=adaptable,
+            rehearsal=rehearsal,
+            contest=contest,
             options=options,
             clock=clock,
             on_progress=on_progress,
@@ -303,11 +315,12 @@ def _base(rendering: Rendering) -> Base:
 
 def _adapted(
     portrait: Portrait,
-    renderer: Adaptable,
     known: Recording,
     crops: list[Crop],
-    contest: Contest,
     *,
+    renderer: Adaptable,
+    rehearsal: Rehearsal,
+    contest: Contest,
     options: PersonalizeOptions,
     clock: Stopwatch,
     on_progress: Progress,
@@ -315,7 +328,12 @@ def _adapted(
     """The portrait with the weights that serve the frames kept aside best, and what was done."""
     with clock("prepare"):
         patches = person_patches(
-            portrait.views, known.looks, crops, embedding=portrait.embedding, renderer=renderer
+            portrait.views,
+            known.looks,
+            crops,
+            embedding=portrait.embedding,
+            renderer=renderer,
+            on_progress=on_progress,
         )
         perceptual = PerceptualLoss(MobileNetFeatures.load(bundled_path("mobilenet")))
     with clock("adapt"):
@@ -332,10 +350,12 @@ def _adapted(
     kept = 0
     lends = portrait.source.lends if portrait.source.others else None
     with clock("judge"):
-        for snapshot in snapshots:
-            own = renderer.adapted(snapshot.networks)
+        for number, snapshot in enumerate(snapshots):
+            on_progress("weights", number, len(snapshots))
+            own = rehearsal.adapted(snapshot.networks)
             if contest.enter(own, lends=lends, title="both" if lends else "weights"):
                 kept, portrait = snapshot.step, replace(portrait, deltas=snapshot.deltas)
+        on_progress("weights", len(snapshots), len(snapshots))
     return portrait, {
         "steps": snapshots[-1].step if snapshots else 0,
         "kept": kept,

@@ -130,7 +130,7 @@ class Looker:
         looks: list[Look] = []
         most_faces = 0
         hint: NDArray[np.float32] | None = None
-        for number, (time, image) in enumerate(_pictures(path)):
+        for number, (time, image, total) in enumerate(_pictures(path)):
             detector = self.detector
             faces = detector.search(image) if hint is None else detector.detect(image, hint=hint)
             most_faces = max(most_faces, len(faces))
@@ -138,7 +138,7 @@ class Looker:
             if face is not None:
                 hint = face.box
                 looks.append(self._look(path, time, image, face))
-            self.on_progress("look", number + 1, None)
+            self.on_progress("look", number + 1, total)
         if not looks and most_faces:
             raise NoFaceError(
                 f"{path}: face {self.choice.number} asked for, but at most {most_faces} found;"
@@ -223,27 +223,28 @@ class Looker:
         return Recording(kind=kind, looks=tuple(bright), fitted=fitted, notes=tuple(notes))
 
 
-def _pictures(path: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """Times and pictures of a video, at most `LOOKS`, spread over its length."""
+def _pictures(path: Path) -> Iterator[tuple[float, NDArray[np.uint8], int | None]]:
+    """Times and pictures of a video, at most `LOOKS`, spread over its length; how many in all."""
     info = probe(path) if path.is_file() else None
     if info is None or info.duration is None or info.duration <= READ_WHOLE_SECONDS:
         with open_frames(path, max_side=MAX_SIDE) as frames:
             count = frames.info.frames or LOOKS
             step = max(1, -(-count // LOOKS))
+            total = -(-count // step) if frames.info.frames else None
             for frame in frames:
                 if frame.index % step == 0:
-                    yield float(frame.time), frame.image
+                    yield float(frame.time), frame.image, total
         return
     for start in np.linspace(0, float(info.duration) - RUN_LOOKS, RUNS):
         yield from _run(info, float(start))
 
 
-def _run(info: VideoInfo, start: float) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+def _run(info: VideoInfo, start: float) -> Iterator[tuple[float, NDArray[np.uint8], int]]:
     seen = 0
     with VideoReader(info, max_side=MAX_SIDE, start=Fraction(start)) as frames:
         for frame in frames:
             if frame.time >= seen * RUN_STEP_SECONDS:
-                yield start + float(frame.time), frame.image
+                yield start + float(frame.time), frame.image, RUNS * RUN_LOOKS
                 seen += 1
             if seen == RUN_LOOKS:
                 return
