@@ -11,11 +11,13 @@ from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli.console import print_result, reporting, skipped, write_report
 from metaportrait_cli.cli.options import BASIC, MOTION, OUTPUT
 
+PREVIEW_SIZE = 256
 EXAMPLES = """\
 metaportrait animate face.jpg clip.mp4
 metaportrait animate -s face.jpg -s smiling.jpg -d clip.mp4 -o out.mp4
 metaportrait animate --portrait me.portrait -d clip.mp4 --compare
-metaportrait animate face.jpg --yaw 20 --pitch -5"""
+metaportrait animate face.jpg --yaw 20 --pitch -5
+metaportrait animate face.jpg clip.mp4 --start 12.5 --preview 2"""
 
 
 def command(
@@ -77,6 +79,17 @@ def command(
             rich_help_panel=BASIC,
         ),
     ] = "largest",
+    start: shared.Start = 0.0,
+    end: shared.End = None,
+    preview: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="A first look: so many seconds, the face at 256 pixels, in"
+            " {source}--{driver}-preview.mp4.",
+            rich_help_panel=BASIC,
+        ),
+    ] = None,
     motion: Annotated[
         Literal["relative", "absolute"],
         typer.Option(
@@ -191,6 +204,11 @@ def command(
         )
         named = portrait or next(iter(sources), driven_by)
         target = output or pipeline.default_output(named, driven_by)
+        if preview is not None:
+            if end is not None:
+                raise UsageError("`preview` says where it ends: leave `end` out")
+            end, size = start + preview, size or PREVIEW_SIZE
+            target = output or target.with_stem(f"{target.stem}-preview")
         if skip_existing and skipped(target, reporter, as_json=as_json):
             return
         signing = shared.signing(sign, sign_key)
@@ -221,6 +239,8 @@ def command(
                     ),
                     full=full,
                     size=size,
+                    start=start,
+                    end=end,
                     compare=compare,
                     audio=audio,
                     window=window,

@@ -39,6 +39,8 @@ def command(
             rich_help_panel=BASIC,
         ),
     ] = None,
+    start: shared.Start = 0.0,
+    end: shared.End = None,
     overwrite: shared.Overwrite = False,
     skip_existing: shared.SkipExisting = False,
     report: shared.Report = None,
@@ -64,6 +66,8 @@ def command(
             target,
             face=FaceChoice.parse(face),
             overlay=overlay,
+            start=start,
+            end=end,
             overwrite=overwrite,
             on_progress=reporter.progress,
         )

@@ -68,6 +68,18 @@ Clip = Annotated[
     typer.Option("--input", "-i", metavar="CLIP", help="The same.", rich_help_panel=BASIC),
 ]
 """The clip as an option; see `console.one_of`."""
+Start = Annotated[
+    float,
+    typer.Option(
+        metavar="S",
+        help="Second of the clip to begin at; frames count from there.",
+        rich_help_panel=BASIC,
+    ),
+]
+End = Annotated[
+    float | None,
+    typer.Option(metavar="S", help="Second of the clip to end at.", rich_help_panel=BASIC),
+]
 Face = Annotated[
     str,
     typer.Option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -18,16 +19,23 @@ from metaportrait_cli.media.given import Clip, GivenFrames
 from metaportrait_cli.media.info import VideoInfo
 from metaportrait_cli.media.probe import probe
 from metaportrait_cli.media.process import ENDED_FROM_OUTSIDE, GRACE_SECONDS, Child
+from metaportrait_cli.media.span import WHOLE, Span, Trimmed
 from metaportrait_cli.media.stills import is_animation
 
 __all__ = ["Frame", "FrameSource", "VideoReader", "open_frames"]
 
+_SOUGHT_IN = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+"""Kinds of file in which a seek arrives at the very frame."""
 _CUT_SHORT = ("partial file", "ended prematurely")
 """What ffmpeg says of MP4 and Matroska files that break off."""
 
 
 def open_frames(
-    path: Path | Clip, *, folder_rate: Fraction = Fraction(25), max_side: int | None = None
+    path: Path | Clip,
+    *,
+    folder_rate: Fraction = Fraction(25),
+    max_side: int | None = None,
+    span: Span = WHOLE,
 ) -> FrameSource:
     """Frames of a video file, an animated image, a folder of images of one size, or of a program.
 
@@ -35,10 +43,12 @@ def open_frames(
 
     Raises:
         MediaError: `path` can't be read as any of these.
-        UsageError: `folder_rate` is not positive.
+        UsageError: `folder_rate` is not positive, or the span begins after the end.
     """
     if folder_rate <= 0:
         raise UsageError(f"a folder can't be read at {folder_rate} frames per second")
+    if not span.whole:
+        return _trimmed(path, span, folder_rate=folder_rate, max_side=max_side)
     if isinstance(path, Clip):
         return GivenFrames(path, max_side=max_side)
     if path.is_dir():
@@ -46,6 +56,25 @@ def open_frames(
     if is_animation(path):
         return AnimatedImage(path, max_side=max_side)
     return VideoReader(probe(path), max_side=max_side)
+
+
+def _trimmed(path: Path | Clip, span: Span, **reading: Any) -> Trimmed:
+    """The span's frames; of what can be sought in, those before it aren't decoded."""
+    seconds = Fraction(0)
+    if isinstance(path, Path) and path.suffix.lower() in _SOUGHT_IN and path.is_file():
+        info = probe(path)
+        first, _ = span.frames(info.rate)
+        # Only at a constant rate is it known which frame a seek arrives at: the next one.
+        if not info.variable_rate and first > 0:
+            seconds = first / info.rate
+            lead = info.start - info.clock_start  # ffmpeg counts from the earliest stream
+            reader = VideoReader(
+                info,
+                max_side=reading["max_side"],
+                start=seconds - 1 / (2 * info.rate) + lead,
+            )
+            return Trimmed(reader, span, skipped=seconds)
+    return Trimmed(open_frames(path, **reading), span)
 
 
 class VideoReader(FrameSource):

@@ -96,10 +96,12 @@ class Segments:
         *,
         frames: int,
         audio_from: Path | None,
+        audio_offset: Fraction = Fraction(0),
         comment: str,
         seal: Seal | None = None,
     ) -> None:
-        """Makes all pieces the clip `output`, of so many frames, with the sound of another.
+        """Makes all pieces the clip `output`, of so many frames, with the sound of another
+        moved as by `VideoWriter`.
 
         Raises `FfmpegError` if it doesn't come out whole; the pieces stay in any case.
         """
@@ -112,7 +114,7 @@ class Segments:
                 partial,
                 binary=ffmpeg_binary(),
                 video=joined,
-                audio=sound_of(audio_from, Fraction(0), length),
+                audio=sound_of(audio_from, audio_offset, length),
                 length=length,
                 comment=comment,
             )

@@ -86,7 +86,7 @@ def animate(
                 inputs=inputs if len(inputs) == len(files) - (portrait is None) else None,
                 begun=begun,
             )
-            known = DriverMotion.saved(driver, work.folder)
+            known = DriverMotion.saved(driver, work.folder, span=options.span)
             with Animation.open(
                 loaded,
                 source,
@@ -125,6 +125,7 @@ def _write(animation: Animation, output: Path, work: Work, *, known: bool) -> No
             stopwatch=animation.stopwatch,
             on_progress=animation.on_progress,
             audio_from=animation.sound,
+            audio_offset=-animation.motion.begins,
             encoding=animation.options.encoding,
             comment=MARK,
             seal=None if signing is None else signing.seal,

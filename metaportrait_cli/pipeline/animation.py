@@ -19,6 +19,7 @@ from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
 from metaportrait_cli.media.arguments import USUAL, Encoding
 from metaportrait_cli.media.given import Clip
 from metaportrait_cli.media.segments import Segments
+from metaportrait_cli.media.span import Span
 from metaportrait_cli.pipeline.compensation import compensate
 from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
 from metaportrait_cli.pipeline.driver import (
@@ -68,6 +69,9 @@ class AnimateOptions:
     One that is asked for gets super-resolution where the renderer can't fill it."""
     compare: bool = False
     audio: bool = True
+    start: float = 0.0
+    end: float | None = None
+    """Seconds of the driver between which it is shown"""
     window: int = 16
     """Frames a renderer gets at a time."""
     encoding: Encoding = USUAL
@@ -83,6 +87,12 @@ class AnimateOptions:
             raise UsageError(f"`size` {self.size} is not an even number between 64 and 2048")
         if self.window < 1:
             raise UsageError(f"`window` {self.window} is not a positive number")
+        self.span  # noqa: B018  raises what is wrong with it
+
+    @property
+    def span(self) -> Span:
+        """The part of the driver that is shown."""
+        return Span.of(self.start, self.end)
 
 
 @dataclass(frozen=True)
@@ -151,7 +161,7 @@ class Animation:
             settings={**engine.settings(), **asdict(options)},
         )
         if isinstance(driver, Path):
-            check_declared(driver, options.drive.reference_frame)
+            check_declared(driver, options.drive.reference_frame, options.span)
         person: Portrait | None = None
         with stopwatch("source"):
             if portrait is not None:
@@ -166,6 +176,7 @@ class Animation:
             stopwatch=stopwatch,
             on_progress=on_progress,
             work=work,
+            span=options.span,
         )
         describe_source(report, opened)
         describe_motion(report, motion)

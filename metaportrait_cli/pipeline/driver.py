@@ -18,6 +18,7 @@ from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.orientation import describe_turns, turned, turned_face
 from metaportrait_cli.face.track import (
+    CHUNK,
     RECORD,
     FaceChoice,
     FaceFollower,
@@ -30,6 +31,7 @@ from metaportrait_cli.face.track import (
 from metaportrait_cli.media.given import Clip
 from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.media.reader import open_frames
+from metaportrait_cli.media.span import WHOLE, Span, Trimmed
 from metaportrait_cli.motion.motion_file import SUFFIX, read_motion, write_motion
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.sightings import sightings
@@ -59,6 +61,10 @@ class DriverMotion:
     turns: list[int] = field(default_factory=list)
     """Quarter turns counter-clockwise that bring each shot upright; the track's points are so."""
     notes: list[str] = field(default_factory=list)
+    span: Span = WHOLE
+    """The part of the driver that this is the motion of"""
+    begins: Fraction = Fraction(0)
+    """Seconds of the driver before its first frame"""
 
     @property
     def name(self) -> str:
@@ -80,12 +86,13 @@ class DriverMotion:
             "order": None if self.order is None else list(self.order),
             "turns": self.turns,
             "notes": self.notes,
+            "begins": str(self.begins),
         }
         with atomic_output(folder / _NOTICED) as partial:
             partial.write_text(json.dumps(known))
 
     @classmethod
-    def saved(cls, driver: Driver, folder: Path) -> DriverMotion | None:
+    def saved(cls, driver: Driver, folder: Path, *, span: Span) -> DriverMotion | None:
         """What `save` kept, if it was come to. Raises `MediaError` if it is damaged."""
         if not isinstance(driver, Path) or not (folder / _NOTICED).is_file():
             return None
@@ -93,7 +100,8 @@ class DriverMotion:
         try:
             known = json.loads((folder / _NOTICED).read_text())
             gaps = [Gap(start, stop, State(filled)) for start, stop, filled in known.pop("gaps")]
-            return cls(driver, track, gaps=gaps, **known)
+            begins = Fraction(known.pop("begins"))
+            return cls(driver, track, gaps=gaps, span=span, begins=begins, **known)
         except (OSError, ValueError, TypeError, LookupError) as error:
             raise MediaError(
                 f"{folder}: what was begun is damaged; `discard` starts anew"
@@ -103,7 +111,7 @@ class DriverMotion:
         """What is on screen in each frame of the track, (H, W, 3); none of a motion template."""
         if self.order is None:
             return
-        with open_frames(self.driver) as frames:
+        with open_frames(self.driver, span=self.span) as frames:
             shown = next(frames)
             for number in self.order:
                 while shown.index < number:
@@ -157,11 +165,11 @@ def check_reference(wanted: int | None, frames: int) -> None:
         raise UsageError(f"`reference_frame` {wanted}: the driver has frames 0 to {frames - 1}")
 
 
-def check_declared(driver: Path, wanted: int | None) -> None:
+def check_declared(driver: Path, wanted: int | None, span: Span) -> None:
     """The same, before any frame is read, of a frame that is far beyond the clip's end."""
     if wanted is None or driver.name.endswith(SUFFIX):
         return
-    with open_frames(driver) as frames:
+    with open_frames(driver, span=span) as frames:
         declared = frames.info.frames
     # What a clip says of itself is not exact, but not off by as much as this.
     if declared and wanted >= 2 * declared:
@@ -176,6 +184,7 @@ def load_motion(
     stopwatch: Stopwatch,
     on_progress: Progress,
     work: Work | None = None,
+    span: Span = WHOLE,
 ) -> DriverMotion:
     """Landmarks of a clip, an image folder or a motion template; every frame has some.
 
@@ -184,9 +193,10 @@ def load_motion(
     """
     driver = as_driver(driver)
     if isinstance(driver, Path) and driver.name.endswith(SUFFIX):
-        return DriverMotion(driver, read_motion(driver), gaps=[], has_audio=False, order=None)
+        track = _part(read_motion(driver), span, name=driver.name)
+        return DriverMotion(driver, track, gaps=[], has_audio=False, order=None, span=span)
 
-    with open_frames(driver) as frames:
+    with open_frames(driver, span=span) as frames:
         info = frames.info
         track = MotionTrack(width=info.width, height=info.height, rate=info.rate)
         turns: list[int] = []  # of each shot
@@ -210,6 +220,7 @@ def load_motion(
                 track.append(_record(sight.time, sight.shot, face))
                 on_progress("landmarks", len(track), info.frames)
         notes = [frames.warning] if frames.warning else []
+        begins = frames.begins if isinstance(frames, Trimmed) else Fraction(0)
     notes += turn_notes(driver.name, turns)
     if turns[0] % 2:
         track.width, track.height = track.height, track.width
@@ -241,7 +252,28 @@ def load_motion(
         order=order,
         turns=turns,
         notes=notes,
+        span=span,
+        begins=begins,
     )
+
+
+def _part(track: MotionTrack, span: Span, *, name: str) -> MotionTrack:
+    """A template's frames within a span."""
+    if span.whole:
+        return track
+    first, stop = span.frames(track.rate)
+    if first >= len(track):
+        raise UsageError(f"{name}: `start` {float(span.start):g} is beyond its end")
+    stop = len(track) if stop is None else min(stop, len(track))
+    origin = track.read(first, first + 1)
+    part = MotionTrack(width=track.width, height=track.height, rate=track.rate)
+    for start in range(first, stop, CHUNK):
+        records = track.read(start, min(start + CHUNK, stop))
+        records["time"] -= origin["time"]
+        records["shot"] -= origin["shot"]
+        part.append(records)
+    track.close()
+    return part
 
 
 def turn_notes(name: str, turns: list[int]) -> list[str]:

@@ -29,6 +29,7 @@ def encode(
     stopwatch: Stopwatch,
     on_progress: Progress,
     audio_from: Path | None = None,
+    audio_offset: Fraction = Fraction(0),
     encoding: Encoding = USUAL,
     comment: str = "",
     seal: Seal | None = None,
@@ -51,6 +52,7 @@ def encode(
                         height=height,
                         rate=rate,
                         audio_from=audio_from,
+                        audio_offset=audio_offset,
                         duration=total / rate if total else None,
                         encoding=encoding,
                         comment=comment,
@@ -75,6 +77,7 @@ def write_clip(
     stopwatch: Stopwatch,
     on_progress: Progress,
     audio_from: Path | None = None,
+    audio_offset: Fraction = Fraction(0),
     encoding: Encoding = USUAL,
     comment: str = "",
     seal: Seal | None = None,
@@ -94,6 +97,7 @@ def write_clip(
             stopwatch=stopwatch,
             on_progress=on_progress,
             audio_from=audio_from,
+            audio_offset=audio_offset,
             encoding=encoding,
             comment=comment,
             seal=seal,
@@ -108,5 +112,12 @@ def write_clip(
         for done, _ in enumerate(stopwatch.timed("encode", writing), made + 1):
             on_progress(stage, done, total)
     with stopwatch("encode"):
-        segments.join(path, frames=total, audio_from=audio_from, comment=comment, seal=seal)
+        segments.join(
+            path,
+            frames=total,
+            audio_from=audio_from,
+            audio_offset=audio_offset,
+            comment=comment,
+            seal=seal,
+        )
     return made

@@ -16,6 +16,7 @@ from metaportrait_cli.face import topology
 from metaportrait_cli.face.orientation import turned_points
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State
 from metaportrait_cli.media.outputs import atomic_output, claimed
+from metaportrait_cli.media.span import Span
 from metaportrait_cli.media.writer import check_video_name
 from metaportrait_cli.motion.motion_file import SUFFIX, write_motion
 from metaportrait_cli.pipeline.driver import DriverMotion, load_motion
@@ -43,11 +44,16 @@ def extract_landmarks(
     *,
     face: FaceChoice = LARGEST_FACE,
     overlay: str | os.PathLike[str] | None = None,
+    start: float = 0.0,
+    end: float | None = None,
     overwrite: bool = False,
     engine: Engine | None = None,
     on_progress: Progress = silent,
 ) -> RunReport:
-    """Writes the motion template of one face of a clip, and an overlay clip if a path is given."""
+    """Writes the motion template of one face of a clip, and an overlay clip if a path is given.
+
+    `start` and `end` are seconds of the clip; what lies outside is left out.
+    """
     started = time.perf_counter()
     stopwatch = Stopwatch()
     clip, output = Path(clip), Path(output)
@@ -62,14 +68,19 @@ def extract_landmarks(
         command="landmarks",
         inputs={"clip": str(clip)},
         output=str(output),
-        settings={"face": face.number or "largest"},
+        settings={"face": face.number or "largest", "start": start, "end": end},
     )
     with (
         claimed(output, overlay, overwrite=overwrite, is_input=[clip]),
         lasting(engine) as loaded,
     ):
         motion = load_motion(
-            clip, choice=face, engine=loaded, stopwatch=stopwatch, on_progress=on_progress
+            clip,
+            choice=face,
+            engine=loaded,
+            stopwatch=stopwatch,
+            on_progress=on_progress,
+            span=Span.of(start, end),
         )
         describe_motion(report, motion)
         with atomic_output(output) as partial:
@@ -84,6 +95,7 @@ def extract_landmarks(
                 stopwatch=stopwatch,
                 on_progress=on_progress,
                 audio_from=motion.sound,
+                audio_offset=-motion.begins,
             )
     report.frames = len(motion.track)
     report.measure(stopwatch, time.perf_counter() - started)

@@ -41,6 +41,8 @@ def animate_picture(
         raise UsageError(
             f"{output}: a picture as driver gives a picture: choose a name in {', '.join(SUFFIXES)}"
         )
+    if not options.span.whole:
+        raise UsageError(f"{driver} is a picture: `start` and `end` are for clips")
     if options.signing is not None:
         options.signing.check(output)
     started = time.perf_counter()

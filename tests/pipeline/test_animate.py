@@ -30,6 +30,7 @@ from metaportrait_cli.weights import bundled_path
 from tests.clips import H264, decoded, scene, write_clip
 
 Image = NDArray[np.uint8]
+PLAIN = Engine("none")
 SMALL = AnimateOptions(full=False, size=128, window=5)
 
 
@@ -44,7 +45,8 @@ def moving(portrait: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sound_lag(wanted: Path, got: Path) -> float | None:
-    """Seconds by which the second file's sound comes later; `None` if it is another sound."""
+    """Seconds by which the second file's sound comes later; `None` if it is another sound, or no
+    part of it."""
     rate = 16000
     tracks = []
     for path in (wanted, got):
@@ -62,9 +64,43 @@ def sound_lag(wanted: Path, got: Path) -> float | None:
     spectra = [np.fft.rfft(track, size) for track in tracks]
     match = np.fft.irfft(spectra[1] * spectra[0].conj(), size)
     best = int(match.argmax())
-    if match[best] < 0.9 * np.linalg.norm(tracks[0]) * np.linalg.norm(tracks[1]):
+    if match[best] < 0.9 * min(np.linalg.norm(track) for track in tracks) ** 2:
         return None
     return (best if best < size // 2 else best - size) / rate
+
+
+def test_a_part_of_the_driver_with_its_sound(
+    portrait_path: Path, driver_path: Path, tmp_path: Path
+) -> None:
+    output, template = tmp_path / "part.mp4", tmp_path / "part.motion.npz"
+    options = replace(SMALL, start=1.0, end=1.6, compare=True)
+    report = animate(portrait_path, driver_path, output, options, engine=PLAIN)
+    pictures = decoded(output)
+    assert report.frames == len(pictures) == 38 - 24
+    panel = pictures[0][:, 128:-128].astype(float)  # the driver's own picture
+    near = [
+        np.asarray(Image_.fromarray(frame).resize(panel.shape[1::-1])).astype(float)
+        for frame in decoded(driver_path)[20:29]
+    ]
+    assert np.argmin([np.abs(frame - panel).mean() for frame in near]) == 4
+    lag = sound_lag(driver_path, output)
+    assert lag is not None
+    assert abs(lag + 24 * 1001 / 24000) < 0.005
+    # The same part of a template made of more, and one made of the part.
+    extract_landmarks(driver_path, template, start=0.5, end=1.8)
+    whole = read_motion(template)
+    assert len(whole) == 43 - 12
+    part = animate(
+        portrait_path,
+        template,
+        output,
+        replace(options, start=0.5, end=1.1),
+        engine=PLAIN,
+        overwrite=True,
+    )
+    assert part.frames == 14
+    with pytest.raises(UsageError, match="beyond its end"):
+        animate(portrait_path, template, output, replace(options, start=2, end=3), overwrite=True)
 
 
 def test_sample_keeps_frames_rate_duration_and_sound(

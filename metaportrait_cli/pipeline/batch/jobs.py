@@ -63,6 +63,8 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "reference_frame": (_is(int), "a frame number"),
     "face": (_face, '"largest" or a number from 1'),
     "source_face": (_face, '"largest" or a number from 1'),
+    "start": (_is(int, float), "a time in seconds"),
+    "end": (_is(int, float), "a time in seconds"),
     "full": (_is(bool), "true or false"),
     "size": (_is(int), "a number of pixels"),
     "compare": (_is(bool), "true or false"),

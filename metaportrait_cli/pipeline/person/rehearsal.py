@@ -89,7 +89,7 @@ class _KeptWarp:
 
 
 @dataclass(frozen=True)
-class _KeptSession:
+class _KeptSession(Session):
     """One picture's warps, repainted by one set of networks."""
 
     warp: _KeptWarp
