@@ -10,7 +10,7 @@ import typer
 
 from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli.console import put, reporting
-from metaportrait_cli.cli.display import Part
+from metaportrait_cli.cli.display import Step
 from metaportrait_cli.cli.options import BASIC, MACHINE, OUTPUT
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def command(
     verbose: shared.Verbose = False,
 ) -> None:
     """Many re-enactments: a line of JSON on stdout for each as it ends; bad ones stop no other."""
-    with reporting(quiet=quiet, verbose=verbose, jobs=Part(1, "done")) as reporter:
+    with reporting(quiet=quiet, verbose=verbose, jobs=Step(1, "done")) as reporter:
         from metaportrait_cli.devices import check_names  # noqa: PLC0415
         from metaportrait_cli.errors import BatchError  # noqa: PLC0415
         from metaportrait_cli.pipeline.batch import jobs as listing  # noqa: PLC0415

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
-from metaportrait_cli.cli.display import Display, Part
+from metaportrait_cli.cli.display import Display, Step
 from metaportrait_cli.errors import (
     INTERRUPTED_EXIT_CODE,
     MediaError,
@@ -54,7 +54,7 @@ def tell(text: str) -> None:
 class Reporter:
     """Shows progress and notes on stderr while a command runs."""
 
-    def __init__(self, *, quiet: bool, verbose: bool = False, **parts: Part | float) -> None:
+    def __init__(self, *, quiet: bool, verbose: bool = False, **parts: Step | float) -> None:
         self._quiet = quiet
         self.verbose = verbose
         self._display = Display(tell, parts)
@@ -72,7 +72,7 @@ class Reporter:
         others = [path for path in apart_from if path is not None]
         self._claims.enter_context(claimed(*outputs, overwrite=overwrite, is_input=others))
 
-    def expect(self, **parts: Part | float) -> None:
+    def expect(self, **parts: Step | float) -> None:
         """The stages to come, where they are not known from the start; see `Display`."""
         self._display = Display(tell, parts)
 
@@ -122,7 +122,7 @@ class Reporter:
 
 @contextmanager
 def reporting(
-    *, quiet: bool = False, verbose: bool = False, **parts: Part | float
+    *, quiet: bool = False, verbose: bool = False, **parts: Step | float
 ) -> Iterator[Reporter]:
     """Turns the library's errors into one line on stderr and the documented exit code.
 

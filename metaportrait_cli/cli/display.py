@@ -46,7 +46,7 @@ def _rate(first: tuple[float, int], last: tuple[float, int]) -> float | None:
 
 
 @dataclass(frozen=True)
-class Part:
+class Step:
     """One stage of a command."""
 
     cost: float = 0.0
@@ -67,14 +67,14 @@ class Display:
     def __init__(
         self,
         tell: Callable[[str], None],
-        parts: Mapping[str, Part | float],
+        parts: Mapping[str, Step | float],
         *,
         bars: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tell, self._clock = tell, clock
         self._parts = {
-            name: part if isinstance(part, Part) else Part(part) for name, part in parts.items()
+            name: part if isinstance(part, Step) else Step(part) for name, part in parts.items()
         }
         self._unit: float | None = None
         """Seconds that a cost of 1 takes, once that is known"""
@@ -93,7 +93,7 @@ class Display:
             self._pace.at(now, done)
         finished = done == total
         rate = self._pace.mean if finished else self._pace.rate
-        part = self._parts.get(stage, Part())
+        part = self._parts.get(stage, Step())
         words = f"{rate:.1f} fps" if rate and part.items == "frames" else ""
         left = None if rate is None or not total else self.seconds_left(done, total, rate)
         if left is not None and left >= 1:

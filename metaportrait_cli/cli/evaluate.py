@@ -9,7 +9,7 @@ import typer
 
 from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli.console import put, reporting, skipped
-from metaportrait_cli.cli.display import Part
+from metaportrait_cli.cli.display import Step
 from metaportrait_cli.cli.options import BASIC, OUTPUT
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def command(
     verbose: shared.Verbose = False,
 ) -> None:
     """Measure re-enactment (the source copied, the analytic warp, weights) or super-resolution."""
-    with reporting(quiet=quiet, verbose=verbose, evaluate=Part(1, "clips")) as reporter:
+    with reporting(quiet=quiet, verbose=verbose, evaluate=Step(1, "clips")) as reporter:
         import json  # noqa: PLC0415
 
         from metaportrait_cli.pipeline.evaluation import evaluate as pipeline  # noqa: PLC0415

@@ -15,7 +15,7 @@ from metaportrait_cli.cli.console import (
     skipped,
     write_report,
 )
-from metaportrait_cli.cli.display import Part
+from metaportrait_cli.cli.display import Step
 from metaportrait_cli.cli.options import BASIC
 
 if TYPE_CHECKING:
@@ -126,14 +126,14 @@ def command(
         print_result(target, done.as_json(), as_json=as_json)
 
 
-def _stages(seconds: float) -> dict[str, Part | float]:
+def _stages(seconds: float) -> dict[str, Step | float]:
     """What is shown of the way; costs as measured with ten seconds of video."""
-    stages: dict[str, Part | float] = {"look": Part(1, "pictures"), "views": Part(1.3, "tried")}
+    stages: dict[str, Step | float] = {"look": Step(1, "pictures"), "views": Step(1.3, "tried")}
     if seconds:
         stages |= {
-            "patches": Part(1, "pictures"),
-            "adapt": Part(items="s", seconds=seconds),
-            "weights": Part(1, "tried"),
+            "patches": Step(1, "pictures"),
+            "adapt": Step(items="s", seconds=seconds),
+            "weights": Step(1, "tried"),
         }
     return stages
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from metaportrait_cli.cli.display import Display, Part, spoken
+from metaportrait_cli.cli.display import Display, Step, spoken
 
 
 class Clock:
@@ -14,7 +14,7 @@ class Clock:
         return self.now
 
 
-def lines(frames: int, *, seconds: float, window: int = 1, **parts: Part | float) -> list[str]:
+def lines(frames: int, *, seconds: float, window: int = 1, **parts: Step | float) -> list[str]:
     """What a stage shows whose frames come `window` at a time."""
     told: list[str] = []
     clock = Clock()
@@ -48,7 +48,7 @@ def test_the_time_left_is_that_of_the_whole_command() -> None:
 
 
 def test_a_stage_of_a_set_time_counts_as_that_on_any_machine() -> None:
-    parts = {"look": Part(1, "pictures"), "adapt": Part(items="s", seconds=30), "judge": Part(1)}
+    parts = {"look": Step(1, "pictures"), "adapt": Step(items="s", seconds=30), "judge": Step(1)}
     told: list[str] = []
     clock = Clock()
     display = Display(told.append, parts, bars=False, clock=clock)
