@@ -106,8 +106,13 @@ def command(
         ),
     ] = "auto",
     region: Annotated[
-        Literal["all", "expression", "pose"],
-        typer.Option(help="Which part of the motion.", rich_help_panel=MOTION),
+        str,
+        typer.Option(
+            metavar="PART[=X],...",
+            help="Which parts of the motion: all, pose, expression, or of that lips (with the jaw),"
+            " eyes, brows; each may have a strength of its own, as in pose,lips=0.5.",
+            rich_help_panel=MOTION,
+        ),
     ] = "all",
     reference_frame: Annotated[
         str,

@@ -38,10 +38,10 @@ from metaportrait_cli.motion.fitting import (
 )
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.motion.rest import at_rest
+from metaportrait_cli.motion.strengths import Strengths, mixed
 
 Motion = Literal["relative", "absolute"]
 Framing = Literal["source", "driver"]
-Region = Literal["all", "expression", "pose"]
 
 DETAIL: Final = 0.5
 """Share of the driver's change in residual that is passed on: detail beyond the basis, but also the
@@ -92,7 +92,7 @@ class Retargeter:
     framing: "source" keeps the face at the source's size and around its place; with "driver" it
     has the driver's size and place, counted from the reference's.
     strength: 0 keeps the source still, 1 moves it as much as the driver, more exaggerates.
-    region: which part of the motion is passed on.
+    region: which parts of the motion are passed on, and how strongly each, see `Strengths`.
     turn: what is added to the pose, (yaw, pitch, roll) in radians, see `alignment`.
     """
 
@@ -105,7 +105,7 @@ class Retargeter:
         motion: Motion = "relative",
         framing: Framing = "source",
         strength: float = 1.0,
-        region: Region = "all",
+        region: str = "all",
         turn: Sequence[float] = (0.0, 0.0, 0.0),
     ) -> None:
         """Fits the source: landmarks (478, 3) in pixels, or (S, 478, 3) of S pictures of a person.
@@ -118,7 +118,7 @@ class Retargeter:
         self.motion: Motion = motion
         self.framing: Framing = framing
         self.strength = strength
-        self.region: Region = region
+        self.region = region
         self._turn = np.asarray(turn, np.float32)
         self._landmarks = views
         self._blendshapes = source_blendshapes
@@ -172,9 +172,14 @@ class Retargeter:
         """
         if len(reference) != 1:
             raise ValueError(f"the reference has {len(reference)} frames, expected one")
-        faces = self._express(driver, reference, start or self.source)
-        rotation, scale, translation, clamped = self._place(driver, reference)
-        landmarks = from_frame(faces, rotation, scale, translation).astype(np.float32)
+        strengths = Strengths.of(self.region, self.strength)
+        faces = {
+            strength: self._express(driver, reference, start or self.source, strength)
+            for strength in set(strengths.of_face.values())
+        }
+        face = mixed(faces, strengths, self.model.mean)
+        rotation, scale, translation, clamped = self._place(driver, reference, strengths.pose)
+        landmarks = from_frame(face, rotation, scale, translation).astype(np.float32)
         return Retargeted(landmarks=landmarks, rotation=rotation, clamped=clamped)
 
     def still(self) -> Floats:
@@ -188,11 +193,14 @@ class Retargeter:
         return turned[0].astype(np.float32)
 
     def _express(
-        self, driver: FaceParameters, reference: FaceParameters, start: FaceParameters
+        self,
+        driver: FaceParameters,
+        reference: FaceParameters,
+        start: FaceParameters,
+        strength: float,
     ) -> Floats:
         """The source's face (T, 478, 3) in the model frame with the driver's expression."""
         source = self.source
-        strength = 0.0 if self.region == "pose" else self.strength
         # Less than the whole motion leaves something of what the picture shows.
         begin = source.expression + min(strength, 1) * (start.expression - source.expression)
         expression = begin + strength * (driver.expression - reference.expression)
@@ -259,7 +267,7 @@ class Retargeter:
         return apertures.eye_widths(self.model.rest(parameters.identity))
 
     def _place(
-        self, driver: FaceParameters, reference: FaceParameters
+        self, driver: FaceParameters, reference: FaceParameters, strength: float
     ) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
         """Rotation (T, 3, 3), scale (T,), translation (T, 3) of the result, and what was clamped.
 
@@ -267,7 +275,6 @@ class Retargeter:
         a detector that breathes, more often than from leaning forward.
         """
         source, count = self.source, len(driver)
-        strength = 0.0 if self.region == "expression" else self.strength
         start = reference if self.motion == "relative" else source
         turn = vector_of(driver.rotation @ np.swapaxes(start.rotation, -1, -2))
         wanted = angles_of(rotation_of_vector(strength * turn) @ source.rotation) + self._turn

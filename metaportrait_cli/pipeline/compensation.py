@@ -52,7 +52,7 @@ def compensate(performance: Performance, session: Session, *, size: int, engine:
     """
     options = performance.options
     networks = engine.detector.networks
-    if networks is None or options.region == "pose" or options.strength == 0:
+    if networks is None or not any(options.strengths.of_face.values()):
         return
     if performance.same_person:
         return

@@ -25,12 +25,12 @@ from metaportrait_cli.motion.rest import at_rest
 from metaportrait_cli.motion.retarget import (
     Framing,
     Motion,
-    Region,
     Retargeter,
     framed,
     rebased,
 )
 from metaportrait_cli.motion.smoothing import half_width, smooth, windows
+from metaportrait_cli.motion.strengths import Strengths
 
 FIT_FRAMES = 128
 # A person's face is known from this many frames spread over the clip, a shot's reference and
@@ -53,7 +53,8 @@ class DriveOptions:
     framing: Framing | Literal["auto"] = "auto"
     """Whose place and size the face has; `auto` takes the driver's where motion is absolute."""
     strength: float = 1.0
-    region: Region = "all"
+    region: str = "all"
+    """Parts of the motion with their strengths, as `Strengths.of` takes them"""
     smooth: bool = True
     reference_frame: int | None = None
     """Frame that corresponds to what the source shows, expression included; `None` counts the
@@ -66,6 +67,7 @@ class DriveOptions:
     """… and tilted clockwise; however much the driver moves"""
 
     def __post_init__(self) -> None:
+        self.strengths  # noqa: B018  raises what is wrong with them
         if self.framing not in ("auto", *get_args(Framing)):
             raise UsageError(f"`framing` {self.framing} is none of auto, source, driver")
         for name in TURNS:
@@ -79,6 +81,11 @@ class DriveOptions:
     def turn(self) -> tuple[float, float, float]:
         """(yaw, pitch, roll) in radians, as `motion.alignment` counts them."""
         return (-math.radians(self.yaw), -math.radians(self.pitch), math.radians(self.roll))
+
+    @property
+    def strengths(self) -> Strengths:
+        """Of each part."""
+        return Strengths.of(self.region, self.strength)
 
 
 @dataclass

@@ -5,12 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from metaportrait_cli.errors import UsageError
+from metaportrait_cli.face import topology
 from metaportrait_cli.metrics.motion import identity_leakage
 from metaportrait_cli.motion import apertures
 from metaportrait_cli.motion.alignment import from_frame, rotation_of, vector_of
 from metaportrait_cli.motion.fitting import FaceParameters, fit_frames, fit_identity
 from metaportrait_cli.motion.morphable import MorphableModel, interocular
 from metaportrait_cli.motion.retarget import TURN_LIMITS, Retargeter, framed, rebased
+from metaportrait_cli.motion.strengths import Strengths
 
 
 def fitted(model: MorphableModel, landmarks) -> FaceParameters:
@@ -168,6 +171,41 @@ def test_strength_and_region(model: MorphableModel, performance, driver) -> None
     full = fit_frames(model, result().landmarks, mask.identity)
     ratio = np.ptp(half.expression[:, 0]) / np.ptp(full.expression[:, 0])
     assert ratio == pytest.approx(0.5, abs=0.1)
+
+
+def test_parts_of_the_face_have_strengths_of_their_own(
+    model: MorphableModel, performance, driver
+) -> None:
+    def moves(region: str) -> dict[str, float]:
+        retargeter = Retargeter(
+            model=model, source_landmarks=performance(34)[0], region=region, strength=1.0
+        )
+        result = retargeter.retarget(driver, driver.frame(4))
+        assert float(np.ptp(result.rotation, axis=0).max()) < 1e-5  # no pose
+        found = result.landmarks
+        rings = {"lips": "lips_outer", "eyes": "left_eye"}
+        parts = {name: topology.ring(ring) for name, ring in rings.items()}
+        parts |= {"brows": np.array(topology.brow("left_brow")[1]), "jaw": np.array([152])}
+        return {name: float(np.ptp(found[:, part], axis=0).max()) for name, part in parts.items()}
+
+    every = moves("expression")
+    for name in ("lips", "eyes", "brows"):
+        alone = moves(name)
+        assert alone[name] == pytest.approx(every[name], rel=0.15)
+        for other in {"lips", "eyes", "brows"} - {name}:
+            assert alone[other] < 0.2 * every[other]
+    assert moves("lips")["jaw"] == pytest.approx(every["jaw"], rel=0.05)
+    half = moves("lips=0.5,brows")
+    assert half["lips"] == pytest.approx(0.5 * every["lips"], rel=0.25)
+    assert half["brows"] == pytest.approx(every["brows"], rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("region", "words"), [("nose", "none of"), ("lips=x", "not a strength"), ("eyes=4", "between")]
+)
+def test_wrong_parts_are_told(region: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Strengths.of(region, 1.0)
 
 
 def test_size_changes_of_the_driver_are_not_passed_on(

@@ -53,7 +53,7 @@ def _face(value: Any) -> bool:
 
 SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "motion": (_one_of("relative", "absolute"), "relative or absolute"),
-    "region": (_one_of("all", "expression", "pose"), "all, expression or pose"),
+    "region": (_is(str), "parts of the motion such as lips or lips,eyes=0.5"),
     "framing": (_one_of("auto", "source", "driver"), "auto, source or driver"),
     "strength": (_is(int, float), "a number"),
     "yaw": (_is(int, float), "a number of degrees"),
