@@ -74,8 +74,9 @@ def command(
     source_face: Annotated[
         str,
         typer.Option(
-            metavar="largest|N",
-            help="The source's face: the largest, or a number from the left, from 1.",
+            metavar="largest|N|all",
+            help="The source's face: the largest, a number from the left, from 1, or all of the"
+            " picture under the same motion.",
             rich_help_panel=BASIC,
         ),
     ] = "largest",

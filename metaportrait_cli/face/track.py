@@ -130,15 +130,21 @@ class FaceChoice:
     """Which of several faces: the largest (`None`), or the n-th from the left, counted from 1."""
 
     number: int | None = None
+    every: bool = False
+    """All of them, where a source is asked about; one at a time, the largest"""
 
     @classmethod
     def parse(cls, text: str, *, field: str = "face") -> FaceChoice:
-        """From the text of an option called `field`: `largest` or a number from 1."""
+        """From the text of an option called `field`: `largest`, a number from 1, or `all` of a
+        source's."""
         if text == "largest":
             return cls()
+        if text == "all" and field == "source_face":
+            return cls(every=True)
         if text.isdecimal() and int(text) >= 1:
             return cls(int(text))
-        raise UsageError(f"`{field}` {text!r} is neither 'largest' nor a number from 1 (leftmost)")
+        words = "'largest', 'all'" if field == "source_face" else "'largest'"
+        raise UsageError(f"`{field}` {text!r} is neither {words} nor a number from 1 (leftmost)")
 
     def pick(self, faces: list[Face]) -> Face | None:
         """The chosen face of a picture (faces come left to right); `None` if it isn't there."""

@@ -21,7 +21,7 @@ from metaportrait_cli.media.given import Clip
 from metaportrait_cli.media.segments import Segments
 from metaportrait_cli.media.span import Span
 from metaportrait_cli.pipeline.compensation import compensate
-from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, resized
+from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, Together, resized
 from metaportrait_cli.pipeline.driver import (
     Driver,
     DriverFaces,
@@ -41,7 +41,7 @@ from metaportrait_cli.pipeline.report import (
     describe_performance,
     describe_source,
 )
-from metaportrait_cli.pipeline.source import Picture, load_sources
+from metaportrait_cli.pipeline.source import Picture, load_every_face, load_sources
 from metaportrait_cli.pipeline.work import Notes, Work
 from metaportrait_cli.progress import Progress, Stopwatch, silent
 from metaportrait_cli.render.opening import Rendering
@@ -87,6 +87,8 @@ class AnimateOptions:
             raise UsageError(f"`size` {self.size} is not an even number between 64 and 2048")
         if self.window < 1:
             raise UsageError(f"`window` {self.window} is not a positive number")
+        if self.source_face.every and not self.full:
+            raise UsageError("`source_face` all shows the whole picture, not one face's crop")
         self.span  # noqa: B018  raises what is wrong with it
 
     @property
@@ -118,6 +120,8 @@ class Animation:
     rendering: Rendering
     size: int
     """Side of the crop that the renderer is opened at"""
+    beside: list[Animation] = field(default_factory=list)
+    """Further faces of the picture, each alone under the same motion"""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     @classmethod
@@ -147,6 +151,8 @@ class Animation:
         sources = listed(source)
         if bool(sources) == (portrait is not None):
             raise UsageError("give either `source` or `portrait`")
+        if options.source_face.every and len(sources) != 1:
+            raise UsageError("`source_face` all is of one picture alone")
         driver = as_driver(driver)
         if options.compare and isinstance(driver, Clip) and not driver.lasts:
             raise UsageError("`compare` reads the driver twice: give its frames as a list")
@@ -163,10 +169,13 @@ class Animation:
         if isinstance(driver, Path):
             check_declared(driver, options.drive.reference_frame, options.span)
         person: Portrait | None = None
+        further: list[Source] = []
         with stopwatch("source"):
             if portrait is not None:
                 person = load_portrait(Path(portrait))
                 opened = person.source
+            elif options.source_face.every:
+                opened, *further = load_every_face(sources[0], detector=engine.detector)
             else:
                 opened = load_sources(sources, choice=options.source_face, detector=engine.detector)
         motion = motion or load_motion(
@@ -178,7 +187,7 @@ class Animation:
             work=work,
             span=options.span,
         )
-        describe_source(report, opened)
+        describe_source(report, opened, together=1 + len(further))
         describe_motion(report, motion)
         check_reference(options.drive.reference_frame, len(motion.track))
         with stopwatch("source"):
@@ -186,7 +195,7 @@ class Animation:
             rendering, size = _sized(rendering, opened, options, engine=engine, report=report)
         report.weights = dict(rendering.weights)
         report.settings["weights"] = engine.named(person)
-        return cls(
+        animation = cls(
             source=opened,
             motion=motion,
             options=options,
@@ -197,6 +206,20 @@ class Animation:
             size=size,
             stopwatch=stopwatch,
         )
+        for face in further:
+            own, its_size = _sized(engine.rendering(), face, options, engine=engine, report=report)
+            animation.beside.append(
+                replace(
+                    animation,
+                    source=face,
+                    options=replace(options, compare=False, label=False),
+                    report=replace(report, notes=[]),
+                    rendering=own,
+                    size=its_size,
+                    beside=[],
+                )
+            )
+        return animation
 
     @property
     def rate(self) -> Fraction:
@@ -217,7 +240,7 @@ class Animation:
     def can_go_on(self) -> bool:
         """Whether pictures can be made without all those before them, from notes of these."""
         enhancer = self.rendering.enhancer
-        return enhancer is None or enhancer.reach is not None
+        return not self.beside and (enhancer is None or enhancer.reach is not None)
 
     def pictures(self, start: int = 0, segments: Segments | None = None) -> Iterator[TimedPicture]:
         """The pictures in order from number `start` on, made as they are asked for.
@@ -226,7 +249,7 @@ class Animation:
         to be gone on with, it is read.
         """
         rendering, stopwatch = self.rendering, self.stopwatch
-        notes = Notes.of(segments, start, rendering.enhancer)
+        notes = Notes.of(segments if self.can_go_on else None, start, rendering.enhancer)
         with self.engine.telling(self.report.notes.append, self.on_progress):
             with stopwatch("source"):
                 session = rendering.renderer.open(self.source, size=self.size, rate=self.rate)
@@ -248,6 +271,8 @@ class Animation:
             for number, image in enumerate(self._composed(rendered, start=start), start):
                 yield TimedPicture(number / self.rate, image)
         describe_performance(self.report, performance, frames=self.frames)
+        told = (note for other in self.beside for note in other.report.notes)
+        self.report.notes += [note for note in dict.fromkeys(told) if note not in self.report.notes]
 
     def close(self) -> None:
         """Lets go of the driver's landmarks."""
@@ -291,6 +316,9 @@ class Animation:
         still = source.picture if options.full else source.crop.cut(source.picture, size)
         panels = SideBySide(still, height=still.shape[0]) if options.compare else None
         label = Label() if options.label else None
+        faces = [source, *(other.source for other in self.beside)]
+        together = Together(faces) if self.beside else None
+        others = [other.pictures(start) for other in self.beside]
         with closing(self.motion.pictures()) as driver:
             if panels is not None:
                 next(islice(driver, start, start), None)
@@ -298,6 +326,8 @@ class Animation:
                 for crop in window:
                     with self.stopwatch("compose"):
                         picture = paste(crop) if paste else resized(crop, size)
+                        if together is not None:
+                            picture = together([picture, *(next(each).image for each in others)])
                         if panels is not None:
                             picture = panels(next(driver, None), picture)
                         if label is not None:

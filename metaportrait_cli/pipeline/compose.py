@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,8 @@ from metaportrait_cli.face.crop import border_fade
 from metaportrait_cli.face.source import Source
 
 FEATHER_SHARE = 0.06
+SEAM_SHARE = 0.03
+"""Width of the seam between two faces' places, in sides of a crop"""
 
 
 class PasteBack:
@@ -35,6 +39,33 @@ class PasteBack:
             part, self._base, self._inside, self._outside
         )
         return picture
+
+
+class Together:
+    """Pictures of one scene, in each of which another face moves, as one."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        height, width = sources[0].picture.shape[:2]
+        rows, columns = np.mgrid[:height, :width].astype(np.float32)
+        apart = np.stack(
+            [
+                np.hypot(columns - s.crop.x0 - s.crop.side / 2, rows - s.crop.y0 - s.crop.side / 2)
+                / s.crop.side
+                for s in sources
+            ]
+        )
+        # Each place belongs to the face that is nearest in sizes of its crop.
+        near = np.exp((apart.min(0) - apart) / SEAM_SHARE)
+        self._shares = [
+            (near[n] / near[: n + 1].sum(0)).astype(np.float32) for n in range(1, len(near))
+        ]
+
+    def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """One picture (H, W, 3) of as many as there are sources."""
+        joined, *others = pictures
+        for other, share in zip(others, self._shares, strict=True):
+            joined = cv2.blendLinear(other, joined, share, 1 - share)
+        return np.asarray(joined, np.uint8)
 
 
 class SideBySide:

@@ -79,18 +79,20 @@ def describe_motion(report: RunReport, motion: DriverMotion) -> None:
         report.notes.append(note)
 
 
-def describe_source(report: RunReport, source: Source) -> None:
-    """Tells the source's part of the report."""
+def describe_source(report: RunReport, source: Source, *, together: int = 1) -> None:
+    """Tells the source's part of the report; `together`: faces of it that are driven."""
     report.faces["source"] = {
         "seen": source.faces_seen,
         "box": [round(float(v), 1) for v in source.face.box],
         "confidence": source.face.confidence,
         "further_views": len(source.others),
     }
-    if source.faces_seen > 1:
+    if together > 1:
+        report.notes.append(f"{source.path.name}: {together} faces move together")
+    elif source.faces_seen > 1:
         report.notes.append(
             f"{source.path.name}: {source.faces_seen} faces, numbered from the left;"
-            " choose one with `source_face`"
+            " choose one, or all, with `source_face`"
         )
     if source.turns:
         report.notes.append(f"{source.path.name}: {describe_turns(source.turns)}; turned upright")

@@ -30,6 +30,8 @@ FRAMES_BETWEEN_LOOKS = 6
 # Further frames of a source clip that are kept as views: so many, so many degrees apart.
 MAX_FURTHER_FRAMES = 4
 FURTHER_TURN = 9.0
+# Beside the largest face, others count from this share of its size on.
+LEAST_BESIDE = 0.3
 
 
 Picture = str | os.PathLike[str] | NDArray[np.uint8]
@@ -47,6 +49,18 @@ def load_sources(
     if not others and not isinstance(pictures[0], np.ndarray) and not is_still(first.path):
         others = _further_frames(first.path, first, choice=choice, detector=detector)
     return replace(first, others=tuple(others))
+
+
+def load_every_face(picture: Picture, *, detector: MediaPipeDetector) -> list[Source]:
+    """The portraits of all faces of a picture, from left to right, but those far smaller than the
+    largest: what is taken for a face and is none is small. Raises as `load_source` does."""
+    first = load_source(picture, choice=FaceChoice(1), detector=detector)
+    found = [first] + [
+        load_source(picture, choice=FaceChoice(number), detector=detector)
+        for number in range(2, first.faces_seen + 1)
+    ]
+    least = LEAST_BESIDE * max(source.face.size for source in found)
+    return [source for source in found if source.face.size >= least]
 
 
 def load_source(picture: Picture, *, choice: FaceChoice, detector: MediaPipeDetector) -> Source:

@@ -19,7 +19,7 @@ from metaportrait_cli.face.orientation import turned, turned_points
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
 from metaportrait_cli.motion.motion_file import read_motion
 from metaportrait_cli.pipeline.animate import animate, default_output
-from metaportrait_cli.pipeline.animation import AnimateOptions
+from metaportrait_cli.pipeline.animation import AnimateOptions, Animation
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.landmarks import extract_landmarks
 from metaportrait_cli.pipeline.performance import DriveOptions
@@ -101,6 +101,31 @@ def test_a_part_of_the_driver_with_its_sound(
     assert part.frames == 14
     with pytest.raises(UsageError, match="beyond its end"):
         animate(portrait_path, template, output, replace(options, start=2, end=3), overwrite=True)
+
+
+def test_all_faces_of_a_picture_move_together(portrait: Image, moving: Path) -> None:
+    pair = scene(portrait, [(0, 20, 200), (220, 10, 220), (180, 4, 20)], width=448)
+    shown = {}
+    for choice in ("1", "2", "all"):
+        options = AnimateOptions(source_face=FaceChoice.parse(choice, field="source_face"))
+        with Animation.open(PLAIN, pair, moving, options) as animation:
+            shown[choice] = [picture.image.astype(int) for picture in animation.pictures()]
+            notes = animation.report.notes
+        assert any("2 faces" in note for note in notes)
+    both = shown["all"][-1]
+    left, right = (slice(60, 160), slice(50, 150)), (slice(60, 160), slice(280, 380))
+    for part, alone in ((left, "1"), (right, "2")):
+        assert np.abs(both[part] - shown[alone][-1][part]).mean() < 0.5
+        assert (
+            np.abs(both[part] - pair[part]).mean()
+            > 2 * np.abs(both[part] - shown[alone][-1][part]).mean()
+        )
+    with pytest.raises(UsageError, match="whole picture"):
+        AnimateOptions(source_face=FaceChoice(every=True), full=False)
+    with pytest.raises(UsageError, match="one picture"):
+        Animation.open(
+            PLAIN, [pair, pair], moving, AnimateOptions(source_face=FaceChoice(every=True))
+        )
 
 
 def test_sample_keeps_frames_rate_duration_and_sound(

@@ -62,7 +62,7 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "smooth": (_is(bool), "true or false"),
     "reference_frame": (_is(int), "a frame number"),
     "face": (_face, '"largest" or a number from 1'),
-    "source_face": (_face, '"largest" or a number from 1'),
+    "source_face": (lambda v: v == "all" or _face(v), '"largest", "all" or a number from 1'),
     "start": (_is(int, float), "a time in seconds"),
     "end": (_is(int, float), "a time in seconds"),
     "full": (_is(bool), "true or false"),

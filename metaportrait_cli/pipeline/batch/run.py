@@ -152,7 +152,7 @@ def animate_options(job: Job) -> Any:
     settings: dict[str, Any] = dict(job.settings)
     for name in ("face", "source_face"):
         if name in settings:
-            settings[name] = FaceChoice.parse(str(settings[name]))
+            settings[name] = FaceChoice.parse(str(settings[name]), field=name)
     own = {each.name for each in fields(DriveOptions)}
     drive = {name: settings.pop(name) for name in list(settings) if name in own}
     return AnimateOptions(drive=DriveOptions(**drive), **settings)
