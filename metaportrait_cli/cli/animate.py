@@ -215,6 +215,8 @@ def command(
                 raise UsageError("`preview` says where it ends: leave `end` out")
             end, size = start + preview, size or PREVIEW_SIZE
             target = output or target.with_stem(f"{target.stem}-preview")
+        if codec == "png" and output is None:
+            target = target.with_suffix("")
         if skip_existing and skipped(target, reporter, as_json=as_json):
             return
         signing = shared.signing(sign, sign_key)

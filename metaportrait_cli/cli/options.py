@@ -125,9 +125,10 @@ Discard = Annotated[
     ),
 ]
 Codec = Annotated[
-    Literal["auto", "h264", "h265", "vp9"],
+    Literal["auto", "h264", "h265", "vp9", "png"],
     typer.Option(
-        help="How pictures are stored [auto: what everything plays, by the kind of file].",
+        help="How pictures are stored [auto: what everything plays, by the kind of file; png: each"
+        " by itself, in a folder].",
         rich_help_panel=OUTPUT,
     ),
 ]

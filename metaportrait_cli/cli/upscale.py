@@ -82,6 +82,8 @@ def command(
 
         given = one_of(file, clip)
         target = output or pipeline.default_output(given, face_only=face_only)
+        if codec == "png" and output is None:
+            target = target.with_suffix("")
         if skip_existing and skipped(target, reporter, as_json=as_json):
             return
         reporter.claim(report, overwrite=overwrite, apart_from=[given, target])

@@ -36,6 +36,7 @@ _MUXERS = {
     **{".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"},
     **{".webm": "webm", ".gif": "gif"},
 }
+FOLDER_CODEC = "png"
 _CODECS = {
     "mp4": ("h264", "h265"),
     "mov": ("h264", "h265"),
@@ -77,15 +78,25 @@ class Encoding:
     """How pictures are stored."""
 
     codec: str = "auto"
-    """h264, h265 or vp9; `auto` is what everything plays, by the kind of file"""
+    """h264, h265 or vp9; `auto` is what everything plays, by the kind of file; png is a folder of
+    pictures"""
     crf: int | None = None
     """The encoder's quality, less is better; None is nearly the same to the eye"""
+
+    @property
+    def in_folder(self) -> bool:
+        """Whether pictures are kept one by one in a folder."""
+        return self.codec == FOLDER_CODEC
 
     def resolved(self, path: Path) -> tuple[str, dict[str, Any]]:
         """The codec and its encoder's settings for this file.
 
         Raises `ValueError`, in words, for what doesn't go together.
         """
+        if self.in_folder:
+            if self.crf is not None:
+                raise ValueError(f"`crf` {self.crf}: with png it means nothing")
+            return FOLDER_CODEC, {}
         codecs = _CODECS[_MUXERS[path.suffix.lower()]]
         codec = codecs[0] if self.codec == "auto" else self.codec
         if codec not in codecs:
@@ -129,9 +140,9 @@ def can_be_named(path: Path) -> bool:
     return True
 
 
-def suffixes() -> str:
-    """The video suffixes that can be written, for messages."""
-    return ", ".join(_MUXERS)
+def suffixes() -> tuple[str, ...]:
+    """The video suffixes that can be written."""
+    return tuple(_MUXERS)
 
 
 def reader_arguments(

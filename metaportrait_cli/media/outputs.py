@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -134,6 +135,30 @@ def atomic_output(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder of files, which is there already when the block begins.
+
+    It takes the place of nothing: a folder that was at `path` meanwhile is an error.
+    """
+    _check_folder(path)
+    partial = path.with_name(_partial_name(path.name, os.getpid()))
+    with _folder_of(path):
+        try:
+            try:
+                partial.mkdir()
+                yield partial
+                os.rename(partial, path)
+            except OSError as error:
+                if error.filename is not None and Path(error.filename).parent == partial:
+                    raise OSError(error.errno, error.strerror, str(path)) from error
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EACCES):
+                    raise UsageError(f"{path} can't be written: {error.strerror}") from error
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
 def _partial_name(name: str, process: int) -> str:
     stem, suffix = os.path.splitext(name)
     return hidden_name(stem, f".{process}.partial{suffix}")
@@ -204,4 +229,7 @@ def _remove_leftovers(claim: Path, descriptor: int) -> None:
         return
     partial = _partial_name(name, int(process))
     for left in (partial, _partial_name(partial, int(process))):
-        claim.with_name(left).unlink(missing_ok=True)
+        if claim.with_name(left).is_dir():
+            shutil.rmtree(claim.with_name(left), ignore_errors=True)
+        else:
+            claim.with_name(left).unlink(missing_ok=True)

@@ -198,8 +198,13 @@ def check_video_name(path: Path, encoding: Encoding = USUAL) -> None:
     Raises:
         UsageError: a suffix of another kind, another codec than it holds, or a name not in UTF-8.
     """
-    if muxer_for(path) is None:
-        raise UsageError(f"{path}: videos are written as {suffixes()}: choose one of them")
+    if encoding.in_folder and path.suffix.lower() in {*suffixes(), ".png", ".jpg", ".jpeg"}:
+        raise UsageError(f"{path}: with `codec` png the output is a folder: give a folder's name")
+    if not encoding.in_folder and muxer_for(path) is None:
+        raise UsageError(
+            f"{path}: videos are written as {', '.join(suffixes())}: choose one of them; `codec`"
+            " png gives a folder of pictures"
+        )
     if not can_be_named(path):
         raise UsageError(f"{str(path)!r} is not UTF-8: choose another name for the output")
     try:

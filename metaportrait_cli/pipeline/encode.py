@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.media.arguments import USUAL, Encoding
+from metaportrait_cli.media.picture_folder import FolderWriter
 from metaportrait_cli.media.segments import Segments
 from metaportrait_cli.media.writer import Seal, VideoWriter
 from metaportrait_cli.progress import Progress, Stopwatch
@@ -41,12 +42,14 @@ def encode(
     """
     done = 0
     with ExitStack() as stack:
-        writer: VideoWriter | None = None
+        writer: VideoWriter | FolderWriter | None = None
         for picture in prefetched(pictures, depth=PICTURES_AHEAD):
             if writer is None:
                 height, width = picture.shape[:2]
                 writer = stack.enter_context(
-                    VideoWriter(
+                    FolderWriter(path, comment=comment)
+                    if encoding.in_folder
+                    else VideoWriter(
                         path,
                         width=width,
                         height=height,

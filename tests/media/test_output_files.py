@@ -7,10 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from metaportrait_cli.errors import UsageError
+from metaportrait_cli.errors import MediaError, UsageError
+from metaportrait_cli.media.arguments import Encoding
 from metaportrait_cli.media.outputs import atomic_output, check_output, claimed
+from metaportrait_cli.media.picture_folder import FolderWriter
+from metaportrait_cli.media.writer import check_video_name
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -145,3 +150,55 @@ def test_a_full_disk_is_told_with_the_name_of_the_output(tmp_path: Path) -> None
 
     with pytest.raises(OSError, match=r"No space left.*a\.json"):
         fill()
+
+
+def test_a_folder_appears_at_the_end_or_not_at_all(tmp_path: Path) -> None:
+    path, pictures = tmp_path / "frames", [np.full((8, 10, 3), n, np.uint8) for n in range(3)]
+    with claimed(path, overwrite=False), FolderWriter(path, comment="AI-generated") as writer:
+        for picture in pictures:
+            writer.write(picture)
+        assert not path.exists()
+    assert sorted(each.name for each in path.iterdir()) == [f"00000{n}.png" for n in range(3)]
+    with Image.open(path / "000001.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), pictures[1])
+        assert picture.info["Comment"] == "AI-generated"
+    other = tmp_path / "other"
+    with pytest.raises(AttributeError), FolderWriter(other) as writer:
+        [writer.write(picture) for picture in (pictures[0], None)]
+    with pytest.raises(MediaError, match="no frames"), FolderWriter(other):
+        pass
+    with pytest.raises(UsageError, match="frames"), FolderWriter(path) as writer:
+        writer.write(pictures[0])
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["frames"]
+
+
+def test_folders_of_runs_that_were_killed_are_removed(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom pathlib import Path\nimport numpy as np\n"
+        "from metaportrait_cli.media.outputs import claimed\n"
+        "from metaportrait_cli.media.picture_folder import FolderWriter\n"
+        "path = Path(sys.argv[1])\n"
+        "with claimed(path, overwrite=False), FolderWriter(path) as writer:\n"
+        "    writer.write(np.zeros((8, 8, 3), np.uint8))\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    path = tmp_path / "frames"
+    subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=False)
+    assert any(each.name.endswith(".partial") for each in tmp_path.iterdir())
+    with claimed(path, overwrite=False):
+        assert not any(each.name.endswith(".partial") for each in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "crf", "words"),
+    [
+        ("frames.mp4", "png", None, "a folder"),
+        ("frames.png", "png", None, "a folder"),
+        ("frames", "png", 20, "means nothing"),
+        ("frames", "auto", None, "png gives a folder"),
+    ],
+)
+def test_names_of_folders_and_of_clips(name: str, codec: str, crf: int | None, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        check_video_name(Path(name), Encoding(codec, crf))
+    check_video_name(Path("frames"), Encoding("png"))

@@ -84,6 +84,7 @@ def test_what_a_list_may_not_say(tmp_path: Path, line: dict | str, message: str)
 
 def test_settings_are_those_of_animate() -> None:
     values = {"motion": "relative", "framing": "auto", "region": "all", "face": "largest"}
+    values |= {"start": 0.5, "end": 2, "codec": "h265", "crf": 20}
     values |= {"source_face": 1, "strength": 1, "reference_frame": 0, "size": 128, "window": 4}
     settings = {name: values.get(name, True) for name in SETTINGS}
     animate_options(Job(1, Path("d"), Path("o"), settings=settings))

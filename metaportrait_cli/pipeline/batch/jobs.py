@@ -68,6 +68,8 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "full": (_is(bool), "true or false"),
     "size": (_is(int), "a number of pixels"),
     "compare": (_is(bool), "true or false"),
+    "codec": (_one_of("auto", "h264", "h265", "vp9", "png"), "auto, h264, h265, vp9 or png"),
+    "crf": (_is(int), "a number"),
     "audio": (_is(bool), "true or false"),
     "window": (_is(int), "a number of frames"),
 }

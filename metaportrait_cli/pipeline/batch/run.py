@@ -146,6 +146,7 @@ class Runner:
 def animate_options(job: Job) -> Any:
     """The job's settings as `animate` takes them. Raises `UsageError`."""
     from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
+    from metaportrait_cli.media.arguments import Encoding  # noqa: PLC0415
     from metaportrait_cli.pipeline.animation import AnimateOptions  # noqa: PLC0415
     from metaportrait_cli.pipeline.performance import DriveOptions  # noqa: PLC0415
 
@@ -153,6 +154,7 @@ def animate_options(job: Job) -> Any:
     for name in ("face", "source_face"):
         if name in settings:
             settings[name] = FaceChoice.parse(str(settings[name]), field=name)
+    encoding = Encoding(settings.pop("codec", "auto"), settings.pop("crf", None))
     own = {each.name for each in fields(DriveOptions)}
     drive = {name: settings.pop(name) for name in list(settings) if name in own}
-    return AnimateOptions(drive=DriveOptions(**drive), **settings)
+    return AnimateOptions(drive=DriveOptions(**drive), encoding=encoding, **settings)
