@@ -163,8 +163,9 @@ def test_a_folder_appears_at_the_end_or_not_at_all(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(picture), pictures[1])
         assert picture.info["Comment"] == "AI-generated"
     other = tmp_path / "other"
-    with pytest.raises(AttributeError), FolderWriter(other) as writer:
-        [writer.write(picture) for picture in (pictures[0], None)]
+    no_picture = np.zeros((8, 10, 7), np.uint8)
+    with pytest.raises(TypeError), FolderWriter(other) as writer:
+        [writer.write(picture) for picture in (pictures[0], no_picture)]
     with pytest.raises(MediaError, match="no frames"), FolderWriter(other):
         pass
     with pytest.raises(UsageError, match="frames"), FolderWriter(path) as writer:
