@@ -33,8 +33,9 @@ Begun = Literal["ask", "resume", "discard"]
 """What to do about a run that was begun and not finished: `ask` refuses, and tells the choice."""
 
 PIECE_SECONDS = 4
-"""Of a clip, in each piece: with what waits to be encoded, at most 5 are made twice. Shorter clips
-are made anew."""
+"""Of a clip, in each piece: with what waits to be encoded, at most 5 are made twice."""
+_SHORT = Fraction(5, 4)
+"""Clips of at most so many pieces are made anew."""
 _JOB = "job.json"
 _SEEN = "seen-*.npz"
 
@@ -118,7 +119,7 @@ class Work:
         see `Segments`.
         """
         length = _length(rate)
-        if not self.lasts or frames <= length:
+        if not self.lasts or frames <= _SHORT * length:
             self.discard()
             yield None
             return
@@ -153,7 +154,7 @@ class Work:
 class Seen:
     """What was seen in a clip's frames, in closed pieces; see `sightings.Diary`.
 
-    There is no folder before the first one, and none of a clip that is no longer.
+    There is no folder before the first one, and none of a short clip.
     """
 
     def __init__(self, work: Work, length: int) -> None:
@@ -171,13 +172,14 @@ class Seen:
 
     def add(self, glance: Glance) -> None:
         """In the frame after those."""
-        if len(self._glances) == self._length:
+        self._glances.append(glance)
+        frames = self._number * self._length + len(self._glances)
+        if frames > _SHORT * self._length and len(self._glances) > self._length:
             self._work.begin()
             with atomic_output(self._place) as partial:
-                np.savez(partial, **_as_arrays(self._glances))
+                np.savez(partial, **_as_arrays(self._glances[: self._length]))
             self._number += 1
-            self._glances = []
-        self._glances.append(glance)
+            self._glances = self._glances[self._length :]
 
     @property
     def _place(self) -> Path:

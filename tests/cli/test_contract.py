@@ -159,7 +159,10 @@ def test_usage_errors_exit_2(portrait_path: Path, driver_path: Path, tmp_path: P
         done = run([*base, *wrong], cwd=tmp_path)
         assert done.returncode == 2, (wrong, done.stderr)
         error_line(done)
-    assert run([*base, "--no-such-option"], cwd=tmp_path).returncode == 2
+    for wrong in (["--no-such-option"], ["--motion", "wild"], ["--size", "large"]):
+        done = run([*base, *wrong], cwd=tmp_path)
+        assert done.returncode == 2, (wrong, done.stderr)
+        error_line(done)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -179,7 +182,7 @@ def test_missing_ffmpeg_exits_6(portrait_path: Path, driver_path: Path, tmp_path
     assert "ffmpeg" in error_line(done)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_leaves_nothing(
     number: signal.Signals, portrait_path: Path, driver_path: Path, tmp_path: Path
 ) -> None:
@@ -200,7 +203,7 @@ def test_interrupt_leaves_nothing(
         time.sleep(0.01)
     child.send_signal(number)
     stdout, stderr = child.communicate(timeout=30)
-    assert child.returncode == (130 if number == signal.SIGINT else 143), stderr
+    assert child.returncode == 128 + number, stderr
     assert stdout == ""
     assert "Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []

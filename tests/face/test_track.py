@@ -159,7 +159,7 @@ def test_template_round_trip(tmp_path: Path) -> None:
         assert plain["points"].shape == (700, 478, 3)
 
 
-@pytest.mark.parametrize("damage", ["text", "half", "pickle", "short", "nan"])
+@pytest.mark.parametrize("damage", ["text", "half", "pickle", "short", "nan", "rate"])
 def test_damaged_templates_are_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "a.motion.npz"
     track = make_track(300, [])
@@ -167,6 +167,8 @@ def test_damaged_templates_are_refused(tmp_path: Path, damage: str) -> None:
         records = track.read(0, 1)
         records["points"][0, 0, 0] = np.nan
         track.write(0, records)
+    elif damage == "rate":
+        track.rate = Fraction(2**62)
     write_motion(track, path)
     if damage == "text":
         path.write_text("not a zip")

@@ -25,7 +25,7 @@ from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.render.named import rendering_named
 from metaportrait_cli.render.released import networks as released
 from metaportrait_cli.render.released.bridge669 import to_669
-from metaportrait_cli.render.released.folder import read_map
+from metaportrait_cli.render.released.folder import read_map, read_source
 from metaportrait_cli.render.released.networks import (
     NO_IDENTITY_NETWORK,
     ReleasedRenderer,
@@ -194,6 +194,17 @@ def test_map_may_be_json_or_absent(folder: Path) -> None:
     (folder / "src_map_dict.json").write_text(json.dumps([1]))
     with pytest.raises(MediaError, match="not a map"):
         read_map(folder)
+
+
+def test_pictures_are_opened_as_everywhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = folder / "src_1.png"
+    Image.open(picture).convert("RGB").save(picture, "EPS")  # which Ghostscript would be run for
+    with pytest.raises(MediaError, match="src_1"):
+        read_source(folder, "1")
+    Image.new("RGB", (300, 300)).save(picture)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30_000)
+    with pytest.raises(MediaError, match="src_1"):
+        read_source(folder, "1")
 
 
 @pytest.mark.parametrize("damage", ["pickled", "shape", "missing", "header", "infinite"])
