@@ -27,10 +27,12 @@ from pathlib import Path
 from typing import Any
 
 # What a command imports late, so that a trial begins at once.
-import mediapipe.tasks.python  # noqa: F401
 import numpy as np
+import pillow_heif  # noqa: F401
 from PIL import Image
 
+import metaportrait_cli.cli.app
+import metaportrait_cli.render.warped  # noqa: F401
 from metaportrait_cli.__main__ import main as command
 from metaportrait_cli.media import outputs, segments, writer
 from metaportrait_cli.pipeline import work
@@ -38,7 +40,7 @@ from metaportrait_cli.pipeline.animation import Animation
 from metaportrait_cli.pipeline.driver import DriverMotion
 from tests.clips import decoded, scene, write_clip
 
-FRAMES = 30
+FRAMES = 20
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
@@ -190,7 +192,7 @@ class Trials:
 
     def batch(self, trial: int) -> None:
         """A batch whose worker is killed, which goes on; or all of it, and another goes on."""
-        number = SIGNALS[trial // 10 % 3]
+        number = SIGNALS[trial // 15 % 3]
         arguments, results = self._batch()
         process = begin(arguments, self.log)
         workers: list[int] = []
@@ -198,7 +200,7 @@ class Trials:
             workers = children(process, called="spawn_main")
             time.sleep(0.01)
         time.sleep(self.chance.random() * 2.5 * self.seconds)
-        target = process if trial % 20 == 9 else self.chance.choice(workers)
+        target = process if trial % 30 == 14 else self.chance.choice(workers)
         seen = [*workers, *(each for worker in workers for each in children(worker))]
         if runs(target):
             os.kill(target, number)
@@ -285,7 +287,7 @@ def main() -> None:
     pixels = np.asarray(Image.open(portrait).convert("RGB"))
     with tempfile.TemporaryDirectory() as name:
         frames = [scene(pixels, [(40 + 2 * i, 20, 200)]) for i in range(FRAMES)]
-        sound = ("-f", "lavfi", "-t", "1.2", "-i", "sine=f=440:r=48000")
+        sound = ("-f", "lavfi", "-t", "0.8", "-i", "sine=f=440:r=48000")
         clip = write_clip(Path(name) / "a.mp4", frames, inputs=sound)
         arguments = ["animate", str(portrait), str(clip), "--weights", "none", "--crop"]
         arguments += ["--size", "64", "--resume", "--quiet"]
@@ -295,7 +297,7 @@ def main() -> None:
         for trial in range(asked.count):
             if time.monotonic() - started > asked.seconds:
                 break
-            trials.batch(trial) if trial % 10 == 9 else trials.one(trial)
+            trials.batch(trial) if trial % 15 == 14 else trials.one(trial)
     for what, count in sorted(trials.counts.items()):
         print(f"{count:4} {what}")
     total = sum(trials.counts.values())
