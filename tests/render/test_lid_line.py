@@ -1,4 +1,4 @@
-"""Lids that have closed show no glint of the eye behind."""
+"""Lids that close shade the eye, and show no glint of it behind when they have."""
 
 from __future__ import annotations
 
@@ -35,18 +35,22 @@ def test_it_covers_what_is_left_between_closed_lids(
     assert (changed.max(0) < corners.max(0) + 6).all()
 
 
-def test_open_eyes_stay_and_a_wink_closes_one(
+def test_open_eyes_stay_and_a_lid_that_closes_shades_one_more_and_more(
     portrait: NDArray[np.uint8], portrait_face: Face
 ) -> None:
     line = LidLine(portrait, portrait_face.points)
-    shares = []
-    for share in (0.0, 0.8, 0.9, 1.0):
+    under_lid, other_eye = [], []
+    for share in (0.0, 0.2, 0.6, 0.8, 1.0):
         frame = np.full_like(portrait, 255)
-        line.draw(frame, closed(portrait_face.points, share))
-        shares.append(float(255 - frame.mean()))
-    assert shares[0] == 0
-    assert sorted(shares) == shares
-    assert shares[3] > shares[0]
+        points = closed(portrait_face.points, share)
+        line.draw(frame, points)
+        upper, lower = topology.LIDS[0][3]
+        x, y = (0.7 * points[upper, :2] + 0.3 * points[lower, :2]).astype(int)
+        under_lid.append(float(frame[y, x].mean()))
+        other_eye.append(float(frame[:, int(points[168, 0]) :].mean()))
+    assert under_lid[:2] == [255, 255]
+    assert 250 > under_lid[2] > max(under_lid[3:])
+    assert other_eye == [255] * 5
 
 
 def test_its_colour_is_the_lashes(portrait: NDArray[np.uint8], portrait_face: Face) -> None:
