@@ -141,17 +141,24 @@ class DriverFaces:
         records = track.read(start, start + count)
         if (records["state"] == State.ABSENT).any():
             return None
-        pictures, points = [], []
-        for picture, record in zip(shown, records, strict=True):
-            turns = self._motion.turns[record["shot"]] if self._motion.turns else 0
-            crop = Crop.around(record["points"])
-            pictures.append(crop.cut(turned(picture, turns), SEEN_SIDE))
-            points.append(crop.to_crop(record["points"], SEEN_SIDE))
-        return DriverLooks(np.stack(pictures), np.stack(points))
+        if self._motion.turns:
+            turns = [self._motion.turns[shot] for shot in records["shot"]]
+            shown = [turned(picture, count) for picture, count in zip(shown, turns, strict=True)]
+        return looks_of_faces(shown, records["points"])
 
     def close(self) -> None:
         """Lets go of the driver."""
         self._pictures.close()
+
+
+def looks_of_faces(
+    pictures: Sequence[NDArray[np.uint8]], points: NDArray[np.float32]
+) -> DriverLooks:
+    """Faces with points (T, 478, 3), cut out of their pictures (H, W, 3)."""
+    crops = [Crop.around(face) for face in points]
+    cut = [crop.cut(each, SEEN_SIDE) for crop, each in zip(crops, pictures, strict=True)]
+    inside = [crop.to_crop(face, SEEN_SIDE) for crop, face in zip(crops, points, strict=True)]
+    return DriverLooks(np.stack(cut), np.stack(inside))
 
 
 def as_driver(driver: Driver) -> Path | Clip:

@@ -20,6 +20,7 @@ from metaportrait_cli.networks.mega.blocks import AdaptiveNorm
 from metaportrait_cli.networks.mega.config import MegaConfig
 from metaportrait_cli.networks.mega.enhancer import MegaEnhancer, MegaEnhancerConfig
 from metaportrait_cli.networks.network import Network
+from metaportrait_cli.pipeline.evaluation.evaluate import EvaluateOptions, evaluate
 from metaportrait_cli.render.named import rendering_named
 from metaportrait_cli.render.protocol import Driven, DriverLooks, Renderer
 from metaportrait_cli.weights.store import save_networks
@@ -174,3 +175,8 @@ def test_an_enhancer_doubles_the_picture(tmp_path: Path, source: Source) -> None
     frames = rendering.renderer.open(source, size=64).render(Driven.of(source.landmarks(64)[None]))
     assert rendering.renderer.fixed_size == 128
     assert frames.frames.shape == (1, 128, 128, 3)
+
+
+def test_evaluate_judges_it(weights: Path, driver_path: Path) -> None:
+    found = evaluate([driver_path], EvaluateOptions(weights=(str(weights),), frames=4))
+    assert found.summary()[str(weights)]

@@ -6,7 +6,7 @@ Pictures are the source's crop at 256 × 256; in `self_clips` the truth is cut b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from metaportrait_cli.metrics.identity import other_person
 from metaportrait_cli.metrics.motion import landmark_jitter
 from metaportrait_cli.pipeline.compensation import compensate
 from metaportrait_cli.pipeline.compose import all_resized
-from metaportrait_cli.pipeline.driver import load_motion
+from metaportrait_cli.pipeline.driver import load_motion, looks_of_faces
 from metaportrait_cli.pipeline.evaluation.contact_sheet import ContactSheet
 from metaportrait_cli.pipeline.evaluation.sampling import (
     RUN_FRAMES,
@@ -43,7 +43,7 @@ from metaportrait_cli.pipeline.performance import DriveOptions, Performance
 from metaportrait_cli.pipeline.source import MAX_SIDE
 from metaportrait_cli.progress import Stopwatch, silent
 from metaportrait_cli.render.named import COPY
-from metaportrait_cli.render.protocol import Driven, Frames, Renderer, Session
+from metaportrait_cli.render.protocol import Driven, DriverLooks, Frames, Renderer, Session
 
 TRUTH = "truth"
 DRIVEN = "driven"
@@ -97,7 +97,7 @@ def self_clips(
             used += 1
             points = np.stack(faces)
             truth = np.stack([source.crop.cut(picture, SIZE) for picture in pictures])
-            results = _render(sessions, points)
+            results = _render(sessions, replace(Driven.of(points), seen=DriverLooks(truth, points)))
             seen = judge.look_at(truth, points)
             for name, result in results.items():
                 judge.compare(scores[name], result=result, truth=seen)
@@ -174,6 +174,7 @@ def _cross_clip(
     sessions = _open(renderers, source)
     scores = {name: ClipScores() for name in (DRIVEN, *sessions)}
     shown = [motion.track.read(run.start, run.stop)["points"] for run in runs]
+    looks = _looks(driver, runs, shown, turned=any(motion.turns))
     pictures: dict[str, list[Frames]] = {}
     for name, score in scores.items():
         performance = Performance(
@@ -183,12 +184,13 @@ def _cross_clip(
         if session is not None and name != COPY and renderers[name].keeps_detail:
             compensate(performance, session, size=SIZE, engine=judge.engine)
         points = (points for window in performance.windows(RUN_FRAMES) for points in window)
-        for seen, driven in zip(shown, pick_runs(enumerate(points), runs), strict=True):
+        driven_runs = pick_runs(enumerate(points), runs)
+        for seen, look, driven in zip(shown, looks, driven_runs, strict=True):
             wanted = source.crop.to_crop(np.stack(driven), SIZE)
             if session is None:
                 score.add_faces(wanted, seen)
                 continue
-            result = all_resized(session.render(Driven.of(wanted)).frames, SIZE)
+            result = all_resized(session.render(replace(Driven.of(wanted), seen=look)).frames, SIZE)
             pictures.setdefault(name, []).append(result)
             judge.compare_people(score, result=result, wanted=wanted, driver=seen, people=people)
     moments = [_shown({n: pictures[n][k] for n in sessions}) for k in range(len(runs))]
@@ -208,6 +210,16 @@ def _cross_clip(
         frames=len(runs) * RUN_FRAMES,
         values={name: score.means() for name, score in scores.items()},
     )
+
+
+def _looks(
+    driver: Path, runs: list[range], points: list[Points], *, turned: bool
+) -> list[DriverLooks | None]:
+    """The driver's face in each run, for renderers that read it; of a turned clip none."""
+    if turned:
+        return [None] * len(runs)
+    read = read_runs(driver, runs, max_side=None)
+    return [looks_of_faces(*each) for each in zip(read, points, strict=True)]
 
 
 def first_face(clip: Path, judge: Judge) -> tuple[Source, int]:
@@ -230,8 +242,7 @@ def _open(renderers: dict[str, Renderer], source: Source) -> dict[str, Session]:
     return {name: renderer.open(source, size=SIZE) for name, renderer in renderers.items()}
 
 
-def _render(sessions: dict[str, Session], points: Points) -> dict[str, Frames]:
-    driven = Driven.of(points)
+def _render(sessions: dict[str, Session], driven: Driven) -> dict[str, Frames]:
     return {
         name: all_resized(session.render(driven).frames, SIZE) for name, session in sessions.items()
     }
