@@ -196,7 +196,8 @@ def test_critic_and_gaze_network() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"size": 64}, {"warp": (16, 8, 8)}, {"decoder": (16, 8)}, {"depth": 6}]
+    "change",
+    [{"size": 64}, {"warp": (16, 8, 8)}, {"decoder": (16, 8)}, {"depth": 6}, {"depth": 12}],
 )
 def test_sizes_must_go_together(change: dict) -> None:
     with pytest.raises(ValueError, match=r"agree|double|depth"):

@@ -171,7 +171,9 @@ def test_the_real_configurations_go_on_where_they_stopped(
     if not os.environ.get("METAPORTRAIT_TEST_HEAVY"):
         pytest.skip("METAPORTRAIT_TEST_HEAVY is not set")
     whole: MegaTraining = getattr(MegaTraining, name)()
-    model = replace(whole.model, size=64, global_size=64, look=64, warp=whole.model.warp[:2])
+    model = replace(
+        whole.model, size=64, depth=8, global_size=64, look=64, warp=whole.model.warp[:2]
+    )
     config = replace(whole, model=model, steps=2, batch=1, held_out=0.0)
     for folder, stops in (("straight", [None]), ("twice", [1, None])):
         for stop in stops:

@@ -57,8 +57,8 @@ class MegaConfig:
             raise ValueError("encoder, warping generators and size must agree on the volume's side")
         if len(self.decoder) != len(self.encoder) or len(self.volume) != 3:
             raise ValueError("the decoder must double as often as the encoder halves")
-        if self.depth % 4:
-            raise ValueError("the depth is no multiple of 4")
+        if self.depth % 4 or self.depth > 4 << (len(self.warp) - 1):
+            raise ValueError("the depth is no multiple of 4, or more than warps double up to")
 
     @classmethod
     def paper(cls) -> Self:
