@@ -98,6 +98,15 @@ def test_an_unchanged_grid_changes_nothing() -> None:
     assert (found - volume).abs().max() < 1e-5
 
 
+def test_mixed_precision_does_not_round_places() -> None:
+    picture = torch.rand(1, 3, 64, 64)
+    exact = turned(turn(20), (4, 8, 8)), aligned(picture, turn(20), size=16)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = turned(turn(20), (4, 8, 8)), aligned(picture, turn(20), size=16)
+    for one, other in zip(exact, mixed, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_there_and_back_is_where_it_was() -> None:
     volume, head = smooth_volume(), turn(20)
     grid = identity_grid((16, 32, 32), like=volume)[None]

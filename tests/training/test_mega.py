@@ -121,6 +121,16 @@ def test_samples_are_the_same_whoever_draws_them_and_of_two_people(subjects: Sub
     assert not torch.equal(one.source_head, one.driver_head)
 
 
+def test_shut_eyes_count(subjects: Subjects) -> None:
+    points = subjects.faces.points.copy()
+    for name in ("right_eye", "left_eye"):
+        ring = topology.ring(name)
+        points[0, ring, 1] = points[0, ring, 1].mean()
+    shut = replace(subjects, faces=replace(subjects.faces, points=points))
+    assert (shut.eyes(0) > 128).sum() > 4
+    assert not subjects.eyes(0)[-8:].any()
+
+
 def test_a_mirrored_sample_is_the_mirrored_sample(subjects: Subjects) -> None:
     plain = sample_of(subjects, (0, 3), (1, 2))
     mirrored = sample_of(subjects, (0, 3), (1, 2), mirror=True)

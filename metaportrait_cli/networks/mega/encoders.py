@@ -106,8 +106,10 @@ def aligned(picture: Tensor, head: Tensor, *, size: int) -> Tensor:
     `head` (B, 4, 4) as of `warping.turned`. What is shown is the canonical plane that the face
     lies in, as the head's turn makes it look; differentiable in the picture.
     """
-    grid = F.affine_grid(face_plane(head), [len(picture), 3, size, size], align_corners=False)
-    return F.grid_sample(picture, grid.to(picture.dtype), align_corners=False)
+    x = (2 * torch.arange(size, device=head.device) + 1) / size - 1
+    plane = face_plane(head.float())[:, None, None]  # (B, 1, 1, 2, 3)
+    grid = plane[..., 0] * x[:, None] + plane[..., 1] * x[:, None, None] + plane[..., 2]
+    return F.grid_sample(picture.float(), grid, align_corners=False).to(picture.dtype)
 
 
 def face_window(size: int, *, like: Tensor) -> Tensor:
@@ -119,7 +121,8 @@ def face_window(size: int, *, like: Tensor) -> Tensor:
 
 def face_plane(head: Tensor) -> Tensor:
     """Where places (x, y, 1) of an aligned face are in the picture: (B, 2, 3)."""
-    centre = head[:, :2, :3] @ head.new_tensor(FACE_CENTRE) + head[:, :2, 3]  # (B, 2)
+    # Not as a matrix product: mixed precision would round places to eight bits.
+    centre = (head[:, :2, :3] * head.new_tensor(FACE_CENTRE)).sum(dim=2) + head[:, :2, 3]  # (B, 2)
     return torch.cat([head[:, :2, :2] * FACE_HALF, centre[..., None]], dim=2)
 
 

@@ -73,12 +73,10 @@ def turned(matrix: Tensor, places: tuple[int, ...]) -> Tensor:
     The head's own matrix reads the canonical volume's contents out of a picture's (w_rt of the
     source); its inverse reads the picture's out of the canonical one (w_rt of the driver).
     """
-    grid = identity_grid(places, like=matrix)
-    matrix = matrix.float()
-    return (
-        torch.einsum("bij,zyxj->bzyxi", matrix[:, :3, :3], grid)
-        + matrix[:, None, None, None, :3, 3]
-    )
+    grid = identity_grid(places, like=matrix)[..., None, :]  # (D, H, W, 1, 3)
+    matrix = matrix.float()[:, None, None, None]  # (B, 1, 1, 1, 4, 4)
+    # Not as a matrix product: mixed precision would round places to eight bits.
+    return (matrix[..., :3, :3] * grid).sum(dim=-1) + matrix[..., :3, 3]
 
 
 def sampled(volume: Tensor, grid: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ class MegaRenderer:
     def heads(self, points: NDArray[np.float32], *, side: int) -> Tensor:
         """(T, 4, 4) of landmarks (T, 478, 3) in pixels of a crop of `side`."""
         found = head_matrices(points, side=side, model=self._model)
-        return torch.from_numpy(found).to(self._device, self._dtype)
+        return torch.from_numpy(found).to(self._device)
 
     def tensor(self, pictures: NDArray[np.generic]) -> Tensor:
         """Pictures (B, S, S, 3) in [0, 255] as the networks take them."""

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from metaportrait_cli.errors import MediaError
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.landmark_image import filled_polygon
+from metaportrait_cli.face.landmark_image import SUBPIXEL_BITS, subpixels
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.mega.config import MegaConfig
 from metaportrait_cli.render.mega.pose import aligned_face, head_matrices
@@ -115,7 +115,9 @@ class Subjects:
             ring = points[topology.ring(name), :2]
             width = float(np.linalg.norm(points[corners[0], :2] - points[corners[1], :2]))
             reach = max(1, round(EYE_REACH * width))
-            eye = filled_polygon(ring, side=size, size=size)
+            eye = np.zeros_like(mask)
+            # Its rim too: that is all there is of a shut one.
+            cv2.fillPoly(eye, [subpixels(ring, scale=1)], 255, cv2.LINE_AA, SUBPIXEL_BITS)
             kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)
             mask = np.maximum(mask, cv2.blur(cv2.dilate(eye, kernel), (2 * (reach // 2) + 1,) * 2))
         return mask
