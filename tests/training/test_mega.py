@@ -80,6 +80,11 @@ def test_the_margin_counts_and_only_on_positives() -> None:
     assert losses[0] < losses[1] < losses[2]
     assert cosine_loss([anchor, anchor], near, far) == pytest.approx(2 * losses[1])
     assert cosine_loss([anchor], far, near) > losses[1]
+    # Two alike: each has the other's driver as a negative, too.
+    pair = [each.expand(2, 2) for each in (anchor, near, far)]
+    assert cosine_loss([pair[0]], pair[1], pair[2]) == pytest.approx(
+        -math.log(math.e**3 / (math.e**3 + 2))
+    )
 
 
 def test_heads_are_where_landmarks_say() -> None:

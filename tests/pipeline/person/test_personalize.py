@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError, WeightsError
+from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face, MediaPipeDetector
 from metaportrait_cli.face.regions import KINDS, PATCHES
 from metaportrait_cli.face.track import FaceChoice
@@ -27,6 +28,7 @@ from metaportrait_cli.pipeline.animation import AnimateOptions
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.person import fine_tuning
 from metaportrait_cli.pipeline.person.atlas import choose_canvas, choose_views
+from metaportrait_cli.pipeline.person.contest import Contest, Yardstick, photo_trials
 from metaportrait_cli.pipeline.person.personalize import (
     Kit,
     PersonalizeOptions,
@@ -277,3 +279,25 @@ def test_few_shot_weights_learn_a_person_in_steps(
         )
     truth = portrait.source.crop.cut(portrait.source.picture, 64)
     assert np.abs(shown - truth).mean() < np.abs(before - truth).mean()
+
+
+def test_one_of_three_photos_judges_what_the_others_taught(recording: Recording, kit: Kit) -> None:
+    photos = replace(recording.of(np.array([0, 9, 20])), kind="photos")
+    canvas = choose_canvas(photos)
+    yardstick = Yardstick(
+        photo_trials(photos, canvas), features=kit.features, identity=kit.identity
+    )
+    renderer = PLAIN.rendering().renderer
+    learnt, contest = fine_tuning.set_apart(
+        photos,
+        canvas,
+        Contest(yardstick, renderer),
+        renderer,
+        features=kit.features,
+        identity=kit.identity,
+    )
+    (judged,) = {0, 1, 2} - set(learnt)
+    assert judged != canvas
+    (trial,) = contest.trials
+    wanted = Crop.around(photos.looks[judged].points, within=photos.looks[judged].size)
+    assert np.array_equal(trial.truth[0], wanted.cut(photos.looks[judged].picture(), 256))
