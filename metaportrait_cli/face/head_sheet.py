@@ -12,6 +12,7 @@ the camera. Lengths in face widths are multiples of the distance between the poi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -66,6 +67,20 @@ class Layout:
     cover: NDArray[np.float32]
     around: NDArray[np.float32]
     gap: NDArray[np.float32]
+
+    def shift(self, side: float) -> NDArray[np.float32]:
+        """`place` (G, G, 2) less the pixel's own, in a window of `side`; 0 where nothing covers."""
+        covered = np.float32(self.cover > 0)
+        return cv2.multiply(
+            cv2.subtract(self.place, _centres(len(self.place), side)), cv2.merge([covered] * 2)
+        )
+
+
+@cache
+def _centres(grid: int, side: float) -> NDArray[np.float32]:
+    """Middles of cells (G, G, 2), in pixels of a window of `side`."""
+    centres = (np.arange(grid, dtype=np.float32) + 0.5) * np.float32(side / grid)
+    return np.dstack(np.meshgrid(centres, centres)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -163,6 +178,23 @@ class HeadSheet:
         aside = (flat - self.points[self._oval, :2].mean(0)) @ _unit(head.axes[0, :2]) / width
         down = 1 - smoothstep((below - NECK[0]) / (NECK[1] - NECK[0]))
         return down * (1 - smoothstep((np.abs(aside) - ASIDE[0]) / (ASIDE[1] - ASIDE[0])))
+
+    def planes(self, *, side: float, grid: int) -> NDArray[np.float32]:
+        """What is known of the source itself (G, G, 2), 0 beyond the sheet: how much nearer than
+        the middle between the ears it is, in face widths, and the head's share in its motion."""
+        inner = np.concatenate([self.points, self.points[[low for _, low in topology.INNER_LIPS]]])
+        vertices = np.concatenate([inner, self.outer])
+        near = (self.head.middle[2] - vertices[:, 2:]) / self.head.width
+        share = np.concatenate([np.ones((len(inner), 1)), self._of_head])
+        order = np.argsort(-vertices[self._triangles, 2].mean(1), kind="stable")
+        field = np.zeros((grid, grid, 2), np.float32)
+        add_interpolated(
+            field,
+            vertices[:, :2] * np.float32(grid / side),
+            self._triangles[order].astype(np.int32),
+            np.hstack([near, share]).astype(np.float32),
+        )
+        return field
 
     # ------------------------------------------------------------------ a frame
 

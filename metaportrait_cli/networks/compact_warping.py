@@ -81,6 +81,8 @@ class CompactWarping(Network):
     """
 
     config_type = CompactWarpingConfig
+    further_planes = 0
+    """Of what networks see that are built on this one"""
 
     def __init__(self, config: CompactWarpingConfig) -> None:
         super().__init__(config)
@@ -93,7 +95,7 @@ class CompactWarping(Network):
         )
         # Source features and picture, where they stand and under the prior; both landmark images,
         # unknown mouth, prior flow.
-        in_width = 2 * (widths[0] + 3) + 3 + DRIVEN_WIDTH + 2
+        in_width = 2 * (widths[0] + 3) + 3 + DRIVEN_WIDTH + 2 + self.further_planes
         self.enter = ConvBlock(in_width=in_width, out_width=widths[0])
         self.down = nn.ModuleList(
             ConvBlock(in_width=before, out_width=after, stride=2)
@@ -105,7 +107,7 @@ class CompactWarping(Network):
             ModulatedConvBlock(in_width=before + after, out_width=before, code_dim=config.code_dim)
             for before, after in reversed(list(pairwise(widths)))
         )
-        # Flow x, y; hold. The fourth has no use: the shipped file has it.
+        # Flow x, y; hold. The fourth is for `LayeredWarping`.
         self.head = zeroed(conv2d(widths[0], 4, kernel=3))
 
     @classmethod
@@ -133,6 +135,10 @@ class CompactWarping(Network):
         conditions = [shrink(x, self.size) for x in (driven.lines, driven.gap)]
         moving = warp(source[:, :-3], prior)
         x = torch.cat([source, moving, *(x.to(source.dtype) for x in (*conditions, prior))], dim=1)
+        return self.through(x)
+
+    def through(self, x: Tensor) -> Tensor:
+        """All planes that the network sees (B, C, W/2, W/2) → what it says of them."""
         x = self.enter(x)
         skips = []
         for down in self.down:

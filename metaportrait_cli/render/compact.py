@@ -1,6 +1,6 @@
 """The renderer of compact weights: the warp, helped by what networks a file holds.
 
-These are any of `warping`, `mouth` and `eyes`.
+These are any of `warping` (with `layers`, if they are there), `mouth` and `eyes`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.identity import identity_network
 from metaportrait_cli.face.regions import KINDS, PATCHES, Kind
 from metaportrait_cli.networks.compact_warping import CompactWarping
+from metaportrait_cli.networks.layered_warping import LayeredWarping
 from metaportrait_cli.networks.regions import RegionNetwork
-from metaportrait_cli.render.flows import CorrectionMaker, uncorrected
+from metaportrait_cli.render.flows import Corrections, Uncorrected
 from metaportrait_cli.render.learned_flows import LearnedFlows
 from metaportrait_cli.render.opening import Opening, Rendering
 from metaportrait_cli.render.regions import RegionRefiner
@@ -20,17 +21,21 @@ from metaportrait_cli.render.teeth import bundled_teeth
 from metaportrait_cli.render.warped import RefinedWarpRenderer, WarpRenderer
 from metaportrait_cli.weights.store import load_network, read_header
 
-WARPING = "warping"
+WARPING, LAYERS = "warping", "layers"
 
 
 def from_file(opening: Opening) -> Rendering:
     """Reads weights made by `train warping` or `train regions`. Raises `WeightsError`."""
     path, device, dtype = opening.path, opening.device, opening.dtype
     # Stored at half precision; a CPU is slow with it.
-    corrected: CorrectionMaker = uncorrected
-    if WARPING in read_header(path).configs:
+    corrected: Corrections = Uncorrected()
+    parts = read_header(path).configs
+    if WARPING in parts:
         warping = load_network(CompactWarping, path, part=WARPING).float()
-        corrected = LearnedFlows(warping, device=device, dtype=dtype)
+        layered = (
+            load_network(LayeredWarping, path, part=LAYERS).float() if LAYERS in parts else None
+        )
+        corrected = LearnedFlows(warping, layered, device=device, dtype=dtype)
     networks = region_networks(path)
     for name, delta in opening.deltas.items():
         kind, _, parameter = name.partition(".")

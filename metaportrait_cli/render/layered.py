@@ -8,8 +8,7 @@ its network learnt to; the more it turns, the more it is done in layers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -25,8 +24,9 @@ from metaportrait_cli.face.head_sheet import (
     skull_points,
     turned_away,
 )
-from metaportrait_cli.render.flows import Correction
-from metaportrait_cli.render.plate import background, spread
+from metaportrait_cli.render.flows import Corrections, LayoutCorrection
+from metaportrait_cli.render.plate import spread
+from metaportrait_cli.stages import Once
 
 Picture = NDArray[np.uint8]
 Points = NDArray[np.float32]
@@ -67,14 +67,15 @@ class Layers:
         *,
         alpha: NDArray[np.float32],
         loose: NDArray[np.float32],
+        plate: Picture,
     ) -> Layers:
         """Of a crop (S, S, 3) with face points (478, 3), of which the person covers `alpha` (S, S).
 
-        `loose` (S, S) is 0 where nothing may move, see `HeadSheet`.
+        `loose` (S, S) is 0 where nothing may move, see `HeadSheet`; the `plate` (S, S, 3) is what
+        is behind the person.
         """
         sheet = HeadSheet(points, alpha, loose)
         width = sheet.head.width
-        plate = background(crop, alpha, width=width)
         share = alpha[..., None]
         # What is left of a pixel without the background; but colours of the person, or a place
         # where the matte errs would shine before another background.
@@ -94,10 +95,18 @@ class Layers:
             instead = np.dstack([share * colours, 255 * share]).clip(0, 255).astype(np.uint8)
         return cls(sheet=sheet, plate=plate, person=both, twice=twice, instead=instead)
 
+    def known(self, *, side: float, grid: int) -> NDArray[np.float32]:
+        """What networks are told of the source (G, G, 3): the person's share, then
+        `HeadSheet.planes`."""
+        size = (grid, grid)
+        alpha = cv2.resize(self.person[..., 3], size, interpolation=cv2.INTER_AREA)
+        share = alpha.astype(np.float32) / 255
+        return np.dstack([share, self.sheet.planes(side=side, grid=grid)])
+
     def composed(self, layout: Layout) -> Picture:
         """The person as the layout says, before the background: (S, S, 3)."""
         size = self.plate.shape[0]
-        place = _closed(layout.place, layout.cover) - np.float32(0.5)
+        place = closed(layout.place, layout.cover) - np.float32(0.5)
         folds = _folds(place, layout.cover > 0, side=size)
         # A cell is covered or not: its neighbours smooth the stairs of the rim, inwards.
         cover = np.minimum(layout.cover, 1)
@@ -134,55 +143,70 @@ class MovedCrop:
         points: Points,
         *,
         fade: NDArray[np.float32],
-        correction: Correction,
+        corrections: Corrections,
         layers: Callable[[], Layers | None],
     ) -> None:
         self._crop = crop
         self._points = points
         self._skull = skull_points(points)
+        self._fade = fade
         self._warp = CorrespondenceWarp(points, side=crop.shape[0], fade=fade)
-        self._correction = correction
+        self._corrections = corrections
+        self._correction = corrections.of_flow(crop, points, fade)
         self._make_layers = layers
+        self.layers = Once(self._with_correction)
         centres = (np.arange(len(fade), dtype=np.float32) + 0.5) * (crop.shape[0] / len(fade))
         self._centres = np.dstack(np.meshgrid(centres, centres)).astype(np.float32)
 
-    @cached_property
-    def layers(self) -> Layers | None:
+    def _with_correction(self) -> tuple[Layers, LayoutCorrection] | None:
         """Made on demand: a second's work that a picture seen from its own side never needs."""
-        return self._make_layers()
+        layers = self._make_layers()
+        if layers is None:
+            return None
+        side, grid = len(self._crop), len(self._fade)
+        correction = self._corrections.of_layers(
+            self._crop,
+            self._points,
+            self._fade,
+            known=layers.known(side=side, grid=grid),
+            plate=layers.plate,
+        )
+        return layers, correction
 
     def __call__(self, driven: Points) -> tuple[Picture, Correspondence]:
         """The picture (S, S, 3), and the flow of whatever in it is the source's."""
         away = turned_away(self._points[self._skull], driven[self._skull])
         share = float(smoothstep((away - TURN[0]) / (TURN[1] - TURN[0])))
-        if share == 0 or self.layers is None:
+        opened = self.layers() if share > 0 else None
+        if opened is None:
             flow = self._correction(driven, self._warp(driven))
             return moved_by(self._crop, flow.shift), flow
-        layers, side, grid = self.layers, self._crop.shape[0], len(self._centres)
-        layout = layers.sheet.layout(driven, side=side, grid=grid)
-        shift = (layout.place - self._centres) * (layout.cover > 0)[..., None]
+        (layers, correction), side = opened, len(self._crop)
+        layout = layers.sheet.layout(driven, side=side, grid=len(self._fade))
+        layout = correction(driven, layout)
+        shift = layout.shift(side)
         if share < 1:
-            shift = share * shift + (1 - share) * self._warp(driven).shift
-        flow = self._correction(driven, Correspondence(shift.astype(np.float32), layout.gap, side))
-        frame = layers.composed(
-            Layout(flow.shift + self._centres, layout.cover, layout.around, layout.gap)
-        )
+            flat = self._correction(driven, self._warp(driven)).shift
+            shift = (share * shift + (1 - share) * flat).astype(np.float32)
+            layout = replace(layout, place=shift + self._centres)
+        frame = layers.composed(layout)
         # Where the person stands still, no error of the matte need be seen.
-        moves = cv2.magnitude(flow.shift[..., 0], flow.shift[..., 1]) / (STILL * side)
+        moves = cv2.magnitude(shift[..., 0], shift[..., 1]) / (STILL * side)
         still = (1 - smoothstep(moves)) * np.minimum(layout.cover, 1)
         rows = np.flatnonzero(still.max(1) > 0)
         if len(rows):  # mostly the shoulders, far down
             still = cv2.resize(still, (side, side), interpolation=cv2.INTER_LINEAR)
-            part = slice(max(0, (rows[0] - 1) * side // grid), side)
+            part = slice(max(0, (rows[0] - 1) * side // len(still)), side)
             still = np.ascontiguousarray(still[part])
             frame[part] = cv2.blendLinear(self._crop[part], frame[part], still, 1 - still)
         if share < 1:
-            frame = cv2.addWeighted(frame, share, moved_by(self._crop, flow.shift), 1 - share, 0)
+            frame = cv2.addWeighted(frame, share, moved_by(self._crop, shift), 1 - share, 0)
+        flow = Correspondence(shift, layout.gap, side)
         return np.asarray(frame, np.uint8), flow
 
 
 def _sampled(picture: Picture, place: NDArray[np.float32]) -> Picture:
-    return cv2.remap(picture, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(picture, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 
 Pixels = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -194,32 +218,35 @@ def _folds(place: NDArray[np.float32], covered: NDArray[np.bool_], *, side: int)
     before another. It is where `covered` (G, G) says."""
     most = FOLD * side / len(place)
     folded = np.zeros(place.shape[:2], np.uint8)
-    across = covered[:, 1:] & covered[:, :-1]
-    across &= np.abs(place[:, 1:] - place[:, :-1]).max(-1) > most
-    down = covered[1:] & covered[:-1]
-    down &= np.abs(place[1:] - place[:-1]).max(-1) > most
-    folded[:, 1:] |= across
-    folded[:, :-1] |= across
-    folded[1:] |= down
-    folded[:-1] |= down
-    rows, columns = np.nonzero(cv2.resize(folded, (side, side), interpolation=cv2.INTER_NEAREST))
-    return rows, columns
+    for one, other in (
+        ((slice(None), slice(1, None)), (slice(None), slice(-1))),
+        ((slice(1, None),), (slice(-1),)),
+    ):
+        x, y = cv2.split(cv2.absdiff(place[one], place[other]))
+        far = (cv2.max(x, y) > most) & covered[one] & covered[other]
+        folded[one] |= far
+        folded[other] |= far
+    found = cv2.findNonZero(cv2.resize(folded, (side, side), interpolation=cv2.INTER_NEAREST))
+    places = np.empty((0, 2), np.intp) if found is None else found.reshape(-1, 2).astype(np.intp)
+    return places[:, 1], places[:, 0]
 
 
 def _unmixed(place: NDArray[np.float32], pixels: Pixels, *, side: int) -> NDArray[np.float32]:
     """Places of pixels (N, 2) as their cell has them, none between two parts of the sheet."""
     cell = side / len(place)
-    rows, columns = (np.minimum((each / cell).astype(int), len(place) - 1) for each in pixels)
-    within = [
-        each + 0.5 - cell * (at + 0.5) for each, at in zip(pixels, (rows, columns), strict=True)
-    ]
-    return (place[rows, columns] + np.stack(within[::-1], 1)).astype(np.float32)
+    at = np.minimum((np.stack(pixels, 1) / cell).astype(int), len(place) - 1)  # (N, 2), (y, x)
+    within = np.stack(pixels, 1) + 0.5 - cell * (at + 0.5)
+    return (place[at[:, 0], at[:, 1]] + within[:, ::-1]).astype(np.float32)
 
 
-def _closed(place: NDArray[np.float32], cover: NDArray[np.float32]) -> NDArray[np.float32]:
+def closed(place: NDArray[np.float32], cover: NDArray[np.float32]) -> NDArray[np.float32]:
     """Places (G, G, 2), at uncovered cells their neighbours': enlarging mixes them in."""
-    covered = (cover > 0).astype(np.float32)
-    held = cv2.blur(place * covered[..., None], (3, 3), borderType=cv2.BORDER_REPLICATE)
+    covered = np.float32(cover > 0)
+    held = cv2.blur(
+        cv2.multiply(place, cv2.merge([covered] * 2)), (3, 3), borderType=cv2.BORDER_REPLICATE
+    )
     share = cv2.blur(covered, (3, 3), borderType=cv2.BORDER_REPLICATE)
-    near = held / np.maximum(share, 1e-3)[..., None]
-    return np.where(covered[..., None] > 0, place, near)
+    rim = (covered == 0) & (share > 0)
+    result = place.copy()
+    result[rim] = held[rim] / share[rim][:, None]
+    return result

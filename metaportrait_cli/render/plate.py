@@ -8,6 +8,7 @@ where nothing is uncovered, colours merely spread.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from itertools import product
 
@@ -34,6 +35,10 @@ GUESSES = 3
 NEAR = 2000.0 * len(PATCH)
 """What it costs to take a patch from as far away as the picture is long: backgrounds go on as they
 are beside the head, not as in the one corner that is wide and plain"""
+LEAST_COMMON = 0.05
+"""Of a picture, that two must show of the background to be compared"""
+SAME_PLACE, SAME_LIGHT = 8.0, 24.0
+"""Grey levels by which two pictures of one background differ at most, from noise and from light"""
 ENOUGH = 0.4
 """Sizes are too coarse where less of the background than this holds whole patches."""
 
@@ -45,8 +50,7 @@ def background(
 
     `width` is the face's, in pixels.
     """
-    reach = 2 * max(2, round(0.02 * width)) + 1
-    hole = cv2.dilate(np.uint8(alpha > LEAST), np.ones((reach, reach), np.uint8))
+    hole = _hole(alpha, width)
     if hole.all():
         return picture
     smooth = spread(picture.astype(np.float32), 1 - hole.astype(np.float32))
@@ -57,6 +61,50 @@ def background(
     # The hole is wider than the person: its edge fades into the true background.
     soft = np.maximum(cv2.GaussianBlur(hole.astype(np.float32), (0, 0), 1.0), hole)[..., None]
     return np.clip(np.rint(picture + soft * (filled - picture)), 0, 255).astype(np.uint8)
+
+
+def revealed(
+    picture: NDArray[np.uint8],
+    alpha: NDArray[np.float32],
+    others: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]],
+    *,
+    width: float,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The picture (H, W, 3) with the background that other pictures show where its person stands,
+    and what of `alpha` (H, W) is left of the person.
+
+    Each of the others comes with what its own person covers. It counts where its background is the
+    same and stands still, told by what both show of it; its light may differ a little.
+    """
+    shown, left = picture.copy(), alpha.copy()
+    hole = _hole(alpha, width) > 0
+    missing = hole.copy()
+    for other, covered in others:
+        free = _hole(covered, width) == 0
+        both = free & ~hole
+        new = free & missing
+        if both.sum() < LEAST_COMMON * both.size or not new.any():
+            continue
+        apart = picture[both].astype(np.int16) - other[both]
+        light = np.median(apart, axis=0)
+        if np.abs(apart - light).max(-1).mean() > SAME_PLACE or np.abs(light).max() > SAME_LIGHT:
+            continue
+        shown[new] = np.clip(other[new] + light, 0, 255)
+        left[new], missing[new] = 0, False
+    return shown, left
+
+
+def plain_background(
+    picture: NDArray[np.uint8], alpha: NDArray[np.float32], *, width: float
+) -> NDArray[np.uint8]:
+    """As `background`, but colours merely spread: at once, and without detail."""
+    known = 1 - _hole(alpha, width).astype(np.float32)
+    return np.clip(np.rint(spread(picture.astype(np.float32), known)), 0, 255).astype(np.uint8)
+
+
+def _hole(alpha: NDArray[np.float32], width: float) -> NDArray[np.uint8]:
+    reach = 2 * max(2, round(0.02 * width)) + 1
+    return cv2.dilate(np.uint8(alpha > LEAST), np.ones((reach, reach), np.uint8))
 
 
 def spread(values: Picture, weight: NDArray[np.float32]) -> Picture:

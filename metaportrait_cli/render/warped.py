@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -13,18 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.face.correspondence import Correspondence, moved_by
-from metaportrait_cli.face.crop import border_fade
+from metaportrait_cli.face.crop import Crop, border_fade
+from metaportrait_cli.face.head_sheet import HeadFrame
 from metaportrait_cli.face.hidden_side import HiddenSide
 from metaportrait_cli.face.matte import Segmenter, matte
 from metaportrait_cli.face.mouth_inside import MouthInside
 from metaportrait_cli.face.regions import Kind
 from metaportrait_cli.face.source import Source
-from metaportrait_cli.render.flows import CorrectionMaker, uncorrected
+from metaportrait_cli.render.flows import Corrections, Uncorrected
 from metaportrait_cli.render.layered import Layers, MovedCrop
 from metaportrait_cli.render.opening import Rendering
+from metaportrait_cli.render.plate import background, revealed
 from metaportrait_cli.render.protocol import Driven, Memory, Rendered, Repainting, Session
 from metaportrait_cli.render.views import blended
-from metaportrait_cli.stages import Once, side_by_side
+from metaportrait_cli.stages import side_by_side
 from metaportrait_cli.weights import bundled_path
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 Notice = Callable[[str], None]
 SEGMENTER = "selfie_segmenter"
+UNCORRECTED = Uncorrected()
 
 
 def without_weights(on_notice: Notice) -> Rendering:
@@ -58,7 +61,7 @@ class WarpRenderer:
 
     def __init__(
         self,
-        corrected: CorrectionMaker = uncorrected,
+        corrected: Corrections = UNCORRECTED,
         *,
         on_notice: Notice = lambda _text: None,
     ) -> None:
@@ -67,10 +70,19 @@ class WarpRenderer:
 
     def open(self, source: Source, *, size: int, rate: Fraction | None = None) -> Session:
         """Cuts the crops and prepares their flows."""
-        return blended(partial(self.open_warp, rate=rate), source, size=size, rate=rate)
+        whole = (source, *source.others)
+        opened = partial(self.open_warp, rate=rate, beside=whole if source.others else ())
+        return blended(opened, source, size=size, rate=rate)
 
-    def open_warp(self, source: Source, *, size: int, rate: Fraction | None = None) -> WarpSession:
-        """The source's first picture alone."""
+    def open_warp(
+        self,
+        source: Source,
+        *,
+        size: int,
+        rate: Fraction | None = None,
+        beside: Sequence[Source] = (),
+    ) -> WarpSession:
+        """The source's first picture alone; those `beside` may show what is behind its person."""
         height, width = source.picture.shape[:2]
         fade = border_fade(
             source.crop, width=width, height=height, size=self.GRID, share=self.FADE_SHARE
@@ -83,8 +95,8 @@ class WarpRenderer:
                 crop,
                 landmarks,
                 fade=fade,
-                correction=self._corrected(crop, landmarks, fade),
-                layers=Once(lambda: self._layers(source, crop, landmarks)),
+                corrections=self._corrected,
+                layers=lambda: self._layers(source, crop, landmarks, beside),
             ),
             hidden=HiddenSide(landmarks, crop=crop, grid=self.GRID),
             mouth=MouthInside(crop, landmarks),
@@ -92,24 +104,21 @@ class WarpRenderer:
         )
 
     def _layers(
-        self, source: Source, crop: NDArray[np.uint8], landmarks: NDArray[np.float32]
+        self,
+        source: Source,
+        crop: NDArray[np.uint8],
+        landmarks: NDArray[np.float32],
+        beside: Sequence[Source],
     ) -> Layers | None:
         """Of the crop (S, S, 3) with its face at (478, 3); `None` where no person is told apart."""
-        height, width = source.picture.shape[:2]
-        # Shoulders are told best with what is around the crop.
-        crop_part = source.crop.widened(self.AROUND, within=(width, height))
-        part = source.picture[crop_part]
-        origin = np.array([crop_part[1].start, crop_part[0].start, 0], np.float32)
-        alpha = matte(part, source.face.points - origin, Segmenter(bundled_path(SEGMENTER)))
+        alpha = self._alpha(source, source.crop, size=len(crop))
         if alpha is None:
             self._on_notice(
                 f"{source.path.name}: the person can't be told from the background, which will"
                 " bend with turns of the head"
             )
             return None
-        whole = np.zeros((height, width), np.float32)
-        whole[crop_part] = alpha
-        alpha = np.asarray(source.crop.cut(whole, len(crop)), np.float32).clip(0, 1)
+        height, width = source.picture.shape[:2]
         loose = border_fade(
             source.crop,
             width=width,
@@ -118,7 +127,39 @@ class WarpRenderer:
             share=self.LOOSE_SHARE,
             at_edges=False,
         )
-        return Layers.of(crop, landmarks, alpha=alpha, loose=loose)
+        others = self._others(source, beside, size=len(crop))
+        face_width = HeadFrame.of(landmarks).width
+        shown, hidden = revealed(crop, alpha, others, width=face_width)
+        plate = background(shown, hidden, width=face_width)
+        return Layers.of(crop, landmarks, alpha=alpha, loose=loose, plate=plate)
+
+    def _others(
+        self, source: Source, beside: Sequence[Source], *, size: int
+    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        """The same window (S, S, 3) of other pictures, and what of it (S, S) the person covers."""
+        for view in beside:
+            if view.picture is source.picture:
+                continue
+            # Pictures of one clip; or the windows of a portrait's views, if all lend everything.
+            alike = view.picture.shape == source.picture.shape
+            window = source.crop if alike else view.crop
+            alpha = self._alpha(view, window, size=size)
+            if alpha is not None:
+                yield window.cut(view.picture, size), alpha
+
+    def _alpha(self, source: Source, window: Crop, *, size: int) -> NDArray[np.float32] | None:
+        """How much of each pixel of the window (S, S) is the person."""
+        height, width = source.picture.shape[:2]
+        # Shoulders are told best with what is around the crop.
+        part = window.widened(self.AROUND, within=(width, height))
+        origin = np.array([part[1].start, part[0].start, 0], np.float32)
+        segmenter = Segmenter(bundled_path(SEGMENTER))
+        alpha = matte(source.picture[part], source.face.points - origin, segmenter)
+        if alpha is None:
+            return None
+        whole = np.zeros((height, width), np.float32)
+        whole[part] = alpha
+        return np.asarray(window.cut(whole, size), np.float32).clip(0, 1)
 
     def _regions(
         self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32], rate: Fraction | None
@@ -133,7 +174,7 @@ class RefinedWarpRenderer(WarpRenderer):
     def __init__(
         self,
         refiner: RegionRefiner,
-        corrected: CorrectionMaker = uncorrected,
+        corrected: Corrections = UNCORRECTED,
         *,
         on_notice: Notice = lambda _text: None,
     ) -> None:

@@ -55,12 +55,13 @@ def test_a_turn_leaves_the_background_where_it_is(source: Source) -> None:
 def test_what_folds_before_something_else_has_a_clean_soft_edge(source: Source) -> None:
     """Between two parts of the sheet there is nothing of what lies between them in the source."""
     session = WarpRenderer().open_warp(source, size=SIZE)
-    assert session.move.layers is not None
+    opened = session.move.layers()
+    assert opened is not None
     columns = np.repeat([0, 1, 2], [64, 128, 64])  # red, green, blue from left to right
     person = np.zeros((SIZE, SIZE, 4), np.uint8)
     person[..., :3] = np.eye(3, dtype=np.uint8)[columns] * 255
     person[..., 3] = 255
-    layers = replace(session.move.layers, person=person, twice=None)
+    layers = replace(opened[0], person=person, twice=None)
     grid = SIZE // 2
     at = (np.arange(grid, dtype=np.float32) + 0.5) * 2
     place = np.dstack(np.meshgrid(at, at))

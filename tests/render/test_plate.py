@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metaportrait_cli.render.plate import background, spread
+from metaportrait_cli.render.plate import background, revealed, spread
 
 
 def test_stripes_go_on_behind_the_person() -> None:
@@ -41,3 +41,22 @@ def test_colours_spread_smoothly_from_where_they_are_known() -> None:
     filled = spread(values, known)
     assert np.array_equal(filled[known > 0], values[known > 0])
     assert np.abs(filled[..., 0] - values[..., 0]).max() < 0.15
+
+
+def test_what_another_frame_shows_of_the_background_is_taken_from_it() -> None:
+    draw = np.random.default_rng(0)
+    truth = draw.integers(20, 200, (120, 160, 3)).astype(np.uint8)
+    alphas = np.zeros((2, 120, 160), np.float32)
+    alphas[0, 30:, 40:100] = 1
+    alphas[1, 30:, 70:130] = 1
+    here, there = truth.copy(), truth + 9  # in a little more light
+    here[alphas[0] > 0] = there[alphas[1] > 0] = 250
+    shown, left = revealed(here, alphas[0], [(there, alphas[1])], width=50.0)
+    gained = (alphas[0] > 0) & (left == 0)
+    assert gained[40:, 42:66].all()
+    assert not left[alphas[0] == 0].any()
+    assert np.abs(shown[gained].astype(int) - truth[gained]).max() <= 1
+    elsewhere = draw.integers(20, 200, truth.shape).astype(np.uint8)
+    same, all_left = revealed(here, alphas[0], [(elsewhere, alphas[1])], width=50.0)
+    assert np.array_equal(same, here)
+    assert np.array_equal(all_left, alphas[0])

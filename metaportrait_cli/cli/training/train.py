@@ -6,6 +6,7 @@ from metaportrait_cli.cli.help import add, group
 from metaportrait_cli.cli.training import (
     train_fewshot,
     train_gaze,
+    train_layers,
     train_mega,
     train_mega_hr,
     train_meta,
@@ -18,6 +19,7 @@ from metaportrait_cli.cli.training import (
 app = group("train", "Learn a model from your own data.")
 COMMANDS = (
     train_warping,
+    train_layers,
     train_regions,
     train_meta,
     train_sr,

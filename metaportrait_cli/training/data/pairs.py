@@ -124,11 +124,7 @@ class PairDataset(Dataset[Sample]):
         draw = np.random.default_rng((self._seed, index))
         start, end = self._faces.ranges[self._clip(draw)]
         source, *others = start + draw.permutation(end - start)[: 1 + CANDIDATES]
-        points = self._faces.points
-        apart = {int(o): _difference(points[source], points[o]) for o in others}
-        near = [o for o in apart if apart[o] <= FARTHEST_PAIR * self._faces.size]
-        target = max(near, key=apart.__getitem__) if near else min(apart, key=apart.__getitem__)
-        return self._sample(draw, int(source), target)
+        return self._sample(draw, int(source), _farthest(self._faces, int(source), others))
 
     def _clip(self, draw: np.random.Generator) -> int:
         person = self._people[draw.choice(len(self._people), p=self._weights)]
@@ -143,9 +139,7 @@ class PairDataset(Dataset[Sample]):
         if draw.random() < 0.5:
             images = [image[:, ::-1] for image in images]
             points = [_mirrored(each, size) for each in points]
-        gain = draw.uniform(1 - GAIN_RANGE, 1 + GAIN_RANGE)
-        gains = gain * draw.uniform(1 - CHANNEL_GAIN_RANGE, 1 + CHANNEL_GAIN_RANGE, 3)
-        curves = np.clip(np.arange(256)[:, None] * gains, 0, 255).astype(np.uint8)
+        curves = np.clip(np.arange(256)[:, None] * varied_light(draw), 0, 255).astype(np.uint8)
         images = [curves[image, np.arange(3)] for image in images]
         return as_sample(
             Conditioner(points[0], side=size, fade=self._fade),
@@ -153,6 +147,26 @@ class PairDataset(Dataset[Sample]):
             target=images[1],
             points=points[1],
         )
+
+
+def farthest_of(faces: Faces, draw: np.random.Generator, clip: int, source: int) -> int:
+    """Of some pictures of a clip drawn by number the one that differs most from the source."""
+    start, end = faces.ranges[clip]
+    others = [n for n in start + draw.permutation(end - start) if n != source]
+    return _farthest(faces, source, others[:CANDIDATES])
+
+
+def _farthest(faces: Faces, source: int, others: Iterable[int]) -> int:
+    points = faces.points
+    apart = {int(o): _difference(points[source], points[o]) for o in others}
+    near = [o for o in apart if apart[o] <= FARTHEST_PAIR * faces.size]
+    return max(near, key=apart.__getitem__) if near else min(apart, key=apart.__getitem__)
+
+
+def varied_light(draw: np.random.Generator) -> NDArray[np.float64]:
+    """What colours are multiplied by (3,)."""
+    gain = draw.uniform(1 - GAIN_RANGE, 1 + GAIN_RANGE)
+    return gain * draw.uniform(1 - CHANNEL_GAIN_RANGE, 1 + CHANNEL_GAIN_RANGE, 3)
 
 
 def held_out_samples(faces: Faces, *, people: Sequence[str], most: int) -> list[Sample]:
@@ -194,13 +208,13 @@ def as_sample(
     condition = conditioner(points)
     teacher, trust = teacher_flow(source, target, condition.flow)
     return {
-        "source": _planes(source),
-        "target": _planes(target),
-        "source_lines": _planes(conditioner.source_lines),
-        "lines": _planes(condition.lines),
+        "source": planes(source),
+        "target": planes(target),
+        "source_lines": planes(conditioner.source_lines),
+        "lines": planes(condition.lines),
         "gap": torch.from_numpy(condition.gap)[None],
-        "flow": _planes(condition.flow),
-        "teacher": _planes(teacher),
+        "flow": planes(condition.flow),
+        "teacher": planes(teacher),
         "trust": torch.from_numpy(trust)[None],
         "points": torch.from_numpy(points.astype(np.float32)),
     }
@@ -214,5 +228,6 @@ def _mirrored(points: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     return (points * (-1, 1, 1) + (size, 0, 0)).astype(np.float32)
 
 
-def _planes(image: NDArray[np.generic]) -> Tensor:
+def planes(image: NDArray[np.generic]) -> Tensor:
+    """(H, W, C) → (C, H, W)"""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
