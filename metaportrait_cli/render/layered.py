@@ -206,7 +206,20 @@ class MovedCrop:
 
 
 def _sampled(picture: Picture, place: NDArray[np.float32]) -> Picture:
-    return cv2.remap(picture, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    """A person (S, S, 4) at places (S, S, 2). Beyond an edge it goes on as in a mirror; but where
+    there is no person at the edge, none begins beyond it."""
+    last = len(picture) - 1
+    found = cv2.remap(picture, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    low, high = cv2.min(*cv2.split(place)), cv2.max(*cv2.split(place))
+    outside = cv2.findNonZero(np.uint8((low < 0) | (high > last)))
+    if outside is None:
+        return found
+    columns, rows = outside.reshape(-1, 2).T
+    edge = np.rint(place[rows, columns]).astype(np.intp).clip(0, last)
+    there = found[rows, columns].astype(np.float32)
+    share = picture[edge[:, 1], edge[:, 0], 3:] / np.maximum(there[:, 3:], 1)
+    found[rows, columns] = there * np.minimum(share, 1)
+    return found
 
 
 Pixels = tuple[NDArray[np.intp], NDArray[np.intp]]
