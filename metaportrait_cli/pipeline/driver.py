@@ -123,12 +123,15 @@ class DriverFaces:
     """Goes through a driver's pictures once, in order."""
 
     def __init__(self, motion: DriverMotion) -> None:
-        """Raises `UsageError` for a motion template, which has no pictures."""
+        """Raises `UsageError` for a motion template, which has no pictures, and for frames that can
+        be read once only."""
         if motion.order is None:
             raise UsageError(
                 f"{motion.name}: a motion template shows no face, and these weights read"
                 " expressions from the driver's; give the clip itself"
             )
+        if isinstance(motion.driver, Clip) and not motion.driver.lasts:
+            raise UsageError("these weights read the driver twice: give its frames as a list")
         self._motion = motion
         self._pictures: Generator[NDArray[np.uint8], None, None] = motion.pictures()
         self._number = 0

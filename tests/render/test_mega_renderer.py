@@ -21,6 +21,7 @@ from metaportrait_cli.networks.mega.config import MegaConfig
 from metaportrait_cli.networks.mega.enhancer import MegaEnhancer, MegaEnhancerConfig
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.pipeline.evaluation.evaluate import EvaluateOptions, evaluate
+from metaportrait_cli.pipeline.person.distill import distill
 from metaportrait_cli.render.named import rendering_named
 from metaportrait_cli.render.protocol import Driven, DriverLooks, Renderer
 from metaportrait_cli.weights.store import save_networks
@@ -166,6 +167,9 @@ def test_animate_shows_it_the_driver(weights: Path, portrait: NDArray[np.uint8])
             template = replace(animation.motion, order=None)
             with pytest.raises(UsageError, match="motion template"):
                 next(replace(animation, motion=template).pictures())
+            once = replace(animation.motion, driver=Clip(iter([portrait] * 3)))
+            with pytest.raises(UsageError, match="twice"):
+                next(replace(animation, motion=once).pictures())
 
 
 def test_an_enhancer_doubles_the_picture(tmp_path: Path, source: Source) -> None:
@@ -180,3 +184,8 @@ def test_an_enhancer_doubles_the_picture(tmp_path: Path, source: Source) -> None
 def test_evaluate_judges_it(weights: Path, driver_path: Path) -> None:
     found = evaluate([driver_path], EvaluateOptions(weights=(str(weights),), frames=4))
     assert found.summary()[str(weights)]
+
+
+def test_it_can_t_teach_a_student(weights: Path, portrait_path: Path, tmp_path: Path) -> None:
+    with Engine(str(weights)) as engine, pytest.raises(UsageError, match="other weights"):
+        distill(tmp_path / "me.student", source=portrait_path, engine=engine)

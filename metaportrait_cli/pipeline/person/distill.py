@@ -129,6 +129,11 @@ def distill(
             assert source is not None  # noqa: S101  one of both, as was seen above
             known = portrait_of_source(source, options.face, engine=loaded)
             rendering = loaded.rendering()
+        if rendering.reads_driver:
+            raise UsageError(
+                f"{loaded.named(known)}: reads expressions in a driver's pictures, which lessons"
+                " don't have; other weights can teach"
+            )
         size = options.model.size
         session = rendering.renderer.open(known.source, size=size)
         teacher = Teacher(known.source, session, loaded, size, retargeter_of(known, loaded))
