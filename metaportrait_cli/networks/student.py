@@ -4,17 +4,21 @@ MegaPortraits (Drobyshev et al., ACM MM 2022, Section 3.4) paints an avatar out 
 identity tensor. Here the identity tensors are of four kinds: a few pictures of the person, which
 are moved and mixed rather than painted anew, so that skin and hair stay as sharp as they are; the
 background behind; fields of motion, of which a frame's is a sum, as faces are of a morphable model;
-and features that move along, from which convolutions tell what is still missing.
+and features, from which convolutions tell what is still missing.
 
-    z    = whitened landmarks,  h = MLP(z)                      what the face does
-    maps = base + sum_k (A (z, h))_k fields_k                   coarse: flows and masks
-    maps, paint = convolutions(features under the maps, h)      fine
-    picture = mix(pictures under their flows, background) + paint
+    q = A p                                        an affine map brings the head back to its place
+    z = whitened landmarks under A, and A;  h = MLP(z)             what the face does
+    maps = base + sum_k (B (z, h))_k fields_k      coarse, of places q: motion, masks, rigidity
+    maps, paint = convolutions(features, maps, h)  fine
+    source of p = p + rigidity (q - p) + motion
+    picture = mix(pictures there, background) + paint
 
-There are no norms, so there is nothing to fold. The output layer starts at zero.
+Fields and convolutions see a head that stands still, so an eye is where it always is. There are no
+norms, so there is nothing to fold. The output layer starts at zero.
 
-Shapes: B batch, P pictures, C channels. Pictures are RGB in [0, 1]; flows are backward, (x, y), in
-half sides of the picture (`align_corners=False`). Landmarks are (B, 478, 3) in sides of the crop.
+Shapes: B batch, P pictures, C channels. Pictures are RGB in [0, 1]; places and motion are (x, y) in
+half sides of the picture from its middle (`align_corners=False`), motion is backward. Landmarks are
+(B, 478, 3) in sides of the crop.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from metaportrait_cli.networks.compact_blocks import enlarge, shrink, warp, zeroed
+from metaportrait_cli.networks.compact_blocks import enlarge, shrink, zeroed
 from metaportrait_cli.networks.layers import conv2d, leaky_relu
 from metaportrait_cli.networks.network import Network
 
@@ -33,7 +37,11 @@ LANDMARKS = 478
 FINE, PAINTED = 2, 4
 """Sides of the fine maps and of the paint, in sides of the coarse ones"""
 FLOW_UNIT = 0.05
-"""Of stored flows, in half sides: an optimiser's steps then move pixels, not faces"""
+"""Of stored motion, in half sides: an optimiser's steps then move pixels, not faces"""
+LOGIT_UNIT = 4.0
+"""Of stored masks"""
+HEAD_WEIGHT = 3.0
+"""Of the six numbers of A among the landmarks' coordinates"""
 SETTLED = 0.05
 """Share of fields and amounts, as stored, that acts: they are computed before any training, and
 steps that are right for convolutions would shake them"""
@@ -47,7 +55,7 @@ class StudentConfig:
     """Side of the coarse maps and of the features"""
     pictures: int = 2
     """Of the person; the last one shows what is hidden while the mouth is closed and eyes open"""
-    terms: int = 32
+    terms: int = 48
     """Length of z; what is beyond is mostly noise, and a stranger's"""
     code: int = 192
     """Length of h"""
@@ -67,8 +75,9 @@ class StudentConfig:
 
     @property
     def maps(self) -> int:
-        """Channels: a flow a picture, a logit for each but the first, the background's logit."""
-        return 3 * self.pictures
+        """Channels: a motion a picture, a mask for each but the first, the background's mask, and
+        rigidity."""
+        return 3 * self.pictures + 1
 
 
 class Student(Network):
@@ -79,8 +88,9 @@ class Student(Network):
     def __init__(self, config: StudentConfig) -> None:
         super().__init__(config)
         c = config
-        self.register_buffer("rest", torch.zeros(3 * LANDMARKS))
-        self.register_buffer("axes", torch.zeros(3 * LANDMARKS, c.terms))
+        self.register_buffer("aligner", torch.zeros(3, LANDMARKS))
+        self.register_buffer("rest", torch.zeros(3 * LANDMARKS + 6))
+        self.register_buffer("axes", torch.zeros(3 * LANDMARKS + 6, c.terms))
         # The pictures, the background last; bytes, for that is what files have.
         pictures = torch.zeros(c.pictures + 1, 3, c.size, c.size, dtype=torch.uint8)
         self.register_buffer("pictures", pictures)
@@ -109,28 +119,48 @@ class Student(Network):
         return shrink(self.pictures.to(self.rest.dtype) / 255, size)
 
     def maps(self, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-        """Fine maps (B, M, F, F), and paint (B, 3, 2 F, 2 F)."""
+        """Fine maps (B, M - 1, F, F) of motion and masks, and paint (B, 3, 2 F, 2 F)."""
         c = self.config
-        z, h = self.codes(landmarks)
+        head, seen = self.observed(landmarks)
+        z, h = self.codes(seen)
         amounts = SETTLED * self.amounts(torch.cat([z, h], dim=1))
         coarse = self.base + SETTLED * (amounts @ self.fields).view(-1, *self.base.shape)
-        # Under the last picture's flow: in an open mouth every place has an own origin.
-        flow = FLOW_UNIT * coarse[:, 2 * c.pictures - 2 : 2 * c.pictures]
-        moved = warp(self.features.expand(len(z), -1, -1, -1), flow)
-        x = self.enter(torch.cat([moved, coarse], dim=1), h)
+        x = torch.cat([self.features.expand(len(z), -1, -1, -1), coarse], dim=1)
+        x = self.enter(x, h)
         x = x + self.body(x, h)
         x = F.pixel_shuffle(self.up(x, h), FINE)
         x = self.fine(x, h)
         maps, paint = self.head(x).split([c.maps, self.head.out_channels - c.maps], dim=1)
         maps = enlarge(coarse, FINE * c.coarse) + maps
-        flows, logits = maps.split([2 * c.pictures, c.pictures], dim=1)
-        # The CPU kernel looks up whatever address a NaN turns into.
-        maps = torch.nan_to_num(torch.cat([FLOW_UNIT * flows, logits], dim=1))
-        return maps, F.pixel_shuffle(paint, PAINTED // FINE)
+        paint = F.pixel_shuffle(paint, PAINTED // FINE)
+        # From where the head stands still to where it is; the CPU kernel looks up whatever address
+        # a NaN turns into.
+        head = torch.nan_to_num(head)
+        here, there = grid(maps), head_places(grid(maps), head)  # (F, F, 2), (B, F, F, 2)
+        maps = sampled(maps, there)
+        motion, masks, rigidity = maps.split([2 * c.pictures, c.pictures, 1], dim=1)
+        rigid = rigidity * (there - here).permute(0, 3, 1, 2)
+        motion = FLOW_UNIT * motion + rigid.repeat(1, c.pictures, 1, 1)
+        maps = torch.nan_to_num(torch.cat([motion, LOGIT_UNIT * masks], dim=1))
+        return maps, sampled(paint, head_places(grid(paint), head))
 
-    def codes(self, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-        """z (B, K) and h (B, C)."""
-        z = (landmarks.flatten(1) - self.rest) @ self.axes
+    def observed(self, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+        """A (B, 3, 2), which takes a place (x, y, 1) to where it is while the head stands still;
+        and the landmarks there, with A's inverse, (B, 3 K + 6)."""
+        points = 2 * landmarks[..., :2] - 1
+        moved = self.aligner @ points  # (B, 3, 2): from the head at rest to this one, least squares
+        (a, b), (c, d) = (moved[:, row].unbind(-1) for row in (0, 1))
+        determinant = a * d - b * c
+        inverse = torch.stack([d, -b, -c, a], dim=-1).view(-1, 2, 2) / determinant[:, None, None]
+        still = (points - moved[:, 2:]) @ inverse
+        depth = landmarks[..., 2] / determinant.abs().sqrt()[:, None]
+        head = torch.cat([inverse, -moved[:, 2:] @ inverse], dim=1)
+        pose = HEAD_WEIGHT * torch.cat([moved[:, :2].flatten(1), moved[:, 2]], dim=1)
+        return head, torch.cat([still.flatten(1), depth, pose], dim=1)
+
+    def codes(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """z (B, K) and h (B, C) of what `observed` gave."""
+        z = (seen - self.rest) @ self.axes
         return z, self.mlp(z)
 
     def mixed(self, maps: Tensor, paint: Tensor, pictures: Tensor) -> Tensor:
@@ -140,26 +170,35 @@ class Student(Network):
         """
         size, count = pictures.shape[-1], self.config.pictures
         # Channels last is twice as fast to enlarge, and how the sampling wants its places.
-        maps = maps.contiguous(memory_format=torch.channels_last)
-        places = enlarge(maps[:, : 2 * count], size).permute(0, 2, 3, 1)
-        centres = (torch.arange(size, device=maps.device) * 2 + 1).to(maps.dtype) / size - 1
-        grid = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), dim=-1)
-        places = places + grid.repeat(1, 1, count)
-        shares = torch.sigmoid(enlarge(maps[:, 2 * count :], size))
+        maps = enlarge(maps.contiguous(memory_format=torch.channels_last), size)
+        places = maps[:, : 2 * count].permute(0, 2, 3, 1) + grid(pictures).repeat(1, 1, count)
+        shares = torch.sigmoid(maps[:, 2 * count :])
         moved = [
-            F.grid_sample(
-                picture.expand(len(maps), -1, -1, -1),
-                place,
-                mode="bilinear",
-                padding_mode="border",
-                align_corners=False,
-            )
+            sampled(picture.expand(len(maps), -1, -1, -1), place)
             for picture, place in zip(pictures[:-1].split(1), places.split(2, dim=-1), strict=True)
         ]
         found = moved[0]
         for number, layer in enumerate((*moved[1:], pictures[-1:])):
             found = torch.lerp(found, layer, shares[:, number : number + 1])
         return found + enlarge(paint, size)
+
+
+def grid(like: Tensor) -> Tensor:
+    """Places (S, S, 2) of the pixels of (…, S, S)."""
+    size = like.shape[-1]
+    centres = (torch.arange(size, device=like.device) * 2 + 1).to(like.dtype) / size - 1
+    return torch.stack(torch.meshgrid(centres, centres, indexing="xy"), dim=-1)
+
+
+def head_places(places: Tensor, head: Tensor) -> Tensor:
+    """Places (S, S, 2) under A (B, 3, 2): (B, S, S, 2)."""
+    linear = places.flatten(0, 1) @ head[:, :2] + head[:, 2:]
+    return linear.view(-1, *places.shape)
+
+
+def sampled(maps: Tensor, places: Tensor) -> Tensor:
+    """(B, C, H, W) at places (B, S, S, 2): (B, C, S, S); beyond the border the edge repeats."""
+    return F.grid_sample(maps, places, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 class StyledConv(nn.Module):
