@@ -169,10 +169,14 @@ class Student(Network):
         At full size every pass over the picture takes as long as a convolution, so there are few.
         """
         size, count = pictures.shape[-1], self.config.pictures
-        # Channels last is twice as fast to enlarge, and how the sampling wants its places.
-        maps = enlarge(maps.contiguous(memory_format=torch.channels_last), size)
-        places = maps[:, : 2 * count].permute(0, 2, 3, 1) + grid(pictures).repeat(1, 1, count)
-        shares = torch.sigmoid(maps[:, 2 * count :])
+        # Places rather than motion are enlarged, for they are few yet: the outermost two pixels of
+        # a picture then repeat the third. Channels last is twice as fast to enlarge.
+        motion, masks = maps.split([2 * count, count], dim=1)
+        places = motion + grid(maps).permute(2, 0, 1).repeat(count, 1, 1)
+        maps = torch.cat([places, masks], dim=1).contiguous(memory_format=torch.channels_last)
+        maps = enlarge(maps, size)
+        places = maps[:, : 2 * count].permute(0, 2, 3, 1)
+        shares = torch.sigmoid(maps[:, 2 * count :].contiguous())
         moved = [
             sampled(picture.expand(len(maps), -1, -1, -1), place)
             for picture, place in zip(pictures[:-1].split(1), places.split(2, dim=-1), strict=True)

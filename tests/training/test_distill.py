@@ -18,12 +18,12 @@ from metaportrait_cli.training.data.lessons import Lesson, Lessons, shard_path, 
 from metaportrait_cli.training.distill import (
     DistillTask,
     DistillTraining,
-    Person,
     around_regions,
     distil,
 )
 from metaportrait_cli.training.loop import Record
 from metaportrait_cli.training.place import Place, RunOptions
+from metaportrait_cli.training.student_start import Person
 from metaportrait_cli.weights.store import load_network
 
 SIZE = 64

@@ -37,11 +37,12 @@ from metaportrait_cli.pipeline.source import Picture, load_sources
 from metaportrait_cli.progress import Progress, silent
 from metaportrait_cli.render.painted.student import PART
 from metaportrait_cli.training.data.lessons import Lessons, shard_path, write_shard
-from metaportrait_cli.training.distill import DistillTraining, Person, distil
+from metaportrait_cli.training.distill import DistillTraining, distil
 from metaportrait_cli.training.loop import Record, unheard
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.place import RunOptions
 from metaportrait_cli.training.state import LAST
+from metaportrait_cli.training.student_start import Person
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network
 
