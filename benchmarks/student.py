@@ -6,7 +6,8 @@
 The teacher is the portrait's own weights, or the bundled ones with the student's picture. Both get
 the same landmarks, of consecutive frames from the middle of each clip. PSNR, LPIPS-like distance of
 whole pictures, mouths and eyes, and the warping error of each along the teacher's own motion. Times
-are of the processor, a frame of the network alone, in torch and in ONNX Runtime where it is there.
+are of the processor, a frame of the network alone, in torch, with ncnn for the convolutions as
+`animate` runs it, and in ONNX Runtime where it is there.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from metaportrait_cli.metrics.pictures import psnr
 from metaportrait_cli.metrics.warping import true_motion, warping_error
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.squeezenet import SqueezeNet
-from metaportrait_cli.networks.student import LANDMARKS, Student
+from metaportrait_cli.networks.student import Student
 from metaportrait_cli.pipeline.compose import all_resized
 from metaportrait_cli.pipeline.driver import load_motion
 from metaportrait_cli.pipeline.performance import DriveOptions, Performance
@@ -41,6 +42,7 @@ from metaportrait_cli.pipeline.person.onnx_file import export_onnx
 from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portrait
 from metaportrait_cli.pixels import as_tensor
 from metaportrait_cli.progress import Stopwatch, silent
+from metaportrait_cli.render.painted.student import swift_trunk
 from metaportrait_cli.render.protocol import Driven, Frames
 from metaportrait_cli.weights.store import load_network
 
@@ -62,7 +64,8 @@ def main() -> None:
         compare(chosen)
     network = load_network(Student, chosen.student, part="student").float()
     print(f"\n{chosen.student.stat().st_size / 1e6:.1f} MB\n")
-    speeds(network)
+    own = load_portrait(chosen.student).source.landmarks(1)
+    speeds(network, torch.from_numpy(own[None]))
 
 
 def compare(chosen: argparse.Namespace) -> None:
@@ -139,9 +142,9 @@ def score(
         scores["teacher's warping error"].append(warping_error(truth[k - 1], truth[k], motion)[0])
 
 
-def speeds(network: Student) -> None:
-    """Prints milliseconds of processor a picture, and pictures a second of the clock."""
-    points = torch.rand(1, LANDMARKS, 3) * 0.5
+def speeds(network: Student, points: torch.Tensor) -> None:
+    """Prints milliseconds of processor a picture of points (1, 478, 3) in sides of the crop, and
+    pictures a second of the clock."""
     network = channels_last(network)
     print("| | threads | ms of processor | pictures/s |\n|---|---|---|---|")
     for size in (256, network.config.size):
@@ -150,6 +153,9 @@ def speeds(network: Student) -> None:
             torch.set_num_threads(threads)
             with torch.inference_mode():
                 tell(f"torch, {size}²", threads, partial(network, points, pictures))
+                trunk = swift_trunk(network, device="cpu", dtype=torch.float32)
+                swift = partial(network, points, pictures, trunk=trunk)
+                tell(f"torch with ncnn, {size}²", threads, swift)
     try:
         import onnxruntime  # noqa: PLC0415
     except ImportError:

@@ -218,7 +218,7 @@ Portrait = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="A file made by `metaportrait personalize`, instead of a source.",
+        help="A file made by `metaportrait personalize` or `distill`, instead of a source.",
         rich_help_panel=BASIC,
     ),
 ]

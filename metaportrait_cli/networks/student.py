@@ -23,6 +23,7 @@ half sides of the picture from its middle (`align_corners=False`), motion is bac
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,7 @@ from metaportrait_cli.networks.compact_blocks import enlarge, shrink, zeroed
 from metaportrait_cli.networks.layers import conv2d, leaky_relu
 from metaportrait_cli.networks.network import Network
 
+Trunk = Callable[[Tensor, Tensor], Tensor]
 LANDMARKS = 478
 FINE, PAINTED = 2, 4
 """Sides of the fine maps and of the paint, in sides of the coarse ones"""
@@ -109,28 +111,40 @@ class Student(Network):
         paint = 3 * (PAINTED // FINE) ** 2
         self.head = zeroed(conv2d(c.fine_width, c.maps + paint, kernel=3))
 
-    def forward(self, landmarks: Tensor, pictures: Tensor) -> Tensor:
-        """Pictures (B, 3, S, S); S is that of `pictures` (P + 1, 3, S, S), see `pictures_at`."""
-        maps, paint = self.maps(landmarks)
+    def forward(self, landmarks: Tensor, pictures: Tensor, *, trunk: Trunk | None = None) -> Tensor:
+        """Pictures (B, 3, S, S); S is that of `pictures` (P + 1, 3, S, S), see `pictures_at`.
+
+        Something faster may stand in for `self.trunk`.
+        """
+        head, coarse, h = self.read(landmarks)
+        maps, paint = self.placed(head, coarse, (trunk or self.trunk)(coarse, h))
         return self.mixed(maps, paint, pictures)
 
     def pictures_at(self, size: int) -> Tensor:
         """The stored pictures in [0, 1], (P + 1, 3, `size`, `size`)."""
         return shrink(self.pictures.to(self.rest.dtype) / 255, size)
 
-    def maps(self, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-        """Fine maps (B, M - 1, F, F) of motion and masks, and paint (B, 3, 2 F, 2 F)."""
-        c = self.config
+    def read(self, landmarks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A (B, 3, 2), coarse maps (B, M, G, G), and h."""
         head, seen = self.observed(landmarks)
         z, h = self.codes(seen)
         amounts = SETTLED * self.amounts(torch.cat([z, h], dim=1))
         coarse = self.base + SETTLED * (amounts @ self.fields).view(-1, *self.base.shape)
-        x = torch.cat([self.features.expand(len(z), -1, -1, -1), coarse], dim=1)
+        return head, coarse, h
+
+    def trunk(self, coarse: Tensor, h: Tensor) -> Tensor:
+        """What the convolutions add to the maps, and the paint, (B, C, F, F)."""
+        x = torch.cat([self.features.expand(len(h), -1, -1, -1), coarse], dim=1)
         x = self.enter(x, h)
         x = x + self.body(x, h)
         x = F.pixel_shuffle(self.up(x, h), FINE)
-        x = self.fine(x, h)
-        maps, paint = self.head(x).split([c.maps, self.head.out_channels - c.maps], dim=1)
+        return self.head(self.fine(x, h))
+
+    def placed(self, head: Tensor, coarse: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (B, M - 1, F, F) of motion and masks, and paint (B, 3, 2 F, 2 F), where they belong
+        in the picture; `found` is the trunk's."""
+        c = self.config
+        maps, paint = found.split([c.maps, found.shape[1] - c.maps], dim=1)
         maps = enlarge(coarse, FINE * c.coarse) + maps
         paint = F.pixel_shuffle(paint, PAINTED // FINE)
         # From where the head stands still to where it is; the CPU kernel looks up whatever address

@@ -12,7 +12,8 @@ from torch import Tensor
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.compact_blocks import channels_last, shrink
-from metaportrait_cli.networks.student import Student
+from metaportrait_cli.networks.student import Student, Trunk
+from metaportrait_cli.networks.swift.function import SwiftFunction
 from metaportrait_cli.pixels import as_pictures, as_tensor
 from metaportrait_cli.render.opening import Opening, Rendering
 from metaportrait_cli.render.protocol import Driven, Rendered, Session
@@ -43,6 +44,7 @@ class StudentRenderer:
     def __init__(self, network: Student, *, name: str, device: str, dtype: torch.dtype) -> None:
         self._network = channels_last(network.to(device, dtype))
         self._pictures = network.pictures_at(network.config.size)
+        self._trunk = swift_trunk(network, device=device, dtype=dtype)
         self._name = name
         self._device = device
 
@@ -62,15 +64,16 @@ class StudentRenderer:
                 f"{self._name}: knows one picture of one person, and {source.path} is not it;"
                 " animate it with `portrait` alone, or teach another: metaportrait distill"
             )
-        return StudentSession(self._network, self._pictures, size=size)
+        return StudentSession(self._network, self._pictures, self._trunk, size=size)
 
 
 class StudentSession(Session):
     """The one person."""
 
-    def __init__(self, network: Student, pictures: Tensor, *, size: int) -> None:
+    def __init__(self, network: Student, pictures: Tensor, trunk: Trunk, *, size: int) -> None:
         self._network = network
         self._pictures = pictures
+        self._trunk = trunk
         self._size = size
 
     @torch.inference_mode()
@@ -78,6 +81,18 @@ class StudentSession(Session):
         """Pictures (T, S, S, 3) at the student's own size."""
         points = torch.from_numpy(driven.landmarks / np.float32(self._size)).to(self._pictures)
         painted = [
-            as_pictures(self._network(part, self._pictures)) for part in points.split(AT_ONCE)
+            as_pictures(self._network(part, self._pictures, trunk=self._trunk))
+            for part in points.split(AT_ONCE)
         ]
         return Rendered(np.concatenate(painted))
+
+
+def swift_trunk(network: Student, *, device: str, dtype: torch.dtype) -> Trunk:
+    """The student's convolutions as they are fastest there."""
+    run = SwiftFunction(lambda *given: (network.trunk(*given),), device=device, dtype=dtype)
+
+    def trunk(coarse: Tensor, h: Tensor) -> Tensor:
+        (found,) = run(coarse.float().cpu().numpy(), h.float().cpu().numpy())
+        return torch.from_numpy(found).to(coarse)
+
+    return trunk if device == "cpu" and dtype == torch.float32 else network.trunk

@@ -19,6 +19,9 @@ from metaportrait_cli.pipeline.person.distill import DistillOptions, DistillRepo
 from metaportrait_cli.pipeline.person.onnx_file import export_onnx
 from metaportrait_cli.pipeline.person.portrait_file import load_portrait
 from metaportrait_cli.pipeline.verify import verify_all
+from metaportrait_cli.pixels import as_pictures
+from metaportrait_cli.render.named import rendering_named
+from metaportrait_cli.render.protocol import Driven
 from metaportrait_cli.training.place import RunOptions
 from metaportrait_cli.weights.store import load_network
 from tests.clips import decoded, write_clip
@@ -103,6 +106,19 @@ def test_the_file_is_portrait_and_weights_at_once(made: tuple[Path, list]) -> No
     network = load_network(Student, path, part="student")
     assert network.config == TINY.model
     assert network.fields.dtype == torch.float16
+
+
+def test_pictures_are_the_networks_own(made: tuple[Path, list]) -> None:
+    source = load_portrait(made[0]).source
+    renderer = rendering_named(str(made[0]), device="cpu", precision="fp32").renderer
+    points = np.stack([source.landmarks(128) + np.array([k, 0, 0]) for k in range(6)])
+    driven = Driven.of(points.astype(np.float32))
+    found = renderer.open(source, size=128).render(driven).frames
+    assert (renderer.fixed_size, renderer.keeps_detail, found.shape) == (64, True, (6, 64, 64, 3))
+    network = load_network(Student, made[0], part="student").float()
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(driven.landmarks / 128), network.pictures_at(64))
+    assert np.abs(found.astype(int) - as_pictures(wanted).astype(int)).max() <= 1
 
 
 def test_onnx_runs_to_a_thousandth(made: tuple[Path, list], tmp_path: Path) -> None:
