@@ -49,7 +49,7 @@ class DistillWeights:
     """Of the terms."""
 
     pixel: float = 10.0
-    region: float = 2.0
+    region: float = 6.0
     """For pixels around eyes and mouth, once more"""
     perceptual: float = 3.0
     """For deep features of the face, at full size"""
