@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from metaportrait_cli import Engine
@@ -15,6 +17,7 @@ from metaportrait_cli.errors import UsageError, WeightsError
 from metaportrait_cli.networks.student import Student, StudentConfig
 from metaportrait_cli.pipeline.animate import animate
 from metaportrait_cli.pipeline.animation import AnimateOptions
+from metaportrait_cli.pipeline.live.performer import Performer, open_portrait
 from metaportrait_cli.pipeline.person.distill import DistillOptions, DistillReport, distill
 from metaportrait_cli.pipeline.person.onnx_file import export_onnx
 from metaportrait_cli.pipeline.person.portrait_file import load_portrait
@@ -106,6 +109,14 @@ def test_the_file_is_portrait_and_weights_at_once(made: tuple[Path, list]) -> No
     network = load_network(Student, path, part="student")
     assert network.config == TINY.model
     assert network.fields.dtype == torch.float16
+
+
+def test_it_can_be_shown_live(made: tuple[Path, list], portrait: NDArray[np.uint8]) -> None:
+    with Engine() as engine:
+        opened = open_portrait(engine, None, portrait=made[0], size=256)
+    assert (opened.name, opened.side) == ("me.student", 64)
+    with closing(Performer(opened, size=256, marked=False, strength=1.0)) as performer:
+        assert performer.perform(portrait, 0.04).shape == (256, 256, 3)
 
 
 def test_pictures_are_the_networks_own(made: tuple[Path, list]) -> None:
