@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import ssl
 import subprocess
 import sys
 import threading
@@ -15,8 +14,6 @@ from pathlib import Path
 
 import pytest
 
-CERTIFICATE = Path(__file__).parent / "assets" / "localhost.pem"
-"""Of a server that exists in these tests alone, with its key."""
 REPO = "people/portraits"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
@@ -26,16 +23,10 @@ Pull = Callable[..., subprocess.CompletedProcess[str]]
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves one file, as hub and as plain web server; can break off or lie."""
+    """Serves one file; can break off or lie."""
 
-    def __init__(self, *, secure: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        if secure:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(CERTIFICATE)
-            self.socket = context.wrap_socket(self.socket, server_side=True)
-        self.scheme = "https" if secure else "http"
-        self.redirect_to: str | None = None
         self.etag = SHA256
         self.content = CONTENT
         self.break_after: int | None = None  # bytes of the next answer alone
@@ -43,7 +34,7 @@ class Hub(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.server_port}"
+        return f"http://127.0.0.1:{self.server_port}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -60,12 +51,6 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(404)
             self.send_header("X-Error-Code", "EntryNotFound")
             self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        if self.server.redirect_to is not None:
-            self.send_response(302)
-            self.send_header("Location", self.server.redirect_to)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
@@ -108,12 +93,6 @@ def hub() -> Iterator[Hub]:
 
 
 @pytest.fixture
-def web() -> Iterator[Hub]:
-    with serving(Hub(secure=True)) as server:
-        yield server
-
-
-@pytest.fixture
 def pull(hub: Hub, tmp_path: Path) -> Pull:
     """`metaportrait weights pull` in a process of its own: the hub's settings are read once."""
 
@@ -121,14 +100,12 @@ def pull(hub: Hub, tmp_path: Path) -> Pull:
         environment = os.environ | {
             "HF_ENDPOINT": hub.address,
             "HF_HOME": str(tmp_path / "hub"),
-            "XDG_CACHE_HOME": str(tmp_path / "cache"),
             "HF_HUB_OFFLINE": "1" if offline else "0",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_HUB_DISABLE_XET": "1",
             "PYTHONPATH": os.pathsep.join(sys.path),
             "NO_PROXY": "127.0.0.1",
-            "SSL_CERT_FILE": str(CERTIFICATE),
         }
         code = "from metaportrait_cli.cli.weights import app; app()"
         return subprocess.run(
@@ -192,28 +169,3 @@ def test_hub_out_of_reach(pull: Pull, hub: Hub) -> None:
     hub.shutdown()
     hub.server_close()
     assert_refused(pull(f"hf://{REPO}/tiny.safetensors@{COMMIT}"), "not in the local cache")
-
-
-def test_web_download_resumes_and_is_cached(pull: Pull, web: Hub) -> None:
-    spec = f"{web.address}/files/tiny.safetensors#sha256={SHA256}"
-    assert_refused(pull(spec, offline=True), "HF_HUB_OFFLINE")
-    web.break_after = 300_000
-    assert_refused(pull(spec), "try again")
-    result = pull(spec)
-    assert Path(result.stdout.strip()).read_bytes() == CONTENT
-    assert web.ranges == [None, "bytes=300000-"]
-    assert pull(spec, offline=True).stdout == result.stdout
-
-
-def test_web_content_with_another_hash(pull: Pull, web: Hub, tmp_path: Path) -> None:
-    wrong = "0" * 64
-    assert_refused(pull(f"{web.address}/tiny.safetensors#sha256={wrong}"), "another sha256")
-    assert not any(path.is_file() for path in (tmp_path / "cache").rglob("*"))
-
-
-def test_nothing_comes_over_plain_http(pull: Pull, hub: Hub, web: Hub) -> None:
-    name = f"files/tiny.safetensors#sha256={SHA256}"
-    assert_refused(pull(f"{hub.address}/{name}"), "give https://")
-    web.redirect_to = f"{hub.address}/files/tiny.safetensors"
-    assert_refused(pull(f"{web.address}/{name}"), "which is not https")
-    assert hub.ranges == []

@@ -37,7 +37,7 @@ def pull(
         str,
         typer.Argument(
             metavar="NAME",
-            help="A name, hf://owner/repo/file@revision, or https://…#sha256=….",
+            help="A name, or hf://owner/repo/file@revision.",
             autocompletion=shared.known_weights,
             rich_help_panel=BASIC,
         ),

@@ -6,23 +6,14 @@ import hashlib
 import os
 import re
 import socket
-import urllib.error
 import urllib.request
 from functools import lru_cache
-from http import HTTPStatus
-from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.weights.files import reject_pointer
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from http.client import HTTPMessage
-
-BLOCK = 1 << 20
-TIMEOUT = 30.0  # seconds without any data
 CONNECT_SECONDS = 10.0
 SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -33,11 +24,6 @@ def offline() -> bool:
         os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"}
         for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     )
-
-
-def cache_folder() -> Path:
-    """Of https downloads; hub downloads lie in the hub's own cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaportrait"
 
 
 def sha256_of(path: Path) -> str:
@@ -92,93 +78,16 @@ def download_hub(repo: str, file: str, revision: str | None) -> Path:
 def _reachable(address: str) -> bool:
     """Whether a server can be connected to. The hub's own client tries for half a minute, and
     tells each try on stderr."""
-    if urllib.request.getproxies():  # names may be known to the proxy alone
-        return True
     parts = urlsplit(address)
+    proxied = urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.netloc)
+    if proxied:  # names may be known to the proxy alone
+        return True
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         socket.create_connection((parts.hostname or "", port), timeout=CONNECT_SECONDS).close()
     except OSError:
         return False
     return True
-
-
-def download_https(
-    address: str, sha256: str, *, on_progress: Callable[[int, int | None], None] | None = None
-) -> Path:
-    """From a web server into our cache; goes on where an interrupted download stopped.
-
-    ``on_progress(done, total)`` hears of bytes; the total may be unknown.
-    """
-    name = PurePosixPath(urlsplit(address).path).name or "weights"
-    path = cache_folder() / f"{sha256[:16]}-{name}"
-    if path.is_file():
-        verify_sha256(path, sha256)
-        return path
-    if offline():
-        raise WeightsError(f"{address}: not in the local cache, and HF_HUB_OFFLINE forbids it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.incomplete")
-    try:
-        _fetch(address, partial, on_progress)
-    except (OSError, ValueError) as error:  # URLError, timeouts and broken connections included
-        raise WeightsError(
-            f"{address}: download failed: {_first_line(error)}; try again to go on from there"
-        ) from None
-    try:
-        verify_sha256(partial, sha256)
-    except WeightsError:
-        partial.unlink()
-        raise WeightsError(
-            f"{address}: what the server sent has another sha256 than {sha256[:12]}…; "
-            "the source has changed or is not to be trusted"
-        ) from None
-    partial.replace(path)
-    return path
-
-
-class _SecureRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows a server's redirects to https addresses alone."""
-
-    def redirect_request(  # noqa: PLR0917  the base class's own
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        if urlsplit(newurl).scheme != "https":
-            raise OSError(f"the server redirects to {newurl}, which is not https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _fetch(
-    address: str, partial: Path, on_progress: Callable[[int, int | None], None] | None
-) -> None:
-    done = partial.stat().st_size if partial.exists() else 0
-    headers = {"Range": f"bytes={done}-"} if done else {}
-    request = urllib.request.Request(address, headers=headers)  # noqa: S310 (scheme was checked)
-    try:
-        response = urllib.request.build_opener(_SecureRedirects).open(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if done and error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # it was complete; its hash decides
-        raise
-    with response:
-        if response.status != HTTPStatus.PARTIAL_CONTENT:
-            done = 0  # the server starts over
-        length = response.headers.get("Content-Length")
-        total = done + int(length) if length else None
-        with partial.open("ab" if done else "wb") as file:
-            while block := response.read(BLOCK):
-                file.write(block)
-                done += len(block)
-                if on_progress:
-                    on_progress(done, total)
-    if total is not None and done < total:
-        raise OSError(f"connection closed after {done} of {total} bytes")
 
 
 @lru_cache(maxsize=64)

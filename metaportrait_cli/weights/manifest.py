@@ -22,7 +22,7 @@ class ManifestEntry:
     """Hexadecimal, of the whole file"""
     licence: str
     source: str
-    """Where to download it: ``https://…`` or ``hf://owner/repo/file``; empty if nowhere"""
+    """Where to download it: ``hf://owner/repo/file``; empty if nowhere"""
     revision: str
     """Commit, tag or version of the source"""
     about: str

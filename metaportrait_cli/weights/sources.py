@@ -1,8 +1,8 @@
 """From what the user wrote to a checked local file.
 
 A path is taken as it is. A name from the manifest is looked up in ``$METAPORTRAIT_WEIGHTS``, in
-the bundle, in the download caches, and only then downloaded. ``hf://owner/repo/file@revision``
-and ``https://…#sha256=…`` name downloads directly. ``HF_HUB_OFFLINE`` forbids all downloads.
+the bundle, in the download cache, and only then downloaded. ``hf://owner/repo/file@revision``
+names a download directly. ``HF_HUB_OFFLINE`` forbids all downloads.
 ``sha256:…`` names content, wherever it lies here; it is never downloaded, so that a file from
 elsewhere may say it.
 """
@@ -12,12 +12,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from urllib.parse import urldefrag, urlsplit
+from urllib.parse import urldefrag
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.weights.download import (
     SHA256,
-    download_https,
     download_hub,
     sha256_of,
     verify_sha256,
@@ -38,7 +37,7 @@ HUB_SPEC = re.compile(
 
 
 def resolve(spec: str | Path) -> Path:
-    """A local file for a path, a manifest name or file name, a hash, ``hf://…`` or ``https://…``.
+    """A local file for a path, a manifest name or file name, a hash or ``hf://…``.
 
     What has a known sha256 is checked against it. Raises WeightsError.
     """
@@ -103,26 +102,18 @@ def _find(entry: ManifestEntry) -> Path:
             f"{entry.name}: not found, and there is no place to download it from; put "
             f"{entry.file} into the folder that ${FOLDER_VARIABLE} names"
         )
-    if entry.source.startswith("hf://"):
-        return check(_download(f"{entry.source}@{entry.revision}"), entry)
-    return _download(f"{entry.source}#sha256={entry.sha256}")
+    return check(_download(f"{entry.source}@{entry.revision}"), entry)
 
 
 def _download(spec: str) -> Path:
     address, fragment = urldefrag(spec)
-    sha256 = fragment.removeprefix("sha256=") if fragment else None
-    if match := HUB_SPEC.fullmatch(address):
-        path = download_hub(match["repo"], match["file"], match["revision"])
-        if sha256:
-            verify_sha256(path, sha256)
-        return path
-    if urlsplit(address).scheme == "http":
-        raise WeightsError(f"{spec}: http:// can be read and changed on its way; give https://…")
-    if urlsplit(address).scheme != "https":
-        raise WeightsError(f"{spec}: is neither hf://owner/repo/file@revision nor https://…")
-    if sha256 is None:
+    match = HUB_SPEC.fullmatch(address)
+    if match is None:
         raise WeightsError(
-            f"{spec}: add the file's checksum, so that a damaged or swapped download is noticed: "
-            f"{address}#sha256=…"
+            f"{spec}: is not hf://owner/repo/file@revision; fetch it by another tool and name the"
+            " file"
         )
-    return download_https(address, sha256)
+    path = download_hub(match["repo"], match["file"], match["revision"])
+    if fragment:
+        verify_sha256(path, fragment.removeprefix("sha256="))
+    return path

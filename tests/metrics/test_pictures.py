@@ -46,6 +46,10 @@ def test_ssim_is_one_for_equal_and_falls_with_blur(portrait: NDArray[np.uint8]) 
     values = ssim(as_tensor(pictures), as_tensor(np.stack([portrait] * 3)))
     assert float(values[0]) == pytest.approx(1)
     assert values[0] > values[1] > values[2]
+    # Of plain pictures only the brightness term is left, by hand.
+    plain = torch.full((1, 3, 16, 20), 0.5), torch.full((1, 3, 16, 20), 0.25)
+    wanted = (2 * 0.5 * 0.25 + 1e-4) / (0.5**2 + 0.25**2 + 1e-4)
+    assert float(ssim(*plain)) == pytest.approx(wanted, abs=1e-4)
 
 
 def test_perceptual_distance_grows_with_blur(

@@ -293,7 +293,7 @@ def test_trainings_start_where_few_packages_are() -> None:
     """A rented GPU has torch, numpy, cv2 and safetensors."""
     code = (
         "import sys\n"
-        "absent = ('av', 'ffmpeg', 'mediapipe', 'PIL', 'rich', 'tqdm', 'torchmetrics', 'typer')\n"
+        "absent = ('av', 'ffmpeg', 'mediapipe', 'PIL', 'rich', 'tqdm', 'typer')\n"
         "sys.modules.update(dict.fromkeys(absent + ('huggingface_hub', 'imageio_ffmpeg')))\n"
         "import metaportrait_cli.training.meta, metaportrait_cli.training.regions\n"
         "import metaportrait_cli.training.sr, metaportrait_cli.training.warping\n"
