@@ -30,7 +30,7 @@ def default_map(group: Any, file: Path = FILE) -> dict[str, Any]:
     Raises `UsageError` for what no command has.
     """
     try:
-        read = tomllib.loads(file.read_text())
+        read = tomllib.loads(file.read_text("utf-8-sig"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -70,7 +70,7 @@ def in_effect(file: Path = FILE) -> Iterator[tuple[str, str]]:
     """For `doctor`: each default that the user has set, and where."""
     if file.exists():
         try:
-            read = tomllib.loads(file.read_text())
+            read = tomllib.loads(file.read_text("utf-8-sig"))
         except (OSError, ValueError) as error:
             read = {"unreadable": str(error)}
         for name, value in read.items():

@@ -32,7 +32,7 @@ def check_output(path: Path, *, overwrite: bool, is_input: Sequence[Path]) -> No
     try:
         _check_folder(path)
         if path.is_dir():
-            raise UsageError(f"{path} is a folder: add a file name")
+            raise UsageError(f"{path} is a folder: name a file in it, or what is not there yet")
         if path.absolute() in [source.absolute() for source in is_input]:
             raise UsageError(f"{path} is also an input: choose another name for the output")
         if not os.path.lexists(path):

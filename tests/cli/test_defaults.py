@@ -53,3 +53,8 @@ def test_what_no_command_has_is_refused(content: str, words: str) -> None:
     assert told.startswith(f"error: {FILE}")
     assert words in told
     assert len(told.splitlines()) == 1
+
+
+def test_a_file_from_windows_is_read() -> None:
+    FILE.write_bytes(b"\xef\xbb\xbf[animate]\r\nstrength = 5.0\r\n")
+    assert "--strength 5.0" in line("animate", "a.png", "b.mp4")
