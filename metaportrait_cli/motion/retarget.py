@@ -54,6 +54,17 @@ EYE_SHUT: Final = (0.05, 0.3)
 """Openness over that at rest below which an eye is shut, and from which on it is as open as it is
 seen: of a closed eye the detector often leaves a tenth open, above all where the other is open."""
 
+WINK: Final = 0.2
+"""Difference between the eyes' openness over that at rest that is noise, or a face. The detector
+couples the eyes: of what goes beyond, it shows too little …"""
+
+UNCOUPLED: Final = 0.5
+"""… by this share, on the side of the more closed one …"""
+
+WINK_SEEN: Final = np.radians([12.0, 22.0]).astype(np.float32)
+"""… where a face looks into the camera: to the first of these angles, and no more at the second.
+Of a turned face's eyes one is seen worse than the other."""
+
 LIP_FLOOR: Final = 0.06
 """The same for lips, in inter-ocular distances."""
 
@@ -239,10 +250,9 @@ class Retargeter:
         floor = np.empty_like(size)
         widths = self._eye_size(self.source)
         ratios = widths / self._eye_size(reference)
-        for eye, ratio, width in zip(apertures.EYES, ratios, widths, strict=True):
-            openness = gaps[:, eye].mean(-1) / np.maximum(begin[:, eye].mean(-1), 1e-3)
-            shut, seen = EYE_SHUT
-            gaps[:, eye] *= smoothstep((openness - shut) / (seen - shut))[:, None]
+        shares = _seen_shares(driver, gaps, begin)
+        for eye, share, ratio, width in zip(apertures.EYES, shares, ratios, widths, strict=True):
+            gaps[:, eye] *= share[:, None]
             size[eye] = ratio
             floor[eye] = EYE_FLOOR * width
         floor[apertures.LIPS] = LIP_FLOOR
@@ -302,6 +312,20 @@ class Retargeter:
         inside = np.clip(angles, low, high)
         beyond = angles - inside
         return inside + np.sign(beyond) * _soft(np.abs(beyond), TURN_LIMITS)
+
+
+def _seen_shares(driver: FaceParameters, gaps: Floats, rest: Floats) -> Floats:
+    """How much (2, T) of the gaps (T, G) between lids is really open; `rest` (1, G)."""
+    openness = np.stack(
+        [gaps[:, eye].mean(-1) / np.maximum(rest[:, eye].mean(-1), 1e-3) for eye in apertures.EYES]
+    )
+    low, high = WINK_SEEN
+    facing = 1 - smoothstep((np.abs(driver.angles[:, 0]) - low) / (high - low))
+    behind = np.maximum(openness[::-1] - openness - WINK, 0) * facing
+    alone = openness - UNCOUPLED * behind
+    shut, seen = EYE_SHUT
+    kept = np.clip(alone / np.maximum(openness, 1e-3), 0, 1)
+    return kept * smoothstep((alone - shut) / (seen - shut))
 
 
 def rebased(reference: FaceParameters, shot: FaceParameters) -> FaceParameters:

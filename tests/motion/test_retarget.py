@@ -107,10 +107,12 @@ def test_closed_stays_closed(model: MorphableModel, performance, motion) -> None
         assert gaps[:20, apertures.EYES[0]].mean() > 0.05
 
 
-@pytest.mark.parametrize("side", [0, 1])
-def test_a_wink_closes_one_eye_alone(model: MorphableModel, performance, side) -> None:
+@pytest.mark.parametrize(("side", "left_open"), [(0, 0.08), (1, 0.08), (1, 0.3)])
+def test_a_wink_closes_one_eye_alone(
+    model: MorphableModel, performance, side: int, left_open: float
+) -> None:
     shares = np.ones((40, len(apertures.PAIRS)), np.float32)
-    shares[20:24, apertures.EYES[side]] = 0.08  # as the detector sees a closed eye
+    shares[20:24, apertures.EYES[side]] = left_open  # as the detector sees a closed eye
     landmarks = closed(model, performance(41, 40), shares)
     driver = fit_frames(model, landmarks, fit_identity(model, landmarks[:20]))
     retargeter = Retargeter(model=model, source_landmarks=performance(42)[0])
@@ -119,6 +121,21 @@ def test_a_wink_closes_one_eye_alone(model: MorphableModel, performance, side) -
     assert np.abs(gaps[20:24, apertures.EYES[side]]).mean() < 0.005
     other = apertures.EYES[1 - side]
     assert gaps[20:24, other].mean() > 0.8 * gaps[10:20, other].mean()
+
+
+def test_turned_faces_do_not_wink(model: MorphableModel, performance) -> None:
+    shares = np.ones((40, len(apertures.PAIRS)), np.float32)
+    shares[20:24, apertures.EYES[0]] = 0.4
+    landmarks = closed(model, performance(43, 40, turn=0), shares)
+    driver = fit_frames(model, landmarks, fit_identity(model, landmarks[:20]))
+    turned = replace(driver, rotation=rotation_of(np.array([[0.5, 0, 0]] * 40)) @ driver.rotation)
+    retargeter = Retargeter(model=model, source_landmarks=performance(42)[0])
+    gaps = [
+        lid_and_lip_gaps(model, retargeter.retarget(each, each.frame(3)).landmarks)[21:23].mean(0)
+        for each in (driver, turned)
+    ]
+    eye = apertures.EYES[0]
+    assert gaps[0][eye].mean() < 0.5 * gaps[1][eye].mean()
 
 
 def test_open_eyes_open_to_the_sources_own_aperture(model: MorphableModel, performance) -> None:
