@@ -1,6 +1,7 @@
 """The renderer of compact weights: the warp, helped by what networks a file holds.
 
-These are any of `warping` (with `layers`, if they are there), `mouth` and `eyes`.
+These are any of `warping` (with `layers`, if they are there), `mouth`, `eyes` and `shading`; what
+ships shades where mouth or eyes are repainted and the file has nothing of its own.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from metaportrait_cli.render.flows import Corrections, Uncorrected
 from metaportrait_cli.render.learned_flows import LearnedFlows
 from metaportrait_cli.render.opening import Opening, Rendering
 from metaportrait_cli.render.regions import RegionRefiner
+from metaportrait_cli.render.shading.light import SHADING, Shading
 from metaportrait_cli.render.teeth import bundled_teeth
 from metaportrait_cli.render.warped import RefinedWarpRenderer, WarpRenderer
+from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network, read_header
 
 WARPING, LAYERS = "warping", "layers"
@@ -44,11 +47,13 @@ def from_file(opening: Opening) -> Rendering:
         if own is None or own.shape != delta.shape:
             raise WeightsError(f"{path}: has no {name} of the shape that the portrait adapts")
         own.data += delta.float()
+    shading = Shading.of_file(path) if SHADING in parts else None
     if not networks:
-        return Rendering(WarpRenderer(corrected, on_notice=opening.on_notice))
+        return Rendering(WarpRenderer(corrected, shading=shading, on_notice=opening.on_notice))
     teeth = bundled_teeth(device=device) if "mouth" in networks else None
     refiner = RegionRefiner(networks, identity_network(), teeth=teeth, device=device, dtype=dtype)
-    renderer = RefinedWarpRenderer(refiner, corrected, on_notice=opening.on_notice)
+    shading = shading or Shading.of_file(bundled_path("shading"))
+    renderer = RefinedWarpRenderer(refiner, corrected, shading=shading, on_notice=opening.on_notice)
     return Rendering(renderer, adaptable=renderer)
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from metaportrait_cli.networks.regions import RegionNetwork
     from metaportrait_cli.render.regions import OpenedRegions, RegionRefiner
+    from metaportrait_cli.render.shading.light import Shading, SkinLight
 
 
 Notice = Callable[[str], None]
@@ -49,7 +50,7 @@ def without_weights(on_notice: Notice) -> Rendering:
 class WarpRenderer:
     """Moves the source's own pixels; by itself it invents only a dark mouth and the background.
 
-    `corrected` puts the flow right that landmarks alone give.
+    `corrected` puts the flow right that landmarks alone give, `shading` the light on the skin.
     """
 
     GRID = 256
@@ -63,9 +64,11 @@ class WarpRenderer:
         self,
         corrected: Corrections = UNCORRECTED,
         *,
+        shading: Shading | None = None,
         on_notice: Notice = lambda _text: None,
     ) -> None:
         self._corrected = corrected
+        self._shading = shading
         self._on_notice = on_notice
 
     def open(self, source: Source, *, size: int, rate: Fraction | None = None) -> Session:
@@ -100,6 +103,7 @@ class WarpRenderer:
             ),
             hidden=HiddenSide(landmarks, crop=crop, grid=self.GRID),
             mouth=MouthInside(crop, landmarks),
+            light=self._shading.open(crop, landmarks) if self._shading is not None else None,
             regions=self._regions(crop, landmarks, rate),
         )
 
@@ -176,9 +180,10 @@ class RefinedWarpRenderer(WarpRenderer):
         refiner: RegionRefiner,
         corrected: Corrections = UNCORRECTED,
         *,
+        shading: Shading | None = None,
         on_notice: Notice = lambda _text: None,
     ) -> None:
-        super().__init__(corrected, on_notice=on_notice)
+        super().__init__(corrected, shading=shading, on_notice=on_notice)
         self._refiner = refiner
 
     @property
@@ -205,14 +210,21 @@ class WarpSession(Session):
     move: MovedCrop
     hidden: HiddenSide
     mouth: MouthInside
+    light: SkinLight | None
     regions: OpenedRegions | None
 
     def render(self, driven: Driven) -> Rendered:
         """Pictures (T, S, S, 3) and the flows they were made by."""
-        pictures, flows = zip(*side_by_side(self._warped, list(driven.landmarks)), strict=True)
+        points = driven.landmarks
+        changes = self.light.changes(points) if self.light is not None else None
+
+        def moved(number: int) -> tuple[NDArray[np.uint8], Correspondence]:
+            return self._warped(points[number], None if changes is None else changes[number])
+
+        pictures, flows = zip(*side_by_side(moved, range(len(points))), strict=True)
         frames = np.stack(pictures)
         if self.regions is not None:
-            self.regions.repaint(frames, driven.landmarks, [flow.mouth_gap for flow in flows])
+            self.regions.repaint(frames, points, [flow.mouth_gap for flow in flows])
         return Rendered(frames, flows)
 
     def memory(self) -> Memory:
@@ -227,16 +239,22 @@ class WarpSession(Session):
     def warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """The crop (S, S, 3) moved to driven landmarks (478, 3), its mouth dark where it shows
         nothing, before the regions are repainted; and that part of the mouth (N, 2)."""
-        frame, flow = self._warped(points)
+        change = self.light.changes(points[None])[0] if self.light is not None else None
+        frame, flow = self._warped(points, change)
         return frame, flow.mouth_gap
 
     def repainted_by(self, networks: Mapping[Kind, RegionNetwork]) -> Repainting | None:
         """What other networks make of this source's warps; `None` where nothing is repainted."""
         return None if self.regions is None else self.regions.by(networks)
 
-    def _warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], Correspondence]:
+    def _warped(
+        self, points: NDArray[np.float32], change: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.uint8], Correspondence]:
+        """The moved crop, and its flow; `change` (G, G) is that of the light on the source."""
         frame, flow = self.move(points)
         frame = self._with_hidden_side(frame, points)
+        if self.light is not None and change is not None:
+            frame = self.light.shine(frame, change, flow, points)
         self.mouth.fill(frame, flow.mouth_gap)
         return frame, flow
 

@@ -117,6 +117,13 @@ def test_train_regions(regions_run: tuple[Path, Result]) -> None:
     trained(regions_run[1], regions_run[0], parts={"mouth", "eyes"})
 
 
+def test_train_shading(prepared: Path, tmp_path: Path) -> None:
+    done = run(
+        *("train", "shading", prepared, "-o", tmp_path, "--steps", 1, "--batch", 1, "--json")
+    )
+    trained(done, tmp_path, parts={"shading"})
+
+
 def test_train_meta(regions_run: tuple[Path, Result], tmp_path: Path) -> None:
     base = regions_run[0] / "last.safetensors"
     done = run(

@@ -12,6 +12,7 @@ from metaportrait_cli.cli.training import (
     train_meta,
     train_morphable,
     train_regions,
+    train_shading,
     train_sr,
     train_warping,
 )
@@ -22,6 +23,7 @@ COMMANDS = (
     train_layers,
     train_regions,
     train_meta,
+    train_shading,
     train_sr,
     train_morphable,
     train_fewshot,

@@ -1,0 +1,158 @@
+"""Light on a source's skin as an expression folds it: dark in a nasolabial fold, bright beside it.
+
+A warp moves pixels but leaves their light. What folds and turned skin change of it is told by a
+small network as a coarse map in the mesh's own coordinates and multiplied to the warped frame:
+grain, pores and colours stay the source's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.face.correspondence import Correspondence
+from metaportrait_cli.face.topology import MESH_POINTS
+from metaportrait_cli.motion.alignment import Floats, similarity, to_frame
+from metaportrait_cli.motion.fitting import fit_frames, fit_identity, still_faces
+from metaportrait_cli.motion.morphable import MorphableModel
+from metaportrait_cli.networks.shading import ShadingNetwork
+from metaportrait_cli.render.shading.skin import SIDE, Map, skin_map
+from metaportrait_cli.weights.store import load_network
+
+SHADING: Final = "shading"
+LEGIBLE: Final = 1.4
+"""Times what the network darkens is shown: as means do, it draws folds wider and flatter than they
+are. By eye, on photos of people that it was not learnt from."""
+REDDENING: Final = 0.9
+"""Skin in the shade is redder: over people a channel's light changes so much more or less than all
+light does, as a multiple of how much darker or brighter, as a logarithm, skin is in it."""
+CHEEKS: Final = (50, 101, 205, 280, 330, 425)
+MOST: Final = 0.5
+"""Change of light, a logarithm, that is approached softly."""
+LUMA: Final = (0.299, 0.587, 0.114)
+GRID: Final = 128
+"""Side of the map as it lies on the source's crop"""
+
+
+class Shading:
+    """The network, and the face model that tells it expressions."""
+
+    def __init__(self, network: ShadingNetwork, model: MorphableModel) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.model = model
+
+    @classmethod
+    def of_file(cls, path: Path) -> Shading:
+        """With the network that a file of weights holds. Raises `WeightsError`."""
+        # Stored at half precision; a CPU is slow with it.
+        network = load_network(ShadingNetwork, path, part=SHADING).float()
+        if network.config.side != SIDE:
+            raise WeightsError(
+                f"{path}: its shading has a map of {network.config.side} places where this version"
+                f" has {SIDE}; train it again"
+            )
+        return cls(network, MorphableModel.bundled())
+
+    @torch.inference_mode()
+    def open(self, crop: NDArray[np.uint8], points: NDArray[np.float32]) -> SkinLight:
+        """Looks at a source's crop (S, S, 3) with its face at points (478, 3) in pixels."""
+        model, skin = self.model, skin_map(self.model)
+        fitted = fit_frames(model, points[None], fit_identity(model, points[None]))
+        light, seen = skin.light(crop, points)
+        shown = np.stack([skin.folds(light, seen), seen])
+        patterns = self.network.patterns(torch.from_numpy(shown)[None])[0].numpy()
+        own = np.concatenate([fitted.expression[0], fitted.angles[0]]).astype(np.float32)
+        return SkinLight(
+            shading=self,
+            own=own,
+            face=still_faces(model, fitted)[0, :MESH_POINTS],
+            patterns=patterns * skin.weight,
+            tint=_tint(crop, points),
+            places=skin.places_on(points, side=len(crop), grid=GRID),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SkinLight:
+    """One source's skin."""
+
+    shading: Shading
+    own: NDArray[np.float32]
+    """Its expression and the head's angles, (E + 3,)"""
+    face: Floats
+    """(468, 3) in the model frame"""
+    patterns: Map
+    """(K, M, M)"""
+    tint: NDArray[np.float32]
+    """(3,) how much more red, green and blue change than all light does"""
+    places: Map
+    """(G, G, 2) on the map, of the source's crop"""
+
+    @torch.inference_mode()
+    def changes(self, driven: NDArray[np.float32]) -> Map:
+        """What driven faces (T, 478, 3) change of the light on the source's crop: (T, G, G)."""
+        model = self.shading.model
+        mesh = driven[:, :MESH_POINTS]
+        pose = similarity(self.face[None], mesh, model.rigid_weight[None])
+        moved = (to_frame(mesh, *pose) - self.face).reshape(len(mesh), -1)
+        change = np.zeros((len(mesh), len(self.own)), np.float32)
+        change[:, : model.expression_size] = moved @ _expression_operator(model)
+        weights = self.shading.network.weights(
+            torch.from_numpy(self.own).expand(len(mesh), -1), torch.from_numpy(change)
+        ).numpy()
+        maps = np.tensordot(weights, self.patterns, axes=1)
+        maps = np.where(maps < 0, LEGIBLE * maps, maps)
+        maps = MOST * np.tanh(maps / MOST)
+        centres = self.places - np.float32(0.5)
+        return np.stack([cv2.remap(each, centres, None, cv2.INTER_LINEAR) for each in maps])
+
+    def shine(
+        self,
+        frame: NDArray[np.uint8],
+        change: Map,
+        flow: Correspondence,
+        driven: NDArray[np.float32],
+    ) -> NDArray[np.uint8]:
+        """A warped frame (S, S, 3) with its face at driven points (478, 3) in changed light.
+
+        The change (G, G) moves with the skin.
+        """
+        side, grid = len(frame), len(flow.shift)
+        centres = np.arange(grid, dtype=np.float32) + np.float32(0.5)
+        places = flow.shift * np.float32(GRID / side)
+        places[..., 0] += centres * (GRID / grid) - np.float32(0.5)
+        places[..., 1] += (centres * (GRID / grid) - np.float32(0.5))[:, None]
+        moved = cv2.remap(change, places, None, cv2.INTER_LINEAR)
+        # Beside a turned face lies background that the flow leaves where the source's face was.
+        face = np.zeros((grid, grid), np.float32)
+        outline = np.rint(driven[:MESH_POINTS, :2] * (grid / side)).astype(np.int32)
+        cv2.fillConvexPoly(face, cv2.convexHull(outline), 1.0)
+        moved *= face
+        gain = cv2.merge([cv2.exp(moved * tint) for tint in self.tint])
+        gain = cv2.resize(gain, (side, side), interpolation=cv2.INTER_LINEAR)
+        return cv2.multiply(frame, gain, dtype=cv2.CV_8U)
+
+
+def _tint(crop: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """See `SkinLight.tint`; ones for a grey picture."""
+    x, y = np.clip(points[list(CHEEKS), :2].astype(int), 0, len(crop) - 1).T
+    skin = np.maximum(np.median(cv2.blur(crop, (5, 5))[y, x], axis=0), 1)
+    light = np.log(skin @ np.array(LUMA))
+    return np.clip(1 + REDDENING * (light - np.log(skin)), 0.5, 1.5).astype(np.float32)
+
+
+@lru_cache(maxsize=2)
+def _expression_operator(model: MorphableModel) -> Floats:
+    """(3M, E) from displacements of the mesh to the expression that makes them most probable."""
+    rows = model.expression_basis.reshape(model.expression_size, -1)
+    weighted = rows * np.repeat(model.shape_weight, 3) / model.noise**2
+    normal = weighted @ rows.T + np.eye(len(rows), dtype=np.float32)
+    return np.linalg.solve(normal, weighted).T.astype(np.float32)

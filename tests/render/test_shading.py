@@ -1,0 +1,130 @@
+"""Folds and shading: told in the mesh's own coordinates, multiplied to what the warp moves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from metaportrait_cli.face import topology
+from metaportrait_cli.face.correspondence import Correspondence, CorrespondenceWarp, moved_by
+from metaportrait_cli.face.detector import Face
+from metaportrait_cli.motion.alignment import from_frame, rotation_of, to_frame
+from metaportrait_cli.motion.fitting import fit_frames, fit_identity, reconstruct
+from metaportrait_cli.motion.morphable import MorphableModel
+from metaportrait_cli.networks.shading import ShadingConfig, ShadingNetwork
+from metaportrait_cli.render.shading.light import Shading
+from metaportrait_cli.render.shading.skin import SIDE, skin_map
+
+SMILE = (44, 45)
+Picture = NDArray[np.uint8]
+Points = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def model() -> MorphableModel:
+    return MorphableModel.bundled()
+
+
+@pytest.fixture(scope="module")
+def shading(model: MorphableModel) -> Shading:
+    """Whose network darkens the whole skin with anything that an expression changes."""
+    torch.manual_seed(0)
+    network = ShadingNetwork(ShadingConfig(widths=(8, 8), patterns=1, hidden=8))
+    with torch.no_grad():
+        network.head.load_state_dict(
+            {"weight": torch.zeros_like(network.head.weight), "bias": torch.tensor([-1.0])}
+        )
+    torch.nn.init.constant_(network.leave.weight, 1.0)
+    return Shading(network, model)
+
+
+def smiling(model: MorphableModel, points: Points) -> Points:
+    """The face with a smile more than it has."""
+    fitted = fit_frames(model, points[None], fit_identity(model, points[None]))
+    amounts = np.zeros((1, len(model.blendshape_rest)), np.float32)
+    amounts[:, list(SMILE)] = 0.8
+    fitted.expression[:] += amounts @ model.blendshape_effect
+    return reconstruct(model, fitted)[0].astype(np.float32)
+
+
+def test_a_place_of_the_map_is_the_same_skin_whatever_the_face_does(
+    model: MorphableModel, portrait: Picture, portrait_face: Face
+) -> None:
+    points, skin = portrait_face.points, skin_map(model)
+    moved = smiling(model, points) + np.array([9, -6, 0], np.float32)
+    warp = CorrespondenceWarp(points, side=len(portrait), fade=np.ones((256, 256), np.float32))
+    frame = moved_by(portrait, warp(moved).shift)
+    light, seen = skin.light(portrait, points)
+    other, also = skin.light(frame, moved)
+    sure = (seen > 0.9) & (also > 0.9)
+    assert sure.mean() > 0.3
+    assert np.median(np.abs(light - other)[sure]) < 0.02
+    wrong, _ = skin.light(frame, points)
+    assert np.abs(light - other)[sure].mean() < 0.5 * np.abs(light - wrong)[sure].mean()
+
+
+def test_folds_are_neither_wide_nor_off_the_skin(model: MorphableModel) -> None:
+    skin = skin_map(model)
+    seen = skin.weight
+    slope = np.tile(np.linspace(0, 1, SIDE, dtype=np.float32), (SIDE, 1))
+    line = np.zeros((SIDE, SIDE), np.float32)
+    line[40:42, 12:20] = -1
+    inside = seen == 1
+    assert np.abs(skin.folds(slope + 3, seen)[inside]).max() < 0.2
+    assert skin.folds(line, seen)[40, 15] < -0.7
+    assert not skin.folds(line + 1, seen)[seen == 0].any()
+
+
+def test_without_a_change_of_expression_light_stays(
+    shading: Shading, portrait: Picture, portrait_face: Face
+) -> None:
+    points = portrait_face.points
+    opened = shading.open(portrait, points)
+    model = shading.model
+    fitted = fit_frames(model, points[None], fit_identity(model, points[None]))
+    pose = fitted.rotation, fitted.scale, fitted.translation
+    faces = to_frame(points[None], *pose)
+    turned = from_frame(faces, rotation_of(np.array([[0.2, -0.1, 0.1]])) @ pose[0], *pose[1:])
+    driven = np.stack([points, turned[0].astype(np.float32)])
+    changes = opened.changes(driven)
+    assert np.abs(changes).max() < 1e-3
+    flow = CorrespondenceWarp(points, side=len(portrait), fade=np.ones((256, 256), np.float32))
+    shone = opened.shine(portrait, changes[0], flow(points), points)
+    np.testing.assert_array_equal(shone, portrait)
+
+
+def test_an_expression_changes_the_light_of_the_skin_alone(
+    shading: Shading, portrait: Picture, portrait_face: Face
+) -> None:
+    points = portrait_face.points
+    driven = smiling(shading.model, points)
+    opened = shading.open(portrait, points)
+    flow = CorrespondenceWarp(points, side=len(portrait), fade=np.ones((256, 256), np.float32))
+    grey = np.full_like(portrait, 128)
+    change = opened.changes(driven[None])[0]
+    frame = opened.shine(grey, change, flow(driven), driven).astype(int) - 128
+    x, y = driven[[50, 280], :2].astype(int).T  # cheeks
+    assert (np.abs(frame[y, x]) > 4).all()
+    lips = driven[[13, 14], :2].astype(int)
+    assert np.abs(frame[lips[:, 1], lips[:, 0]]).max() <= 1
+    oval = driven[topology.ring("face_oval"), :2]
+    low, high = oval.min(0).astype(int) - 2, oval.max(0).astype(int) + 3
+    frame[low[1] : high[1], low[0] : high[0]] = 0
+    assert not frame.any()
+
+
+def test_light_goes_where_the_face_went(
+    shading: Shading, portrait: Picture, portrait_face: Face
+) -> None:
+    """A flow that leaves the background where it is leaves its light, too."""
+    points = portrait_face.points
+    opened = shading.open(portrait, points)
+    aside = points + np.array([200, 0, 0], np.float32)
+    still = Correspondence(np.zeros((256, 256, 2), np.float32), aside[:3, :2], len(portrait))
+    change = opened.changes(smiling(shading.model, points)[None])[0]
+    grey = np.full_like(portrait, 128)
+    shone = opened.shine(grey, change, still, aside)
+    clear = int(aside[:, 0].min()) - 2
+    np.testing.assert_array_equal(shone[:, :clear], grey[:, :clear])
