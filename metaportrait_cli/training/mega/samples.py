@@ -135,26 +135,17 @@ class Subjects:
 class MegaDataset(Dataset[MegaSample]):
     """All videos are as likely; the other video is another person's where there are several."""
 
-    def __init__(
-        self,
-        subjects: Subjects,
-        *,
-        names: Sequence[str],
-        length: int,
-        seed: int,
-        varied: bool = True,
-    ) -> None:
-        """Without `varied` pictures are as they are. Raises `MediaError` if nobody of `names` has a
-        clip of two pictures."""
+    def __init__(self, subjects: Subjects, *, names: Sequence[str], length: int, seed: int) -> None:
+        """Raises `MediaError` if nobody of `names` has a clip of two pictures."""
         self._subjects = subjects
         self._videos = videos_of(subjects.faces, names)
         if not self._videos:
             raise MediaError("no clip with two different pictures of a face in the prepared data")
-        starts = {start: clip.identity for clip, (start, _) in _clips(subjects.faces)}
-        self._whose = [starts[start] for start, _ in self._videos]
+        faces = subjects.faces
+        owners = {span: clip.identity for clip, span in zip(faces.clips, faces.ranges, strict=True)}
+        self._whose = [owners[span] for span in self._videos]
         self._length = length
         self._seed = seed
-        self._varied = varied
 
     def __len__(self) -> int:
         return self._length
@@ -169,18 +160,13 @@ class MegaDataset(Dataset[MegaSample]):
         video = int(draw.integers(len(self._videos)))
         others = [n for n, who in enumerate(self._whose) if who != self._whose[video]] or [video]
         other = others[int(draw.integers(len(others)))]
-        source, driver = self._two(draw, video)
-        other_source, other_driver = self._two(draw, other)
-        light = self._light(draw)
-        other_light = self._light(draw)
-        mirror = self._varied and draw.random() < 0.5
         return sample_of(
             self._subjects,
-            (source, driver),
-            (other_source, other_driver),
-            lights=(light, other_light),
-            mirror=mirror,
-            draw=draw if self._varied else None,
+            self._two(draw, video),
+            self._two(draw, other),
+            lights=(_light(draw), _light(draw)),
+            mirror=bool(draw.random() < 0.5),
+            draw=draw,
         )
 
     def _two(self, draw: np.random.Generator, video: int) -> tuple[int, int]:
@@ -188,10 +174,10 @@ class MegaDataset(Dataset[MegaSample]):
         first, second = start + draw.choice(end - start, 2, replace=False)
         return int(first), int(second)
 
-    def _light(self, draw: np.random.Generator) -> NDArray[np.float32]:
-        gain = draw.uniform(1 - GAIN, 1 + GAIN)
-        gains = gain * draw.uniform(1 - CHANNEL_GAIN, 1 + CHANNEL_GAIN, 3)
-        return gains.astype(np.float32) if self._varied else np.ones(3, np.float32)
+
+def _light(draw: np.random.Generator) -> NDArray[np.float32]:
+    gain = draw.uniform(1 - GAIN, 1 + GAIN)
+    return (gain * draw.uniform(1 - CHANNEL_GAIN, 1 + CHANNEL_GAIN, 3)).astype(np.float32)
 
 
 def sample_of(
@@ -268,10 +254,6 @@ def judged_samples(subjects: Subjects, *, names: Sequence[str], most: int) -> li
         if start + k < end
     ]
     return [sample_of(subjects, pair, pair) for pair in pairs[:most]]
-
-
-def _clips(faces: Faces) -> list:
-    return list(zip(faces.clips, faces.ranges, strict=True))
 
 
 def _plane(image: NDArray[np.float32] | NDArray[np.uint8]) -> Tensor:
