@@ -5,6 +5,7 @@
     python benchmarks/resume.py --command upscale
 
 The instants are random over the whole time of an unbroken run, its pass over the driver included.
+With `--folder` it goes on itself where it was stopped, after `--budget` seconds or by a signal.
 Tells for each kill how much of the clip was looked at, rendered or enhanced twice, and how much
 processor time the next run took, beyond what any run takes, until it made something new.
 """
@@ -12,6 +13,7 @@ processor time the next run took, beyond what any run takes, until it made somet
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -19,6 +21,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -46,9 +49,6 @@ class Run:
 
     events: list[tuple[str, int, float, float]] = field(default_factory=list)
     """What, which frame, when (s since the start), and the processor time until then (s)"""
-
-    def frames(self, what: str) -> list[int]:
-        return [number for name, number, *_ in self.events if name == what]
 
     def until(self, done: set[tuple[str, int]]) -> float:
         """Processor seconds before anything that wasn't done."""
@@ -143,56 +143,100 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=10)
     options.add_argument("--seconds", type=float, default=SECONDS)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--folder", type=Path)
+    options.add_argument("--budget", type=float, default=1e9)
     asked = options.parse_args()
-    chance = random.Random(asked.seed)
     random.seed(asked.seed)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        clip = folder / "clip.mp4"
-        source = ("-stream_loop", "-1", "-i", str(SAMPLES / "driver.mp4"), "-t", str(asked.seconds))
-        small = ("-vf", "scale=128:128", "-c:v", "libx264", "-crf", "14", "-c:a", "aac")
-        command = [ffmpeg_binary(), "-nostdin", "-v", "error", *source, *small, str(clip)]
-        subprocess.run(command, check=True)
-        arguments = ["upscale", str(clip), "--quiet", "--resume"]
-        if asked.command == "animate":
-            arguments = ["animate", str(SAMPLES / "portrait.png"), str(clip), "--quiet", "--resume"]
-            arguments += ["--weights", asked.weights, "--crop", "--size", "64"]
-        whole, broken = folder / "whole" / "o.mp4", folder / "broken" / "o.mp4"
-        straight = run([*arguments, "-o", str(whole)], folder / "log", kill=None)
-        wanted = content(whole)
-        ends = straight.events[-1][2]
-        usual = straight.events[0][3]
-        print(f"unbroken: {wanted[0]} frames, {ends:.0f} s, {straight.events[-1][3]:.0f} CPU s")
+    ends = time.monotonic() + asked.budget
+    with ExitStack() as stack:
+        folder = asked.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(exist_ok=True)
+        trials = Trials(folder, asked)
+        while trials.step():
+            if time.monotonic() > ends:
+                print("to be gone on with")
+                return
 
-        begins = straight.events[0][2]
-        moments = sorted(chance.uniform(begins, ends) for _ in range(asked.kills))
-        done: set[tuple[str, int]] = set()
-        twice: list[float] = []
-        rate = wanted[0] / asked.seconds
-        for number, moment in enumerate([*moments, None]):
-            target = next(
-                (e[:2] for e in straight.events if moment is not None and e[2] >= moment), None
-            )
+
+class Trials:
+    """A clip that is made at once, and one that is broken off; all that is known is in a folder."""
+
+    def __init__(self, folder: Path, asked: argparse.Namespace) -> None:
+        self.folder, self.asked = folder, asked
+        self.whole, self.broken = folder / "whole" / "o.mp4", folder / "broken" / "o.mp4"
+        self.known = folder / "known.json"
+        self.state: dict[str, Any] = {"straight": None, "runs": [], "targets": []}
+        if self.known.exists():
+            self.state = json.loads(self.known.read_text())
+        clip = folder / "clip.mp4"
+        if not clip.exists():
+            make_clip(clip, asked.seconds)
+        self.arguments = ["upscale", str(clip), "--quiet", "--resume"]
+        if asked.command == "animate":
+            self.arguments = ["animate", str(SAMPLES / "portrait.png"), str(clip), "--quiet"]
+            self.arguments += ["--resume", "--weights", asked.weights, "--crop", "--size", "64"]
+
+    def step(self) -> bool:
+        """The next run; False after the last one."""
+        state, log = self.state, self.folder / "log"
+        if state["straight"] is None:
+            self.whole.unlink(missing_ok=True)
+            events = run([*self.arguments, "-o", str(self.whole)], log, kill=None).events
+            state["straight"] = events
+            frames, _ = content(self.whole)
+            print(f"unbroken: {frames} frames, {events[-1][2]:.0f} s, {events[-1][3]:.0f} CPU s")
+            chance = random.Random(self.asked.seed)
+            first, last = events[0][2], events[-1][2]
+            moments = sorted(chance.uniform(first, last) for _ in range(self.asked.kills))
+            state["targets"] = [next(e[:2] for e in events if e[2] >= each) for each in moments]
+        else:
+            number = len(state["runs"])
+            target = tuple((*state["targets"], ())[number])
             told = run(
-                [*arguments, "-o", str(broken)],
-                folder / "log",
-                kill=None if target is None else lambda *event, at=target: event == at,
+                [*self.arguments, "-o", str(self.broken)],
+                log,
+                kill=(lambda *event: event == target) if target else None,
             )
-            again = [event[:2] for event in told.events if event[:2] in done]
             if number:
-                twice.append(len(set(again)) / rate)
-                spent = told.until(done) - usual
-                print(f"  next run: {twice[-1]:.2f} s of the clip again, {spent:+.1f} CPU s")
-            done |= {event[:2] for event in told.events}
-            if target is not None:
-                left = sorted(path.name for path in broken.parent.iterdir())
+                self._compare(told)
+            state["runs"].append(told.events)
+            if target:
+                left = sorted(path.name for path in self.broken.parent.iterdir())
                 print(f"killed when frame {target[1]} was {target[0]}; there: {', '.join(left)}")
-        found = content(broken)
+            else:
+                self._finish()
+        self.known.write_text(json.dumps(state))
+        return len(state["runs"]) <= self.asked.kills
+
+    def _compare(self, told: Run) -> None:
+        """What a run did that was done before."""
+        done = {tuple(event[:2]) for events in self.state["runs"] for event in events}
+        again = {event[:2] for event in told.events} & done
+        spent = told.until(done) - self.state["straight"][0][3]
+        seconds = len(again) * self.asked.seconds / self._frames()
+        self.state["most"] = max(self.state.get("most", 0.0), seconds)
+        print(f"  next run: {seconds:.2f} s of the clip again, {spent:+.1f} CPU s", flush=True)
+
+    def _frames(self) -> int:
+        return 1 + max(event[1] for event in self.state["straight"])
+
+    def _finish(self) -> None:
+        wanted, found = content(self.whole), content(self.broken)
         print(
-            f"{found[0]} frames after {asked.kills} kills,"
+            f"{found[0]} frames after {self.asked.kills} kills,"
             f" {'the same' if found == wanted else 'OTHER'} frames and sound;"
-            f" at most {max(twice):.2f} s made twice; left: {os.listdir(broken.parent)}"
+            f" at most {self.state['most']:.2f} s made twice;"
+            f" left: {os.listdir(self.broken.parent)}"
         )
+
+
+def make_clip(path: Path, seconds: float) -> None:
+    """The sample, again and again."""
+    source = ("-stream_loop", "-1", "-i", str(SAMPLES / "driver.mp4"), "-t", str(seconds))
+    small = ("-vf", "scale=128:128", "-c:v", "libx264", "-crf", "14", "-c:a", "aac")
+    subprocess.run(
+        [ffmpeg_binary(), "-nostdin", "-v", "error", *source, *small, str(path)], check=True
+    )
 
 
 if __name__ == "__main__":
