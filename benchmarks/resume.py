@@ -4,7 +4,7 @@
     python benchmarks/resume.py --weights none
     python benchmarks/resume.py --command upscale
 
-The instants are random over the whole time of an unbroken run, its pass over the driver included.
+The instants are random, a third of them within the pass over the driver.
 With `--folder` it goes on itself where it was stopped, after `--budget` seconds or by a signal.
 Tells for each kill how much of the clip was looked at, rendered or enhanced twice, and how much
 processor time the next run took, beyond what any run takes, until it made something new.
@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +187,9 @@ class Trials:
             frames, _ = content(self.whole)
             print(f"unbroken: {frames} frames, {events[-1][2]:.0f} s, {events[-1][3]:.0f} CPU s")
             chance = random.Random(self.asked.seed)
-            first, last = events[0][2], events[-1][2]
-            moments = sorted(chance.uniform(first, last) for _ in range(self.asked.kills))
+            edges = [events[0][2], next(e[2] for e in events if e[0] == "made"), events[-1][2]]
+            passes = [edges[:2] if n % 3 == 0 else edges[1:] for n in range(self.asked.kills)]
+            moments = sorted(starmap(chance.uniform, passes))
             state["targets"] = [next(e[:2] for e in events if e[2] >= each) for each in moments]
         else:
             number = len(state["runs"])
