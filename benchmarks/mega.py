@@ -94,6 +94,10 @@ def main() -> None:
     error = (truth.astype(np.float32) - image.astype(np.float32)) / 255
     psnr = -10 * np.log10(np.square(error).mean(axis=(1, 2, 3)))
     print(f"{card['step']} steps, {card['seconds']} s: PSNR {psnr.mean():.2f} dB, {psnr.round(1)}")
+    colours, expressions = leak(run / "last.safetensors", data)
+    print(
+        f"change by the driver's colours {colours:.2f}, by its expression {expressions:.2f} levels"
+    )
     if chosen.sheet:
         rows = [np.concatenate(list(each[:6]), axis=1) for each in (truth, image)]
         Image.fromarray(np.concatenate(rows)).save(chosen.sheet)
@@ -130,6 +134,28 @@ def repainted(weights: Path, data: Path) -> tuple[np.ndarray, np.ndarray]:
         truth.append(sample.driver.float() / 255)
         found.append(painted(base, sample, 0, cycle=False).image)
     return as_pictures(torch.cat(truth)), as_pictures(torch.cat(found))
+
+
+@torch.no_grad()
+def leak(weights: Path, data: Path) -> tuple[float, float]:
+    """By how many grey levels pictures change where the driver's red and blue change places, and
+    where its expression is the next frame's; the first should be nothing."""
+    base = load_network(BaseModel, weights, part=BASE)
+    faces = Faces.load(data)
+    subjects = Subjects(faces, mattes_of(faces, data), base.config)
+    count = len(faces.images)
+    samples = [
+        MegaSample.batch([sample_of(subjects, (0, n), (0, (n + 1) % count))]) for n in range(count)
+    ]
+    apart = []
+    for sample in samples:
+        looks = sample.look, sample.look.flip(1), sample.other_look
+        plain, coloured, other = (
+            painted(base, replace(sample, look=look), 0, cycle=False).image for look in looks
+        )
+        apart.append([float((each - plain).abs().mean()) * 255 for each in (coloured, other)])
+    colours, expressions = np.mean(apart, axis=0).tolist()
+    return colours, expressions
 
 
 if __name__ == "__main__":
