@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import sys
+from ctypes.util import find_library
 from typing import TYPE_CHECKING
 
 from metaportrait_cli.errors import UsageError
@@ -49,6 +51,18 @@ def choose(device: str, precision: str, *, half_on_cpu: bool = False) -> tuple[s
         return device, torch.bfloat16 if half else torch.float32
     kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     return device, kinds[precision]
+
+
+def plainly_cpu(device: str, precision: str) -> bool:
+    """Whether `choose` would take the CPU and full precision, told without torch; else it must be
+    asked."""
+    if precision not in ("auto", "fp32") or device not in ("auto", "cpu"):
+        return False
+    if device == "cpu":
+        return True
+    # Without the driver's library there is no CUDA; every Mac may have MPS.
+    driver = "nvcuda" if sys.platform == "win32" else "cuda"
+    return sys.platform != "darwin" and find_library(driver) is None
 
 
 def _computes_in_bf16() -> bool:

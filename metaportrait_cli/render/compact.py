@@ -6,14 +6,15 @@ ships shades where mouth or eyes are repainted and the file has nothing of its o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metaportrait_cli.errors import WeightsError
-from metaportrait_cli.face.identity import identity_network
+from metaportrait_cli.face.identity import Identity
 from metaportrait_cli.face.regions import KINDS, PATCHES, Kind
-from metaportrait_cli.networks.compact_warping import CompactWarping
-from metaportrait_cli.networks.layered_warping import LayeredWarping
-from metaportrait_cli.networks.regions import RegionNetwork
+from metaportrait_cli.networks.swift.function import Running
 from metaportrait_cli.render.flows import Corrections, Uncorrected
 from metaportrait_cli.render.learned_flows import LearnedFlows
 from metaportrait_cli.render.opening import Opening, Rendering
@@ -21,44 +22,101 @@ from metaportrait_cli.render.regions import RegionRefiner
 from metaportrait_cli.render.shading.light import SHADING, Shading
 from metaportrait_cli.render.teeth import bundled_teeth
 from metaportrait_cli.render.warped import RefinedWarpRenderer, WarpRenderer
+from metaportrait_cli.stages import Once
 from metaportrait_cli.weights import bundled_path
-from metaportrait_cli.weights.store import load_network, read_header
+from metaportrait_cli.weights.shelf import WeightsShelf
+from metaportrait_cli.weights.tensors import read_header
+
+if TYPE_CHECKING:
+    import torch
+
+    from metaportrait_cli.networks.compact_warping import CompactWarping
+    from metaportrait_cli.networks.layered_warping import LayeredWarping
+    from metaportrait_cli.networks.regions import RegionNetwork
 
 WARPING, LAYERS = "warping", "layers"
 
 
 def from_file(opening: Opening) -> Rendering:
     """Reads weights made by `train warping` or `train regions`. Raises `WeightsError`."""
-    path, device, dtype = opening.path, opening.device, opening.dtype
-    # Stored at half precision; a CPU is slow with it.
-    corrected: Corrections = Uncorrected()
-    parts = read_header(path).configs
-    if WARPING in parts:
-        warping = load_network(CompactWarping, path, part=WARPING).float()
-        layered = (
-            load_network(LayeredWarping, path, part=LAYERS).float() if LAYERS in parts else None
+    path = opening.path
+    configs = read_header(path).configs
+    # What a portrait adds makes other networks, which only it has.
+    shelf = None if opening.deltas else WeightsShelf(path)
+    running = Running(opening.device, opening.precision, shelf)
+    flows: LearnedFlows | None = None
+    if WARPING in configs:
+        warping, layered = Once(partial(_warping, path)), Once(partial(_layered_warping, path))
+        flows = LearnedFlows(
+            warping,
+            layered if LAYERS in configs else None,
+            picture=_picture(configs[WARPING]),
+            running=running,
         )
-        corrected = LearnedFlows(warping, layered, device=device, dtype=dtype)
+        if not flows.is_known:  # what is wrong with them is told now
+            warping()
+            if LAYERS in configs:
+                layered()
+    corrected: Corrections = flows or Uncorrected()
+    shading = Shading.of_file(path) if SHADING in configs else None
+    kinds = [kind for kind in KINDS if kind in configs]
+    networks = Once(partial(_adapted_networks, path, opening.deltas))
+    if not kinds:
+        if opening.deltas:
+            networks()
+        return Rendering(WarpRenderer(corrected, shading=shading, on_notice=opening.on_notice))
+    teeth = bundled_teeth(device=opening.device) if "mouth" in kinds else None
+    makes = {kind: partial(_one_of, networks, kind) for kind in kinds}
+    refiner = RegionRefiner(makes, Identity(), teeth=teeth, running=running)
+    if not refiner.is_known:
+        networks()
+    shading = shading or Shading.of_file(bundled_path("shading"))
+    renderer = RefinedWarpRenderer(refiner, corrected, shading=shading, on_notice=opening.on_notice)
+    return Rendering(renderer, adaptable=renderer)
+
+
+def _picture(config: Mapping[str, int]) -> int:
+    """The side of the pictures that a warping network sees."""
+    return config.get("size") or config.get("warp_size") or 128
+
+
+def _warping(path: Path) -> CompactWarping:
+    from metaportrait_cli.networks.compact_warping import CompactWarping  # noqa: PLC0415  torch
+    from metaportrait_cli.weights.store import load_network  # noqa: PLC0415
+
+    # Stored at half precision; a CPU is slow with it.
+    return load_network(CompactWarping, path, part=WARPING).float()
+
+
+def _layered_warping(path: Path) -> LayeredWarping:
+    from metaportrait_cli.networks.layered_warping import LayeredWarping  # noqa: PLC0415  torch
+    from metaportrait_cli.weights.store import load_network  # noqa: PLC0415
+
+    return load_network(LayeredWarping, path, part=LAYERS).float()
+
+
+def _adapted_networks(path: Path, deltas: Mapping[str, torch.Tensor]) -> dict[Kind, RegionNetwork]:
+    """Those of the file with what a portrait adds to them."""
     networks = region_networks(path)
-    for name, delta in opening.deltas.items():
+    for name, delta in deltas.items():
         kind, _, parameter = name.partition(".")
         known = dict(networks[kind].named_parameters()) if kind in networks else {}
         own = known.get(parameter)
         if own is None or own.shape != delta.shape:
             raise WeightsError(f"{path}: has no {name} of the shape that the portrait adapts")
         own.data += delta.float()
-    shading = Shading.of_file(path) if SHADING in parts else None
-    if not networks:
-        return Rendering(WarpRenderer(corrected, shading=shading, on_notice=opening.on_notice))
-    teeth = bundled_teeth(device=device) if "mouth" in networks else None
-    refiner = RegionRefiner(networks, identity_network(), teeth=teeth, device=device, dtype=dtype)
-    shading = shading or Shading.of_file(bundled_path("shading"))
-    renderer = RefinedWarpRenderer(refiner, corrected, shading=shading, on_notice=opening.on_notice)
-    return Rendering(renderer, adaptable=renderer)
+    return networks
+
+
+def _one_of(networks: Once[dict[Kind, RegionNetwork]], kind: Kind) -> RegionNetwork:
+    return networks()[kind]
 
 
 def region_networks(path: Path) -> dict[Kind, RegionNetwork]:
     """Those that a file of weights holds, at full precision. Raises `WeightsError`."""
+    from metaportrait_cli.networks.regions import RegionNetwork  # noqa: PLC0415  torch
+    from metaportrait_cli.weights.store import load_network  # noqa: PLC0415
+
     parts = read_header(path).configs
     networks = {
         kind: load_network(RegionNetwork, path, part=kind).float()

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from metaportrait_cli.face.conditions import GRID
 from metaportrait_cli.face.correspondence import Correspondence
 from metaportrait_cli.face.head_sheet import Layout
 from metaportrait_cli.face.landmark_image import filled_polygon, landmark_image
-from metaportrait_cli.networks.compact_blocks import channels_last
-from metaportrait_cli.networks.compact_warping import CompactConditions, CompactWarping
-from metaportrait_cli.networks.layered_warping import LayeredConditions, LayeredWarping
-from metaportrait_cli.networks.swift.function import SwiftFunction
+from metaportrait_cli.networks.swift.function import Function, Running, SwiftFunction
 from metaportrait_cli.render.flows import LayoutCorrection
+from metaportrait_cli.stages import Once
+
+if TYPE_CHECKING:
+    from metaportrait_cli.networks.compact_warping import CompactWarping
+    from metaportrait_cli.networks.layered_warping import LayeredWarping
 
 Points = NDArray[np.float32]
 Grid = NDArray[np.float32]
@@ -28,37 +29,39 @@ Grid = NDArray[np.float32]
 class LearnedFlows:
     """Makes the corrections of each picture, see `Corrections`.
 
-    Holds the networks, frozen: that of one flow, and that of layers where a file has one.
+    By two networks, that of one flow, and that of layers where a file has one; they are made when
+    torch must run them.
     """
 
     def __init__(
         self,
-        network: CompactWarping,
-        layered: LayeredWarping | None = None,
+        network: Callable[[], CompactWarping],
+        layered: Callable[[], LayeredWarping] | None = None,
         *,
-        device: str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        picture: int,
+        running: Running | None = None,
     ) -> None:
-        def of(function: Callable[..., Sequence[Tensor]]) -> SwiftFunction:
-            return SwiftFunction(function, device=device, dtype=dtype)
-
-        network = channels_last(network.eval().requires_grad_(False).to(device, dtype))
-        self.picture = network.picture
-        self.encode = of(lambda image, lines: [network.encode(image, lines)])
-        self.correct = of(lambda source, *driven: [network(source, CompactConditions(*driven))])
+        """`picture` is the side of the pictures that the networks see."""
+        running = running or Running()
+        self.picture = picture
+        one = Once(lambda: running.placed(network()))
+        self.encode = SwiftFunction(lambda: _encoding(one()), running, name="flow's source")
+        self.correct = SwiftFunction(lambda: _correcting(one()), running, name="flow")
         self.layers: OfLayers | None = None
         if layered is not None:
-            net = channels_last(layered.eval().requires_grad_(False).to(device, dtype))
+            other = Once(lambda: running.placed(layered()))
             self.layers = OfLayers(
-                encode=of(
-                    lambda *source: [net.encode(*source[:2]), net.encode_layers(*source[2:])]
-                ),
-                correct=of(
-                    lambda source, layers, *driven: net.layered(
-                        source, layers, LayeredConditions(*driven)
-                    )
-                ),
+                SwiftFunction(lambda: _encoding_layers(other()), running, name="layers' source"),
+                SwiftFunction(lambda: _correcting_layers(other()), running, name="layers"),
             )
+
+    @property
+    def is_known(self) -> bool:
+        """Whether they can probably be run without torch."""
+        functions = [self.encode, self.correct]
+        if self.layers is not None:
+            functions += [self.layers.encode, self.layers.correct]
+        return all(function.is_known for function in functions)
 
     def of_flow(self, crop: NDArray[np.uint8], landmarks: Points, fade: Grid) -> LearnedCorrection:
         """See `Corrections`."""
@@ -155,6 +158,30 @@ class LearnedLayers:
         place = found.place + self._fade[..., None] * (flow - prior) / unit
         seen = found.cover * (1 - self._fade * (1 - shown[..., 0]))
         return replace(found, place=place.astype(np.float32), cover=seen.astype(np.float32))
+
+
+def _encoding(network: CompactWarping) -> Function:
+    return lambda image, lines: [network.encode(image, lines)]
+
+
+def _correcting(network: CompactWarping) -> Function:
+    from metaportrait_cli.networks.compact_warping import CompactConditions  # noqa: PLC0415  torch
+
+    dtype = network.head.weight.dtype
+    return lambda source, *driven: [network(source.to(dtype), CompactConditions(*driven))]
+
+
+def _encoding_layers(network: LayeredWarping) -> Function:
+    return lambda *source: [network.encode(*source[:2]), network.encode_layers(*source[2:])]
+
+
+def _correcting_layers(network: LayeredWarping) -> Function:
+    from metaportrait_cli.networks.layered_warping import LayeredConditions  # noqa: PLC0415  torch
+
+    dtype = network.head.weight.dtype
+    return lambda source, layers, *driven: network.layered(
+        source.to(dtype), layers.to(dtype), LayeredConditions(*driven)
+    )
 
 
 def _conditions(prior: Grid, driven: Points, gap: Points, *, side: int) -> list[Grid]:

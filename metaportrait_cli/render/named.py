@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from metaportrait_cli.devices import check_names, choose, keep_freed_memory
+from metaportrait_cli.devices import check_names, choose, keep_freed_memory, plainly_cpu
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.progress import Progress, silent
 from metaportrait_cli.render.opening import Opening, Rendering
 from metaportrait_cli.weights import architectures, resolve
+from metaportrait_cli.weights.download import sha256_of
+from metaportrait_cli.weights.tensors import read_header
 
 if TYPE_CHECKING:
     import torch
@@ -61,25 +62,24 @@ def rendering_named(
         return import_module(f"metaportrait_cli.render.{PLAIN[name]}").without_weights(on_notice)
     path = resolve(Path(name) if Path(name).exists() else name)
     check(path)
-    # Networks need torch, which takes seconds to import; the analytic warp doesn't.
-    from metaportrait_cli.weights.store import read_header  # noqa: PLC0415
-
     architecture = read_header(path).architecture
     if architecture not in OF_FILES:
         raise WeightsError(f"{path}: holds {architecture}, which can't animate a portrait")
-    chosen, dtype = choose(device, precision)
-    if chosen == "cpu":
+    # torch takes seconds to import, and not all need it.
+    chosen, exactness = "cpu", "float32"
+    if not plainly_cpu(device, precision):
+        chosen, dtype = choose(device, precision)
+        exactness = str(dtype).removeprefix("torch.")
+    if chosen == "cpu" and architecture != architectures.COMPACT:
         keep_freed_memory()
     opening = Opening(
         path=path,
         device=chosen,
-        dtype=dtype,
+        precision=exactness,
         deltas=deltas or {},
         on_notice=on_notice,
         on_progress=on_progress,
     )
     module = import_module(f"metaportrait_cli.render.{OF_FILES[architecture]}")
     rendering: Rendering = module.from_file(opening)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return replace(rendering, weights={path.name: digest})
+    return replace(rendering, weights={path.name: sha256_of(path)})

@@ -20,13 +20,21 @@ class Opening:
 
     path: Path
     device: str
-    dtype: torch.dtype
+    precision: str
+    """A name of torch's"""
     deltas: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """What a person's portrait adds to parameters, by their names in the file"""
     on_notice: Callable[[str], None] = lambda _text: None
     """Hears what the user should know of these weights"""
     on_progress: Progress = silent
     """Hears of what takes long before the first frame"""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision as torch has it."""
+        import torch  # noqa: PLC0415  takes seconds
+
+        return getattr(torch, self.precision)
 
 
 @dataclass(frozen=True)

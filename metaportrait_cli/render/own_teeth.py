@@ -22,6 +22,34 @@ DETAIL = 3.0  # mm; what is coarser is light
 DIFFERS = (-0.7, 0.3)
 """How far one's own teeth may be darker or lighter than the mean, as a logarithm"""
 _CLOSE = 0.02  # of linear light: the noise of dark pixels
+# Lenses and video soften what they see, by so many millimetres.
+SOFTNESS = 0.16
+
+
+class Row:
+    """The texture of one row of teeth, ready at the scales that pictures ask for."""
+
+    def __init__(self, texture: NDArray[np.float32], config: TeethConfig) -> None:
+        self._texture = texture
+        self._config = config
+        self._at: dict[float, NDArray[np.float32]] = {}
+
+    def drawn(self, places: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+        """(H, W, 4) at places (H, W, 2) on the arch, for a picture of `scale` pixels a mm."""
+        config = self._config
+        coarser = max(1.0, round(2 * config.pixels / scale) / 2)
+        if coarser not in self._at:
+            soft = cv2.GaussianBlur(self._texture, (0, 0), SOFTNESS * config.pixels)
+            self._at[coarser] = cv2.resize(
+                soft, None, fx=1 / coarser, fy=1 / coarser, interpolation=cv2.INTER_AREA
+            )
+        pixels = config.pixels / coarser
+        x = (places[..., 0] + config.reach) * pixels - 0.5
+        y = (places[..., 1] + config.gum) * pixels - 0.5
+        found = cv2.remap(
+            self._at[coarser], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        return found * (places[..., 1] < config.beyond)[..., None].astype(np.float32)
 
 
 def own_teeth(

@@ -181,7 +181,7 @@ class Adaptable(Protocol):
         ...
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> str:
         """Where they are."""
         ...
 

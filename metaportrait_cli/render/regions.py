@@ -4,14 +4,16 @@ teeth and the line of closed lids drawn over that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from metaportrait_cli.face.identity import embed
+from metaportrait_cli.face.identity import Identity
 from metaportrait_cli.face.regions import (
     REGIONS,
     Kind,
@@ -21,53 +23,66 @@ from metaportrait_cli.face.regions import (
     kind_of,
     patch_to_picture,
 )
-from metaportrait_cli.networks.compact_blocks import channels_last
-from metaportrait_cli.networks.identity import IdentityNetwork
-from metaportrait_cli.networks.regions import RegionNetwork
-from metaportrait_cli.networks.swift.function import Function, SwiftFunction
+from metaportrait_cli.networks.swift.function import Function, Running, SwiftFunction
 from metaportrait_cli.render.lid_line import LidLine
 from metaportrait_cli.render.protocol import Memory
 from metaportrait_cli.render.teeth import OpenedTeeth, TeethPainter
-from metaportrait_cli.stages import side_by_side
+from metaportrait_cli.stages import Once, side_by_side
+
+if TYPE_CHECKING:
+    from metaportrait_cli.networks.regions import RegionNetwork
 
 TOGETHER = 8
 """Frames that go through a network at once: half the time of one by one, and no less by more."""
 
 
 class RegionRefiner:
-    """Holds the networks, one for each kind of region, in the precision `dtype`."""
+    """Repaints with networks, one for each kind of region, that are made when torch needs them."""
 
     def __init__(
         self,
-        networks: Mapping[Kind, RegionNetwork],
-        identity: IdentityNetwork,
+        networks: Mapping[Kind, Callable[[], RegionNetwork]],
+        identity: Identity,
         *,
         teeth: TeethPainter | None = None,
-        device: str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        running: Running | None = None,
     ) -> None:
-        self.device = torch.device(device)
-        self._dtype = dtype
+        self._running = running = running or Running()
         self._identity = identity
         self._teeth = teeth
-        self.networks = {
-            kind: channels_last(network.eval().requires_grad_(False).to(self.device, dtype))
-            for kind, network in networks.items()
+        self._networks = {kind: Once(_placing(make, running)) for kind, make in networks.items()}
+        self._changes = {
+            kind: SwiftFunction(_change(network), running, name=kind)
+            for kind, network in self._networks.items()
         }
-        self._functions = {
-            kind: SwiftFunction(_change(network), device=device, dtype=dtype)
-            for kind, network in self.networks.items()
-        }
+
+    @property
+    def kinds(self) -> Iterable[Kind]:
+        """Those that are repainted."""
+        return self._networks
+
+    @property
+    def networks(self) -> Mapping[Kind, RegionNetwork]:
+        """By kind of region, frozen."""
+        return {kind: network() for kind, network in self._networks.items()}
+
+    @property
+    def device(self) -> str:
+        """Where they are."""
+        return self._running.device
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it can probably go without torch."""
+        teeth = self._teeth is None or self._teeth.is_known
+        changes = all(change.is_known for change in self._changes.values())
+        return changes and teeth and self._identity.is_known
 
     def of_networks(self, networks: Mapping[Kind, RegionNetwork]) -> RegionRefiner:
         """A refiner with other networks, on the same device in the same precision."""
-        return RegionRefiner(
-            networks,
-            self._identity,
-            teeth=self._teeth,
-            device=str(self.device),
-            dtype=self._dtype,
-        )
+        makes = {kind: partial(_itself, network) for kind, network in networks.items()}
+        running = replace(self._running, shelf=None)
+        return RegionRefiner(makes, self._identity, teeth=self._teeth, running=running)
 
     def open(
         self,
@@ -80,9 +95,9 @@ class RegionRefiner:
 
         `rate` as of `Renderer.open`.
         """
-        known = embed(self._identity, crop[None], points[None]).numpy()
+        known = self._identity(crop, points)
         teeth = self._teeth.open(crop, points, rate=rate) if self._teeth is not None else None
-        lids = LidLine(crop, points) if "eyes" in self.networks else None
+        lids = LidLine(crop, points) if "eyes" in self.kinds else None
         return OpenedRegions(self, OwnRegions(crop, points), known, teeth=teeth, lids=lids)
 
     def changes(
@@ -90,7 +105,7 @@ class RegionRefiner:
     ) -> NDArray[np.float32]:
         """What to add to patches (N, P, P, 11) of one kind: (N, P, P, 3) in grey levels."""
         inputs = np.multiply(patches.transpose(0, 3, 1, 2), 1 / 255, dtype=np.float32)
-        (change,) = self._functions[kind](inputs, identity)
+        (change,) = self._changes[kind](inputs, identity)
         return np.ascontiguousarray(255 * change.transpose(0, 2, 3, 1))
 
 
@@ -154,7 +169,7 @@ class OpenedRegions:
         gaps: Sequence[NDArray[np.float32]],
     ) -> None:
         changes: list[tuple[int, Region, NDArray[np.float32]]] = []
-        for kind in self._refiner.networks:
+        for kind in self._refiner.kinds:
             places = [(t, region) for t in range(len(frames)) for region in _regions_of(kind)]
 
             def cut(place: tuple[int, Region]) -> NDArray[np.uint8]:
@@ -171,8 +186,20 @@ class OpenedRegions:
             add_patch(frames[t], change, patch_to_picture(driven[t], region))
 
 
-def _change(network: RegionNetwork) -> Function:
-    return lambda patches, identity: [network(patches, identity).image - patches[:, :3]]
+def _change(made: Callable[[], RegionNetwork]) -> Callable[[], Function]:
+    def function() -> Function:
+        network = made()
+        return lambda patches, identity: [network(patches, identity).image - patches[:, :3]]
+
+    return function
+
+
+def _placing(make: Callable[[], RegionNetwork], running: Running) -> Callable[[], RegionNetwork]:
+    return lambda: running.placed(make())
+
+
+def _itself(network: RegionNetwork) -> RegionNetwork:
+    return network
 
 
 def _regions_of(kind: Kind) -> list[Region]:

@@ -11,10 +11,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
@@ -32,20 +33,19 @@ from metaportrait_cli.face.landmark_image import filled_polygon
 from metaportrait_cli.face.regions import cut_patch, patch_side, patch_to_picture
 from metaportrait_cli.motion.alignment import similarity
 from metaportrait_cli.networks import teeth as layout
-from metaportrait_cli.networks.compact_blocks import channels_last
-from metaportrait_cli.networks.swift.function import SwiftFunction
-from metaportrait_cli.networks.teeth import GAMMA, TeethConfig, TeethNetwork, brightened, lit
-from metaportrait_cli.render.own_teeth import own_teeth
+from metaportrait_cli.networks.swift.function import Function, Running, SwiftFunction
+from metaportrait_cli.networks.teeth import GAMMA, TeethConfig, lit
+from metaportrait_cli.render.own_teeth import Row, own_teeth
 from metaportrait_cli.weights import bundled_path
-from metaportrait_cli.weights.store import load_network
+from metaportrait_cli.weights.shelf import WeightsShelf
+from metaportrait_cli.weights.tensors import read_arrays, read_config
 
+PART = "teeth"
 LUMA = np.array([0.2126, 0.7152, 0.0722])
 # Lids may hide the whites of the eyes.
 EYES_TO_TEETH, LEAST_OF_SKIN = 1.3, 0.7
 _SKIN = (205, 425, 50, 280, 187, 411, 200, 199)
 _LIPS = (0, 17, 37, 267, 84, 314)
-# Lenses and video soften what they see, by so many millimetres.
-SOFTNESS = 0.16
 # Light follows so slowly: the network sees each frame alone, and would let teeth flicker.
 STEADY_SECONDS = 0.1
 # Share of its colour that light on the upper teeth keeps.
@@ -113,32 +113,6 @@ def _eye_white(crop: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
     return float(np.mean(found)) if found else 1.0
 
 
-class Row:
-    """The texture of one row of teeth, ready at the scales that pictures ask for."""
-
-    def __init__(self, texture: NDArray[np.float32], config: TeethConfig) -> None:
-        self._texture = texture
-        self._config = config
-        self._at: dict[float, NDArray[np.float32]] = {}
-
-    def drawn(self, places: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-        """(H, W, 4) at places (H, W, 2) on the arch, for a picture of `scale` pixels a mm."""
-        config = self._config
-        coarser = max(1.0, round(2 * config.pixels / scale) / 2)
-        if coarser not in self._at:
-            soft = cv2.GaussianBlur(self._texture, (0, 0), SOFTNESS * config.pixels)
-            self._at[coarser] = cv2.resize(
-                soft, None, fx=1 / coarser, fy=1 / coarser, interpolation=cv2.INTER_AREA
-            )
-        pixels = config.pixels / coarser
-        x = (places[..., 0] + config.reach) * pixels - 0.5
-        y = (places[..., 1] + config.gum) * pixels - 0.5
-        found = cv2.remap(
-            self._at[coarser], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-        return found * (places[..., 1] < config.beyond)[..., None].astype(np.float32)
-
-
 def skull_pose(shape: NDArray[np.floating], points: NDArray[np.float32]) -> SkullPose:
     """Of a face (478, 3) whose points `SKULL` have this shape (30, 3) in the skull frame."""
     rotation, scale, shift = similarity(
@@ -203,19 +177,22 @@ class Drawn:
 
 
 class TeethPainter:
-    """Holds the rows of teeth and the network, in float32."""
+    """Holds the rows of teeth, and lights them with a network."""
 
-    def __init__(self, network: TeethNetwork, *, device: str = "cpu") -> None:
-        self.device = torch.device(device)
-        self.network = channels_last(network.eval().requires_grad_(False).float().to(self.device))
-        self.light = SwiftFunction(
-            lambda seen: [brightened(seen, self.network(seen))], device=device
+    def __init__(self, weights: Path, running: Running | None = None) -> None:
+        """Of a file of weights. Raises `WeightsError`."""
+        running = running or Running()
+        self.config = TeethConfig(**read_config(weights, PART))
+        self.skull, self.upper, self.lower, self.raised = read_arrays(
+            weights, PART, ("skull", "upper", "lower", "raised")
         )
+        self.light = SwiftFunction(partial(_light, weights, running), running, name=PART)
         """(N, 8, h, w) of inputs (N, 27, P, P)"""
-        self.skull = network.skull.cpu().numpy()
-        self.upper = network.upper.cpu().numpy()
-        self.lower = network.lower.cpu().numpy()
-        self.raised = network.raised.cpu().numpy()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it can probably go without torch."""
+        return self.light.is_known
 
     def open(
         self,
@@ -231,17 +208,23 @@ class TeethPainter:
         """
         bite = Bite.of(skull_pose(self.skull, points).to_skull(points))
         pose = skull_pose(bite.rest[list(SKULL)], points)
-        bite, upper = own_teeth(
-            bite, pose, crop, points, texture=self.upper, config=self.network.config
-        )
+        bite, upper = own_teeth(bite, pose, crop, points, texture=self.upper, config=self.config)
         return OpenedTeeth(self, bite, Colours.of(crop, points), upper=upper, rate=rate)
 
 
 def bundled_teeth(*, device: str = "cpu") -> TeethPainter:
     """With what ships. Raises `WeightsError`."""
+    path = bundled_path("teeth")
+    return TeethPainter(path, Running(device, shelf=WeightsShelf(path)))
+
+
+def _light(weights: Path, running: Running) -> Function:
+    from metaportrait_cli.networks.teeth_light import TeethNetwork, brightened  # noqa: PLC0415  torch
+    from metaportrait_cli.weights.store import load_network  # noqa: PLC0415
+
     # Stored at half precision; a CPU is slow with it.
-    network = load_network(TeethNetwork, bundled_path("teeth"), part="teeth").float()
-    return TeethPainter(network, device=device)
+    network = running.placed(load_network(TeethNetwork, weights, part=PART).float())
+    return lambda seen: [brightened(seen, network(seen))]
 
 
 class OpenedTeeth:
@@ -259,7 +242,7 @@ class OpenedTeeth:
         self._painter = painter
         self.bite = bite
         self.colours = colours
-        config = painter.network.config
+        config = painter.config
         self._upper = Row(painter.upper if upper is None else upper, config)
         self._lower = Row(painter.lower, config)
         self._follow = 1 - math.exp(-1 / (STEADY_SECONDS * float(rate))) if rate else 1.0
@@ -336,7 +319,7 @@ class OpenedTeeth:
 
     def inputs(self, frame: NDArray[np.uint8], mouth: Drawn) -> NDArray[np.float32]:
         """What the network sees, (27, P, P), of a frame (S, S, 3)."""
-        side = self._painter.network.config.patch
+        side = self._painter.config.patch
         box = mouth.to_box(side)
         inputs = np.empty((layout.CHANNELS, side, side), np.float32)
         masked = mouth.layers[layout.OPENING.start : layout.GAP.stop].copy()
@@ -389,9 +372,9 @@ class OpenedTeeth:
             )
             for part in (slice(0, 4), slice(4, 8))
         ]
-        maps = torch.from_numpy(np.concatenate(moved, axis=-1).transpose(2, 0, 1)[None])
-        colour = lit(torch.from_numpy(mouth.layers[None]), maps)[0].clamp(0, 1) ** (1 / GAMMA)
-        drawn = 255 * colour.permute(1, 2, 0).numpy()
+        maps = np.concatenate(moved, axis=-1).transpose(2, 0, 1)
+        colour = lit(mouth.layers[None], maps[None], exp=np.exp)[0].clip(0, 1) ** (1 / GAMMA)
+        drawn = 255 * colour.transpose(1, 2, 0)
         rows, columns = inside.box
         region = frame[rows, columns]
         share = inside.opening[..., None]

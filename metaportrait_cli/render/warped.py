@@ -30,8 +30,6 @@ from metaportrait_cli.stages import side_by_side
 from metaportrait_cli.weights import bundled_path
 
 if TYPE_CHECKING:
-    import torch
-
     from metaportrait_cli.networks.regions import RegionNetwork
     from metaportrait_cli.render.regions import OpenedRegions, RegionRefiner
     from metaportrait_cli.render.shading.light import Shading, SkinLight
@@ -192,7 +190,7 @@ class RefinedWarpRenderer(WarpRenderer):
         return self._refiner.networks
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> str:
         """Where the networks are."""
         return self._refiner.device
 

@@ -50,7 +50,7 @@ class Adaptation:
         *,
         config: AdaptConfig,
         perceptual: PerceptualLoss | None,
-        device: torch.device,
+        device: torch.device | str,
         seed: int,
         start: Mapping[Kind, RegionNetwork] | None = None,
     ) -> None:
@@ -64,7 +64,7 @@ class Adaptation:
         self._config = config
         self._patches = patches
         self._perceptual = perceptual
-        self._device = device
+        self._device = torch.device(device)
         self._seed = seed
         self._base = {kind: base[kind] for kind in self.kinds}
         first = start or base
@@ -118,7 +118,7 @@ class Adaptation:
         return found
 
 
-def _learner(base: RegionNetwork, config: AdaptConfig, device: torch.device) -> RegionNetwork:
+def _learner(base: RegionNetwork, config: AdaptConfig, device: torch.device | str) -> RegionNetwork:
     """A copy whose parts in `config.trained` learn."""
     network = channels_last(copy.deepcopy(base).float().to(device)).train()
     for name, parameter in network.named_parameters():

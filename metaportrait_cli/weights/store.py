@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.networks.network import Network
-from metaportrait_cli.weights.files import reject_pointer
+from metaportrait_cli.weights.tensors import opened, read_header
 
 KEYS_IN_MESSAGE = 3
 LARGEST_SETTING = 8192
@@ -30,18 +28,6 @@ LARGEST_SETTING = 8192
 
 NetworkT = TypeVar("NetworkT", bound=Network)
 Shapes = Mapping[str, Sequence[int]]
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a file says about itself, read without its tensors."""
-
-    architecture: str
-    configs: dict[str, dict[str, Any]]
-    """Part -> fields of its config"""
-    notes: dict[str, str]
-    """Free metadata: licence, source, training"""
-    shapes: dict[str, tuple[int, ...]]
 
 
 def save_networks(
@@ -76,22 +62,6 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
             raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from None
 
 
-def read_header(path: Path) -> Header:
-    with _open(path) as file:
-        notes = dict(file.metadata() or {})
-        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    try:
-        architecture, configs = notes.pop("architecture"), json.loads(notes.pop("config"))
-        if not isinstance(configs, dict):
-            raise ValueError("no parts")
-    except (KeyError, ValueError, RecursionError):
-        raise WeightsError(
-            f"{path}: does not say which network it is for; made by another program? "
-            "Convert released files with: metaportrait weights convert"
-        ) from None
-    return Header(architecture=architecture, configs=configs, notes=notes, shapes=shapes)
-
-
 def load_network(
     network_type: type[NetworkT],
     path: Path,
@@ -116,7 +86,7 @@ def load_network(
     }
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     check_tensors(found=found, wanted=wanted, where=f"{path} ({part})")
-    with _open(path, device) as file:
+    with opened(path, device=str(device)) as file:
         state = {key: file.get_tensor(prefix + key) for key in wanted}
     _check_values(state, like=network.state_dict(), where=f"{path} ({part})")
     network.load_state_dict(state, strict=True, assign=True)
@@ -156,19 +126,6 @@ def check_tensors(*, found: Shapes, wanted: Shapes, where: str) -> None:
     ]
     if problems:
         raise WeightsError(f"{where}: weights do not fit the network; {'; '.join(problems)}")
-
-
-@contextmanager
-def _open(path: Path, device: torch.device | str = "cpu") -> Iterator[Any]:
-    reject_pointer(path)
-    try:
-        file = safe_open(path, framework="pt", device=str(device))
-    except (SafetensorError, OSError, UnicodeError) as error:
-        raise WeightsError(
-            f"{path}: is not a whole safetensors file ({error}); download or convert it again"
-        ) from None
-    with file:
-        yield file
 
 
 def _check_values(state: Mapping[str, Tensor], *, like: Mapping[str, Tensor], where: str) -> None:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from metaportrait_cli.face.identity import identity_network
+from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.identity import chip_to_picture, cut_chip, cut_chips, identity_network
 from metaportrait_cli.networks.compact_blocks import ConvBlock, ModulatedConvBlock, enlarge, warp
-from metaportrait_cli.networks.swift.function import SwiftFunction
+from metaportrait_cli.networks.swift.function import Running, SwiftFunction
 from metaportrait_cli.networks.swift.ledger import NotRecordedError
 from metaportrait_cli.networks.swift.machine import Machine
+from metaportrait_cli.networks.swift.program import Program
 from metaportrait_cli.networks.swift.recorder import recorded
+from metaportrait_cli.pixels import as_tensor
+from metaportrait_cli.weights.shelf import WeightsShelf
 
 Function = Callable[..., Sequence[Tensor]]
 
@@ -85,17 +94,117 @@ def test_what_it_does_not_know_is_said() -> None:
         recorded(lambda x: [x.mean(dim=0)], [noise(3, 4, 4)])
 
 
-def test_a_runner_takes_batches_and_falls_back_to_torch() -> None:
+class Kept:
+    """A shelf in memory."""
+
+    def __init__(self) -> None:
+        self.programs: dict[str, Program] = {}
+
+    def holds(self, name: str) -> bool:
+        return name in self.programs
+
+    def get(self, name: str) -> Program | None:
+        return self.programs.get(name)
+
+    def put(self, name: str, program: Program) -> None:
+        self.programs[name] = program
+
+
+def test_a_function_takes_batches_and_falls_back_to_torch() -> None:
     torch.manual_seed(0)
     block = ConvBlock(in_width=3, out_width=8).requires_grad_(False)
     pictures = np.random.default_rng(0).random((3, 3, 8, 8), np.float32)
     shift = np.full((1, 8, 1, 1), 2, np.float32)
-    for function, swift in (
-        (lambda x, shift: [block(x) + shift], True),
-        (lambda x, shift: [(block(x) + shift).cumsum(dim=1)], False),
-    ):
-        run = SwiftFunction(function)
+
+    def known(x: Tensor, shift: Tensor) -> list[Tensor]:
+        return [block(x) + shift]
+
+    def unknown(x: Tensor, shift: Tensor) -> list[Tensor]:
+        return [(block(x) + shift).cumsum(dim=1)]
+
+    for function, swift in ((known, True), (unknown, False)):
+        run = SwiftFunction(lambda function=function: function)
         (found,) = run(pictures, shift)
         wanted = function(torch.from_numpy(pictures), torch.from_numpy(shift))[0].numpy()
         np.testing.assert_allclose(found, wanted, atol=1e-4)
         assert run.swift is swift
+
+
+def test_what_is_on_the_shelf_is_not_made_again() -> None:
+    shelf, made = Kept(), []
+
+    def make() -> Function:
+        made.append(1)
+        return lambda x: [x * 2]
+
+    pictures = np.ones((1, 3, 4, 4), np.float32)
+    for _ in range(2):
+        run = SwiftFunction(make, Running(shelf=shelf), name="twice")
+        np.testing.assert_array_equal(run(pictures)[0], 2 * pictures)
+    assert len(made) == 1
+    # Of another size it is another program.
+    run = SwiftFunction(make, Running(shelf=shelf), name="twice")
+    assert run(np.ones((1, 3, 2, 2), np.float32))[0].shape == (1, 3, 2, 2)
+    assert len(made) == 2
+
+
+def test_the_shelf_keeps_whole_programs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"some")
+    shelf = WeightsShelf(weights)
+    program = recorded(lambda x: [x * 2], [noise(3, 4, 4)])
+    assert shelf.get("twice") is None
+    shelf.put("twice", program)
+    assert shelf.holds("twice")
+    assert WeightsShelf(weights).get("twice") == program
+    weights.write_bytes(b"others")
+    assert not WeightsShelf(weights).holds("twice")
+    (kept,) = (tmp_path / "cache" / "metaportrait" / "swift").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-1] + b"?")
+    assert shelf.get("twice") is None
+
+
+def test_chips_are_cut_as_they_are_where_gradients_are_wanted(
+    portrait: NDArray[np.uint8], portrait_face: Face
+) -> None:
+    for picture in (portrait, portrait[:231, :187]):
+        for scale in (1.0, 0.3):
+            points = portrait_face.points * scale
+            matrix = torch.from_numpy(chip_to_picture(points))[None]
+            wanted = cut_chips(as_tensor(picture[None]), matrix)[0].permute(1, 2, 0)
+            np.testing.assert_allclose(cut_chip(picture, points), wanted, atol=1e-4)
+
+
+def test_bundled_weights_run_without_torch(tmp_path: Path) -> None:
+    """From the second run on."""
+    portrait = Path(__file__).parents[2] / "samples" / "portrait.png"
+    script = f"""
+import sys
+from metaportrait_cli.face.track import LARGEST_FACE
+from metaportrait_cli.pipeline.engine import Engine
+from metaportrait_cli.pipeline.source import load_sources
+from metaportrait_cli.render.protocol import Driven
+engine = Engine()
+source = load_sources(
+    [{str(portrait)!r}], choice=LARGEST_FACE, detector=engine.detector
+)
+points = source.landmarks(256)[None].copy()
+points[:, [17, 84, 314], 1] += 8
+points[:, [14, 87, 317, 178, 402], 1] += 8
+engine.rendering().renderer.open(source, size=256).render(Driven.of(points))
+print("torch" in sys.modules)
+"""
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for _ in range(2)
+    ]
+    assert told == ["True", "False"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.identity import Identity
 from metaportrait_cli.face.regions import (
     KINDS,
     PATCHES,
@@ -22,23 +23,21 @@ from metaportrait_cli.face.regions import (
 )
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.compact_warping import CompactWarping, CompactWarpingConfig
-from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.render.named import rendering_named
 from metaportrait_cli.render.protocol import Driven
 from metaportrait_cli.render.regions import TOGETHER, RegionRefiner
 from metaportrait_cli.render.warped import WarpRenderer
-from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.join import join_files
-from metaportrait_cli.weights.store import load_network, read_header, save_networks
+from metaportrait_cli.weights.store import read_header, save_networks
 
 NOTHING = np.zeros((3, 2), np.float32)
 
 
 @pytest.fixture(scope="module")
-def identity() -> IdentityNetwork:
-    return load_network(IdentityNetwork, bundled_path("identity"), part="identity").float()
+def identity() -> Identity:
+    return Identity()
 
 
 def network(kind: Kind, *, red: float = 0.0) -> RegionNetwork:
@@ -58,9 +57,9 @@ def network(kind: Kind, *, red: float = 0.0) -> RegionNetwork:
 
 
 def test_untrained_it_changes_nothing(
-    portrait: NDArray[np.uint8], portrait_face: Face, identity: IdentityNetwork
+    portrait: NDArray[np.uint8], portrait_face: Face, identity: Identity
 ) -> None:
-    refiner = RegionRefiner({kind: network(kind) for kind in KINDS}, identity)
+    refiner = RegionRefiner({}, identity).of_networks({kind: network(kind) for kind in KINDS})
     frame = portrait.copy()
     opened = refiner.open(portrait, portrait_face.points)
     opened.repaint(frame[None], portrait_face.points[None], [NOTHING])
@@ -68,10 +67,12 @@ def test_untrained_it_changes_nothing(
 
 
 def test_it_paints_in_the_patches_alone_and_fades_out_at_their_border(
-    portrait: NDArray[np.uint8], portrait_face: Face, identity: IdentityNetwork
+    portrait: NDArray[np.uint8], portrait_face: Face, identity: Identity
 ) -> None:
     points = portrait_face.points
-    refiner = RegionRefiner({kind: network(kind, red=-0.4) for kind in KINDS}, identity)
+    refiner = RegionRefiner({}, identity).of_networks(
+        {kind: network(kind, red=-0.4) for kind in KINDS}
+    )
     grey = np.full_like(portrait, 200)
     refiner.open(portrait, points).repaint(grey[None], points[None], [NOTHING])
     change = 200 - grey[..., 0].astype(int)
@@ -86,13 +87,13 @@ def test_it_paints_in_the_patches_alone_and_fades_out_at_their_border(
 
 
 def test_a_window_is_painted_as_its_frames_one_by_one(
-    portrait: NDArray[np.uint8], portrait_face: Face, identity: IdentityNetwork
+    portrait: NDArray[np.uint8], portrait_face: Face, identity: Identity
 ) -> None:
     networks = {kind: network(kind, red=-0.2) for kind in KINDS}
     with torch.no_grad():
         for made in networks.values():
             made.head.weight += 0.02 * torch.randn_like(made.head.weight)
-    opened = RegionRefiner(networks, identity).open(portrait, portrait_face.points)
+    opened = RegionRefiner({}, identity).of_networks(networks).open(portrait, portrait_face.points)
     count = TOGETHER + 2
     moves = np.linspace(0, 12, count, dtype=np.float32)
     driven = portrait_face.points + moves[:, None, None] * np.array([1, 0.5, 0])

@@ -37,7 +37,7 @@ def shading(model: MorphableModel) -> Shading:
             {"weight": torch.zeros_like(network.head.weight), "bias": torch.tensor([-1.0])}
         )
     torch.nn.init.constant_(network.leave.weight, 1.0)
-    return Shading(network, model)
+    return Shading(lambda: network, model)
 
 
 def smiling(model: MorphableModel, points: Points) -> Points:

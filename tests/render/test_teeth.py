@@ -119,14 +119,14 @@ def test_windows_do_not_show_and_light_follows_slowly(
 def test_a_source_keeps_its_own_teeth(
     painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
 ) -> None:
-    closed, points, config = points, opened(points, 0.22), painter.network.config
+    closed, points, config = points, opened(points, 0.22), painter.config
     smiling = crop.copy()
     # Someone whose teeth stand two millimetres higher than by the mean, one incisor dark.
     session = painter.open(crop, points)
     width = config.texture[1]
     painted = painter.upper.copy()
     painted[:, width // 2 + 6 : width // 2 + 40, :3] *= 0.75
-    higher = TeethPainter(painter.network)
+    higher = bundled_teeth()
     higher.upper = painted
     raised = higher.open(crop, points)
     raised.bite.upper.middle[1] -= 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ class Machine:
         # Imported here, for an installation may lack it.
         ncnn: Any = import_module("ncnn")
 
-        self.program = program
+        self.inputs, self.outputs = program.inputs, program.outputs
         self._as_blob: Any = ncnn.Mat
         self._net: Any = ncnn.Net()
         options = self._net.opt
         options.num_threads = 1
+        options.blob_allocator, options.workspace_allocator = _allocators()
         for half in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
             setattr(options, f"use_{half}", False)
         # From memory it would keep pointers into what Python frees.
@@ -41,7 +43,7 @@ class Machine:
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
         """Arrays of the shapes that the program was made for → those that it gives."""
         run = self._net.create_extractor()
-        for number, (values, dims) in enumerate(zip(inputs, self.program.inputs, strict=True)):
+        for number, (values, dims) in enumerate(zip(inputs, self.inputs, strict=True)):
             if values.shape != dims:
                 raise ValueError(f"input {number} is {values.shape}, not {dims}")
             # The blob points into the array, which must outlive it; its copy is laid out as ncnn
@@ -50,9 +52,16 @@ class Machine:
             blob = self._as_blob(held)
             run.input(f"in{number}", blob.clone())
         outputs = []
-        for number, dims in enumerate(self.program.outputs):
+        for number, dims in enumerate(self.outputs):
             status, blob = run.extract(f"out{number}")
             if status:
                 raise ValueError(f"ncnn fails with {status}")
             outputs.append(np.array(blob).reshape(dims))
         return outputs
+
+
+@cache
+def _allocators() -> tuple[Any, Any]:
+    """Of blobs and of what layers need meanwhile: all machines share what they have freed."""
+    ncnn: Any = import_module("ncnn")
+    return ncnn.PoolAllocator(), ncnn.PoolAllocator()

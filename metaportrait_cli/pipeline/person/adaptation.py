@@ -95,7 +95,7 @@ def adapt(
     *,
     seconds: float,
     perceptual: PerceptualLoss | None,
-    device: torch.device,
+    device: torch.device | str,
     seed: int,
     on_progress: Progress,
     start: Mapping[Kind, RegionNetwork] | None = None,

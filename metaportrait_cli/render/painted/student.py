@@ -89,7 +89,7 @@ class StudentSession(Session):
 
 def swift_trunk(network: Student, *, device: str, dtype: torch.dtype) -> Trunk:
     """The student's convolutions as they are fastest there."""
-    run = SwiftFunction(lambda *given: (network.trunk(*given),), device=device, dtype=dtype)
+    run = SwiftFunction(lambda: lambda *given: (network.trunk(*given),))
 
     def trunk(coarse: Tensor, h: Tensor) -> Tensor:
         (found,) = run(coarse.float().cpu().numpy(), h.float().cpu().numpy())

@@ -7,14 +7,14 @@ grain, pores and colours stay the source's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import WeightsError
@@ -23,9 +23,14 @@ from metaportrait_cli.face.topology import MESH_POINTS
 from metaportrait_cli.motion.alignment import Floats, similarity, to_frame
 from metaportrait_cli.motion.fitting import fit_frames, fit_identity, still_faces
 from metaportrait_cli.motion.morphable import MorphableModel
-from metaportrait_cli.networks.shading import ShadingNetwork
+from metaportrait_cli.networks.swift.function import Function, Running, SwiftFunction
 from metaportrait_cli.render.shading.skin import SIDE, Map, skin_map
-from metaportrait_cli.weights.store import load_network
+from metaportrait_cli.stages import Once
+from metaportrait_cli.weights.shelf import WeightsShelf
+from metaportrait_cli.weights.tensors import read_config
+
+if TYPE_CHECKING:
+    from metaportrait_cli.networks.shading import ShadingNetwork
 
 SHADING: Final = "shading"
 LEGIBLE: Final = 1.4
@@ -45,30 +50,40 @@ GRID: Final = 128
 class Shading:
     """The network, and the face model that tells it expressions."""
 
-    def __init__(self, network: ShadingNetwork, model: MorphableModel) -> None:
-        self.network = network.eval().requires_grad_(False)
+    def __init__(
+        self,
+        network: Callable[[], ShadingNetwork],
+        model: MorphableModel,
+        *,
+        running: Running | None = None,
+    ) -> None:
+        """The network is made when torch must run it."""
         self.model = model
+        made = Once(lambda: network().eval().requires_grad_(False))
+        self._patterns = SwiftFunction(lambda: _patterns(made()), running, name="patterns")
+        self.weights = SwiftFunction(lambda: _weights(made()), running, name="weights")
+        if not (self._patterns.is_known and self.weights.is_known):
+            made()  # what is wrong with it is told now
 
     @classmethod
     def of_file(cls, path: Path) -> Shading:
         """With the network that a file of weights holds. Raises `WeightsError`."""
-        # Stored at half precision; a CPU is slow with it.
-        network = load_network(ShadingNetwork, path, part=SHADING).float()
-        if network.config.side != SIDE:
+        side = read_config(path, SHADING).get("side", SIDE)
+        if side != SIDE:
             raise WeightsError(
-                f"{path}: its shading has a map of {network.config.side} places where this version"
+                f"{path}: its shading has a map of {side} places where this version"
                 f" has {SIDE}; train it again"
             )
-        return cls(network, MorphableModel.bundled())
+        running = Running(shelf=WeightsShelf(path))
+        return cls(partial(_network, path), MorphableModel.bundled(), running=running)
 
-    @torch.inference_mode()
     def open(self, crop: NDArray[np.uint8], points: NDArray[np.float32]) -> SkinLight:
         """Looks at a source's crop (S, S, 3) with its face at points (478, 3) in pixels."""
         model, skin = self.model, skin_map(self.model)
         fitted = fit_frames(model, points[None], fit_identity(model, points[None]))
         light, seen = skin.light(crop, points)
         shown = np.stack([skin.folds(light, seen), seen])
-        patterns = self.network.patterns(torch.from_numpy(shown)[None])[0].numpy()
+        patterns = self._patterns(shown[None].astype(np.float32))[0][0]
         own = np.concatenate([fitted.expression[0], fitted.angles[0]]).astype(np.float32)
         return SkinLight(
             shading=self,
@@ -96,7 +111,6 @@ class SkinLight:
     places: Map
     """(G, G, 2) on the map, of the source's crop"""
 
-    @torch.inference_mode()
     def changes(self, driven: NDArray[np.float32]) -> Map:
         """What driven faces (T, 478, 3) change of the light on the source's crop: (T, G, G)."""
         model = self.shading.model
@@ -105,9 +119,7 @@ class SkinLight:
         moved = (to_frame(mesh, *pose) - self.face).reshape(len(mesh), -1)
         change = np.zeros((len(mesh), len(self.own)), np.float32)
         change[:, : model.expression_size] = moved @ _expression_operator(model)
-        weights = self.shading.network.weights(
-            torch.from_numpy(self.own).expand(len(mesh), -1), torch.from_numpy(change)
-        ).numpy()
+        (weights,) = self.shading.weights(self.own[None], change)
         maps = np.tensordot(weights, self.patterns, axes=1)
         maps = np.where(maps < 0, LEGIBLE * maps, maps)
         maps = MOST * np.tanh(maps / MOST)
@@ -139,6 +151,22 @@ class SkinLight:
         gain = cv2.merge([cv2.exp(moved * tint) for tint in self.tint])
         gain = cv2.resize(gain, (side, side), interpolation=cv2.INTER_LINEAR)
         return cv2.multiply(frame, gain, dtype=cv2.CV_8U)
+
+
+def _network(path: Path) -> ShadingNetwork:
+    from metaportrait_cli.networks.shading import ShadingNetwork  # noqa: PLC0415  torch
+    from metaportrait_cli.weights.store import load_network  # noqa: PLC0415
+
+    # Stored at half precision; a CPU is slow with it.
+    return load_network(ShadingNetwork, path, part=SHADING).float()
+
+
+def _patterns(network: ShadingNetwork) -> Function:
+    return lambda light: [network.patterns(light)]
+
+
+def _weights(network: ShadingNetwork) -> Function:
+    return lambda own, change: [network.weights(own, change)]
 
 
 def _tint(crop: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.float32]:
