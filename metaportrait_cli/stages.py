@@ -8,8 +8,9 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -99,6 +100,15 @@ class Once(Generic[T]):
             if not self._made:
                 self._made.append(self._make())
         return self._made[0]
+
+    def begun(self) -> Self:
+        """The same, with a thread at work; what goes wrong there goes wrong again when asked."""
+        threading.Thread(target=self._begin, name="begun").start()
+        return self
+
+    def _begin(self) -> None:
+        with suppress(Exception):
+            self()
 
 
 _here = threading.local()

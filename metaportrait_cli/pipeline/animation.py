@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -46,6 +47,7 @@ from metaportrait_cli.pipeline.work import Notes, Work
 from metaportrait_cli.progress import Progress, Stopwatch, silent
 from metaportrait_cli.render.opening import Rendering
 from metaportrait_cli.render.protocol import Driven, Frames, Session
+from metaportrait_cli.stages import Once
 
 DEFAULT_DRIVE = DriveOptions()
 CROP_SIZE = 512
@@ -178,6 +180,7 @@ class Animation:
                 opened, *further = load_every_face(sources[0], detector=engine.detector)
             else:
                 opened = load_sources(sources, choice=options.source_face, detector=engine.detector)
+        preparing = Once(partial(engine.rendering, person)).begun()
         motion = motion or load_motion(
             driver,
             choice=options.face,
@@ -191,7 +194,7 @@ class Animation:
         describe_motion(report, motion)
         check_reference(options.drive.reference_frame, len(motion.track))
         with stopwatch("source"):
-            rendering = engine.rendering(person)
+            rendering = preparing()
             rendering, size = _sized(rendering, opened, options, engine=engine, report=report)
         report.weights = dict(rendering.weights)
         report.settings["weights"] = engine.named(person)

@@ -79,6 +79,24 @@ class Diary(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """A decoded frame, and whether it begins a shot."""
+
+    frame: Frame
+    cut: bool
+
+    @property
+    def nbytes(self) -> int:
+        return self.frame.nbytes
+
+
+def _seen(frames: Iterable[Frame]) -> Iterator[_Seen]:
+    cuts = CutDetector()
+    for frame in frames:
+        yield _Seen(frame, cuts.is_cut(frame.image))
+
+
 def sightings(
     frames: Iterable[Frame],
     *,
@@ -91,15 +109,14 @@ def sightings(
 
     Close it before `frames`, which another thread reads.
     """
-    cuts = CutDetector()
     pursuit = Pursuit(detector)
     earlier = diary.earlier() if diary is not None else iter(())
     shot = 0
-    ahead = prefetched(stopwatch.timed("decode", frames), depth=FRAMES_AHEAD)
+    ahead = prefetched(_seen(stopwatch.timed("decode", frames)), depth=FRAMES_AHEAD)
     try:
-        for number, frame in enumerate(ahead):
+        for number, seen in enumerate(ahead):
+            frame, cut = seen.frame, seen.cut
             with stopwatch("landmarks"):
-                cut = cuts.is_cut(frame.image)
                 glance = next(earlier, None)
                 if glance is not None:
                     pursuit.go_on(glance.faces, turns=glance.turns, unchecked=glance.unchecked)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli import stages
 from metaportrait_cli.progress import Stopwatch
-from metaportrait_cli.stages import prefetched
+from metaportrait_cli.stages import Once, prefetched, side_by_side
 
 
 def test_items_come_in_order() -> None:
@@ -87,3 +87,27 @@ def test_a_stage_inside_another_counts_alone() -> None:
     assert list(stopwatch.timed("outer", outer())) == [0, 1, 2]
     assert stopwatch.seconds["inner"] >= 0.03
     assert 0.006 <= stopwatch.seconds["outer"] < 0.03
+
+
+def test_what_has_begun_is_made_once_and_fails_when_it_is_asked_for() -> None:
+    made: list[int] = []
+
+    def make() -> int:
+        made.append(1)
+        return 7
+
+    begun = Once(make).begun()
+    assert (begun(), begun(), made) == (7, 7, [1])
+
+    def fail() -> int:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        Once(fail).begun()()
+
+
+def test_side_by_side_keeps_the_order_and_may_be_nested() -> None:
+    def tens(x: int) -> list[int]:
+        return side_by_side(lambda y: 10 * x + y, [0, 1, 2])
+
+    assert side_by_side(tens, [1, 2, 3]) == [[10, 11, 12], [20, 21, 22], [30, 31, 32]]
