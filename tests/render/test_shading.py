@@ -16,6 +16,7 @@ from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.shading import ShadingConfig, ShadingNetwork
 from metaportrait_cli.render.shading.light import Shading
 from metaportrait_cli.render.shading.skin import SIDE, skin_map
+from metaportrait_cli.render.shading.tint import Tint
 
 SMILE = (44, 45)
 Picture = NDArray[np.uint8]
@@ -128,3 +129,26 @@ def test_light_goes_where_the_face_went(
     shone = opened.shine(grey, change, still, aside)
     clear = int(aside[:, 0].min()) - 2
     np.testing.assert_array_equal(shone[:, :clear], grey[:, :clear])
+
+
+def test_folds_open_to_the_colour_around_them_and_hair_does_not() -> None:
+    crop = np.full((256, 256, 3), (210, 170, 150), np.uint8)
+    crop[100:104, 60:120] = (185, 137, 115)  # a fold
+    crop[180:200, 60:120] = (60, 40, 30)  # hair
+    tint = Tint.of(crop, np.ones((128, 128), bool), wide=8)
+    colours = tint.of_change(np.full((128, 128), 0.2, np.float32))
+    opened = np.array([185, 137, 115]) * np.exp(colours[50, 45])
+    red, _, blue = opened / np.array([210, 170, 150])
+    assert red == pytest.approx(blue, rel=0.05)
+    assert np.abs(colours[95, 45]).max() < 0.01
+    assert colours[20, 20].max() < 0.15
+    darker = tint.of_change(np.full((128, 128), -0.2, np.float32))[20, 20]
+    assert darker[0] > darker[1] > darker[2]  # redder
+
+
+def test_grey_pictures_stay_grey(portrait: Picture) -> None:
+    grey = np.repeat(portrait.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
+    tint = Tint.of(grey, np.ones((128, 128), bool), wide=8)
+    for change in (0.2, -0.2):
+        colours = tint.of_change(np.full((128, 128), change, np.float32))
+        assert np.ptp(colours, axis=-1).max() < 0.01

@@ -24,7 +24,8 @@ from metaportrait_cli.motion.alignment import Floats, similarity, to_frame
 from metaportrait_cli.motion.fitting import fit_frames, fit_identity, still_faces
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.swift.function import Function, Running, SwiftFunction
-from metaportrait_cli.render.shading.skin import SIDE, Map, skin_map
+from metaportrait_cli.render.shading.skin import SIDE, WIDE, Map, skin_map
+from metaportrait_cli.render.shading.tint import Tint
 from metaportrait_cli.stages import Once
 from metaportrait_cli.weights.shelf import WeightsShelf
 from metaportrait_cli.weights.tensors import read_config
@@ -36,13 +37,8 @@ SHADING: Final = "shading"
 LEGIBLE: Final = 1.4
 """Times what the network darkens is shown: as means do, it draws folds wider and flatter than they
 are. By eye, on photos of people that it was not learnt from."""
-REDDENING: Final = 0.9
-"""Skin in the shade is redder: over people a channel's light changes so much more or less than all
-light does, as a multiple of how much darker or brighter, as a logarithm, skin is in it."""
-CHEEKS: Final = (50, 101, 205, 280, 330, 425)
 MOST: Final = 0.5
 """Change of light, a logarithm, that is approached softly."""
-LUMA: Final = (0.299, 0.587, 0.114)
 GRID: Final = 128
 """Side of the map as it lies on the source's crop"""
 
@@ -85,13 +81,15 @@ class Shading:
         shown = np.stack([skin.folds(light, seen), seen])
         patterns = self._patterns(shown[None].astype(np.float32))[0][0]
         own = np.concatenate([fitted.expression[0], fitted.angles[0]]).astype(np.float32)
+        places = skin.places_on(points, side=len(crop), grid=GRID)
+        width = float(np.ptp(points[:MESH_POINTS, 0])) * GRID / len(crop)
         return SkinLight(
             shading=self,
             own=own,
             face=still_faces(model, fitted)[0, :MESH_POINTS],
             patterns=patterns * skin.weight,
-            tint=_tint(crop, points),
-            places=skin.places_on(points, side=len(crop), grid=GRID),
+            tint=Tint.of(crop, places[..., 0] >= 0, wide=WIDE * width / SIDE),
+            places=places,
         )
 
 
@@ -106,8 +104,7 @@ class SkinLight:
     """(468, 3) in the model frame"""
     patterns: Map
     """(K, M, M)"""
-    tint: NDArray[np.float32]
-    """(3,) how much more red, green and blue change than all light does"""
+    tint: Tint
     places: Map
     """(G, G, 2) on the map, of the source's crop"""
 
@@ -137,18 +134,18 @@ class SkinLight:
 
         The change (G, G) moves with the skin.
         """
-        side, grid = len(frame), len(flow.shift)
-        centres = np.arange(grid, dtype=np.float32) + np.float32(0.5)
-        places = flow.shift * np.float32(GRID / side)
-        places[..., 0] += centres * (GRID / grid) - np.float32(0.5)
-        places[..., 1] += (centres * (GRID / grid) - np.float32(0.5))[:, None]
-        moved = cv2.remap(change, places, None, cv2.INTER_LINEAR)
+        side = len(frame)
+        shift = cv2.resize(flow.shift, (GRID, GRID), interpolation=cv2.INTER_AREA)
+        places = shift * np.float32(GRID / side)
+        cells = np.arange(GRID, dtype=np.float32)
+        places[..., 0] += cells
+        places[..., 1] += cells[:, None]
+        moved = cv2.remap(self.tint.of_change(change), places, None, cv2.INTER_LINEAR)
         # Beside a turned face lies background that the flow leaves where the source's face was.
-        face = np.zeros((grid, grid), np.float32)
-        outline = np.rint(driven[:MESH_POINTS, :2] * (grid / side)).astype(np.int32)
+        face = np.zeros((GRID, GRID), np.float32)
+        outline = np.rint(driven[:MESH_POINTS, :2] * (GRID / side)).astype(np.int32)
         cv2.fillConvexPoly(face, cv2.convexHull(outline), 1.0)
-        moved *= face
-        gain = cv2.merge([cv2.exp(moved * tint) for tint in self.tint])
+        gain = cv2.exp(moved * face[..., None])
         gain = cv2.resize(gain, (side, side), interpolation=cv2.INTER_LINEAR)
         return cv2.multiply(frame, gain, dtype=cv2.CV_8U)
 
@@ -167,14 +164,6 @@ def _patterns(network: ShadingNetwork) -> Function:
 
 def _weights(network: ShadingNetwork) -> Function:
     return lambda own, change: [network.weights(own, change)]
-
-
-def _tint(crop: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """See `SkinLight.tint`; ones for a grey picture."""
-    x, y = np.clip(points[list(CHEEKS), :2].astype(int), 0, len(crop) - 1).T
-    skin = np.maximum(np.median(cv2.blur(crop, (5, 5))[y, x], axis=0), 1)
-    light = np.log(skin @ np.array(LUMA))
-    return np.clip(1 + REDDENING * (light - np.log(skin)), 0.5, 1.5).astype(np.float32)
 
 
 @lru_cache(maxsize=2)
