@@ -1,7 +1,7 @@
 """The renderer of compact weights: the warp, helped by what networks a file holds.
 
-These are any of `warping` (with `layers`, if they are there), `mouth`, `eyes` and `shading`; what
-ships shades where mouth or eyes are repainted and the file has nothing of its own.
+These are any of `warping`, `layers`, `mouth`, `eyes` and `shading`. Where a file warps and has no
+`layers`, or repaints mouth or eyes and has no `shading`, it is what ships that does so.
 """
 
 from __future__ import annotations
@@ -46,17 +46,18 @@ def from_file(opening: Opening) -> Rendering:
     running = Running(opening.device, opening.precision, shelf)
     flows: LearnedFlows | None = None
     if WARPING in configs:
-        warping, layered = Once(partial(_warping, path)), Once(partial(_layered_warping, path))
+        of_layers = path if LAYERS in configs else bundled_path(LAYERS)
+        warping, layered = Once(partial(_warping, path)), Once(partial(_layered_warping, of_layers))
         flows = LearnedFlows(
             warping,
-            layered if LAYERS in configs else None,
+            layered,
             picture=_picture(configs[WARPING]),
             running=running,
+            running_layered=Running(opening.device, opening.precision, WeightsShelf(of_layers)),
         )
         if not flows.is_known:  # what is wrong with them is told now
             warping()
-            if LAYERS in configs:
-                layered()
+            layered()
     corrected: Corrections = flows or Uncorrected()
     shading = Shading.of_file(path) if SHADING in configs else None
     kinds = [kind for kind in KINDS if kind in configs]

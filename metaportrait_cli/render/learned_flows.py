@@ -29,38 +29,35 @@ Grid = NDArray[np.float32]
 class LearnedFlows:
     """Makes the corrections of each picture, see `Corrections`.
 
-    By two networks, that of one flow, and that of layers where a file has one; they are made when
-    torch must run them.
+    By two networks, that of one flow and that of layers; they are made when torch must run them.
     """
 
     def __init__(
         self,
         network: Callable[[], CompactWarping],
-        layered: Callable[[], LayeredWarping] | None = None,
+        layered: Callable[[], LayeredWarping],
         *,
         picture: int,
-        running: Running | None = None,
+        running: Running,
+        running_layered: Running,
     ) -> None:
         """`picture` is the side of the pictures that the networks see."""
-        running = running or Running()
         self.picture = picture
         one = Once(lambda: running.placed(network()))
         self.encode = SwiftFunction(lambda: _encoding(one()), running, name="flow's source")
         self.correct = SwiftFunction(lambda: _correcting(one()), running, name="flow")
-        self.layers: OfLayers | None = None
-        if layered is not None:
-            other = Once(lambda: running.placed(layered()))
-            self.layers = OfLayers(
-                SwiftFunction(lambda: _encoding_layers(other()), running, name="layers' source"),
-                SwiftFunction(lambda: _correcting_layers(other()), running, name="layers"),
-            )
+        other = Once(lambda: running_layered.placed(layered()))
+        self.layers = OfLayers(
+            SwiftFunction(
+                lambda: _encoding_layers(other()), running_layered, name="layers' source"
+            ),
+            SwiftFunction(lambda: _correcting_layers(other()), running_layered, name="layers"),
+        )
 
     @property
     def is_known(self) -> bool:
         """Whether they can probably be run without torch."""
-        functions = [self.encode, self.correct]
-        if self.layers is not None:
-            functions += [self.layers.encode, self.layers.correct]
+        functions = (self.encode, self.correct, self.layers.encode, self.layers.correct)
         return all(function.is_known for function in functions)
 
     def of_flow(self, crop: NDArray[np.uint8], landmarks: Points, fade: Grid) -> LearnedCorrection:
@@ -77,28 +74,12 @@ class LearnedFlows:
         plate: NDArray[np.uint8],
     ) -> LayoutCorrection:
         """See `Corrections`."""
-        if self.layers is None:
-            return self._of_one_flow(crop, landmarks, fade)
         return LearnedLayers(
             self.layers,
             [*self.source(crop, landmarks), _planes(known), _bright(self.small(plate))],
             fade,
             side=len(crop),
         )
-
-    def _of_one_flow(
-        self, crop: NDArray[np.uint8], landmarks: Points, fade: Grid
-    ) -> LayoutCorrection:
-        """What the other network says of layers: not what it learnt, but better than nothing."""
-        correct, side = self.of_flow(crop, landmarks, fade), len(crop)
-
-        def corrected(driven: Points, found: Layout) -> Layout:
-            prior = found.shift(side)
-            flow = correct(driven, Correspondence(prior, found.gap, side))
-            place = (found.place + flow.shift - prior).astype(np.float32)
-            return replace(found, place=place)
-
-        return corrected
 
     def source(self, crop: NDArray[np.uint8], landmarks: Points) -> list[Grid]:
         """A crop (S, S, 3) and its landmarks (478, 3) as networks see them."""
