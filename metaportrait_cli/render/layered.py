@@ -118,6 +118,9 @@ class Layers:
             ghost = layout.around * cv2.remap(self.twice, place, None, cv2.INTER_LINEAR)
             ghost = cv2.resize(ghost, (size, size), interpolation=cv2.INTER_LINEAR)
             person = cv2.blendLinear(_sampled(self.instead, wanted), person, ghost, 1 - ghost)
+        seen = _beyond(place, layout.cover > 0, self.person)
+        if seen is not None:
+            cover = cover * seen
         covered = cv2.resize(np.uint8(np.rint(255 * cover)), (size, size))
         person = cv2.multiply(person, cv2.merge([covered] * 4), scale=1 / 255)
         shown = 255 - person[..., 3]
@@ -206,20 +209,24 @@ class MovedCrop:
 
 
 def _sampled(picture: Picture, place: NDArray[np.float32]) -> Picture:
-    """A person (S, S, 4) at places (S, S, 2). Beyond an edge it goes on as in a mirror; but where
-    there is no person at the edge, none begins beyond it."""
+    """A person (S, S, 4) at places (S, S, 2); beyond an edge it goes on as in a mirror."""
+    return cv2.remap(picture, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+
+
+def _beyond(
+    place: NDArray[np.float32], covered: NDArray[np.bool_], picture: Picture
+) -> NDArray[np.float32] | None:
+    """How much is seen (G, G) of what comes from beyond the edges of a person (S, S, 4): as much as
+    there is at the edge. Where there is none, none begins beyond it. `None` if nothing comes."""
     last = len(picture) - 1
-    found = cv2.remap(picture, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    low, high = cv2.min(*cv2.split(place)), cv2.max(*cv2.split(place))
-    outside = cv2.findNonZero(np.uint8((low < 0) | (high > last)))
-    if outside is None:
-        return found
-    columns, rows = outside.reshape(-1, 2).T
+    x, y = cv2.split(place)
+    rows, columns = np.nonzero(((cv2.min(x, y) < 0) | (cv2.max(x, y) > last)) & covered)
+    if not len(rows):
+        return None
     edge = np.rint(place[rows, columns]).astype(np.intp).clip(0, last)
-    there = found[rows, columns].astype(np.float32)
-    share = picture[edge[:, 1], edge[:, 0], 3:] / np.maximum(there[:, 3:], 1)
-    found[rows, columns] = there * np.minimum(share, 1)
-    return found
+    seen = np.ones(covered.shape, np.float32)
+    seen[rows, columns] = picture[edge[:, 1], edge[:, 0], 3] / np.float32(255)
+    return seen
 
 
 Pixels = tuple[NDArray[np.intp], NDArray[np.intp]]
