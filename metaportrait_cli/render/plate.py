@@ -35,6 +35,8 @@ GUESSES = 3
 NEAR = 2000.0 * len(PATCH)
 """What it costs to take a patch from as far away as the picture is long: backgrounds go on as they
 are beside the head, not as in the one corner that is wide and plain"""
+RAGGED = 1.2
+"""Cells of the finest picture over which edges between patches are straightened"""
 LEAST_COMMON = 0.05
 """Of a picture, that two must show of the background to be compared"""
 SAME_PLACE, SAME_LIGHT = 8.0, 24.0
@@ -104,7 +106,8 @@ def plain_background(
 
 def _hole(alpha: NDArray[np.float32], width: float) -> NDArray[np.uint8]:
     reach = 2 * max(2, round(0.02 * width)) + 1
-    return cv2.dilate(np.uint8(alpha > LEAST), np.ones((reach, reach), np.uint8))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    return cv2.dilate(np.uint8(alpha > LEAST), disc)
 
 
 def spread(values: Picture, weight: NDArray[np.float32]) -> Picture:
@@ -293,28 +296,35 @@ class _Level:
         return result
 
     def at_full_size(self, picture: NDArray[np.uint8], smooth: Picture, found: Offsets) -> Picture:
-        """The whole picture's own pixels by the places found here, a few neighbours' averaged."""
+        """The whole picture's own pixels by the places found here, the four nearest ones' mixed."""
         height, width = picture.shape[:2]
         scale = np.array([height / self.shape[0], width / self.shape[1]], np.float32)
         near = np.zeros(self.shape, np.float32)
         near[tuple(self.wanted.T)] = 1
         mesh = np.indices(self.shape).transpose(1, 2, 0).astype(np.float32)
-        offsets = found - mesh  # (h, w, 2)
+        offsets = ((found - mesh) * scale).astype(np.float32)  # (h, w, 2)
         y, x = np.mgrid[:height, :width].astype(np.float32)
+        down, along = (y[:, 0] + 0.5) / scale[0] - 0.5, (x[0] + 0.5) / scale[1] - 0.5
         total = np.zeros_like(smooth)
-        for dy, dx in product((-0.5, 0.0, 0.5), repeat=2):
-            rows = np.clip((y[:, 0] + 0.5) / scale[0] + dy, 0, self.shape[0] - 1).astype(int)
-            columns = np.clip((x[0] + 0.5) / scale[1] + dx, 0, self.shape[1] - 1).astype(int)
+        for below, right in product((0, 1), repeat=2):
+            rows = np.clip(np.floor(down).astype(int) + below, 0, self.shape[0] - 1)
+            columns = np.clip(np.floor(along).astype(int) + right, 0, self.shape[1] - 1)
+            weight = np.outer(np.abs(1 - below - down % 1), np.abs(1 - right - along % 1)).astype(
+                np.float32
+            )
             shift = offsets[rows][:, columns]
-            total += cv2.remap(
+            total += weight[..., None] * cv2.remap(
                 picture,
-                (x + shift[..., 1] * scale[1]).astype(np.float32),
-                (y + shift[..., 0] * scale[0]).astype(np.float32),
+                x + shift[..., 1],
+                y + shift[..., 0],
                 cv2.INTER_LINEAR,
                 borderMode=cv2.BORDER_REPLICATE,
             )
-        share = cv2.resize(near, (width, height), interpolation=cv2.INTER_NEAREST)[..., None]
-        return smooth + share * (total / 9 - smooth)
+        # Where places jump, edges are ragged by a cell.
+        ragged = 2 * round(RAGGED * float(scale.max())) + 1
+        even = cv2.medianBlur(np.clip(np.rint(total), 0, 255).astype(np.uint8), ragged)
+        share = cv2.resize(near, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
+        return smooth + share * (even - smooth)
 
 
 def _between(picture: Picture, shape: tuple[int, int]) -> Picture:
