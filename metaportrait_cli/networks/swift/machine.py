@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -64,4 +65,7 @@ class Machine:
 def _allocators() -> tuple[Any, Any]:
     """Of blobs and of what layers need meanwhile: all machines share what they have freed."""
     ncnn: Any = import_module("ncnn")
-    return ncnn.PoolAllocator(), ncnn.PoolAllocator()
+    allocators = ncnn.PoolAllocator(), ncnn.PoolAllocator()
+    # Python ends in any order, and ncnn dies of an allocator that goes before its blobs.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(allocators))
+    return allocators
