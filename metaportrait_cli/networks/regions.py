@@ -62,12 +62,14 @@ class RegionNetwork(Network):
     """A U-Net from patches to patches; one for the mouth, one for both eyes."""
 
     config_type = RegionConfig
+    channels = PATCH_CHANNELS
+    """C, of its inputs"""
 
     def __init__(self, config: RegionConfig) -> None:
         super().__init__(config)
         widths = config.widths
         # Two by two pixels side by side: all convolutions work at half the size.
-        self.enter = ConvBlock(in_width=4 * PATCH_CHANNELS, out_width=widths[0])
+        self.enter = ConvBlock(in_width=4 * self.channels, out_width=widths[0])
         self.same = nn.ModuleList(ConvBlock(in_width=w, out_width=w) for w in widths)
         self.down = nn.ModuleList(
             ConvBlock(in_width=before, out_width=after, stride=2)
@@ -82,7 +84,17 @@ class RegionNetwork(Network):
         self.head = zeroed(conv2d(widths[0], 4 * 4, kernel=3))  # RGB change and mask, four phases
 
     def forward(self, patches: Tensor, identity: Tensor) -> Repainted:
-        """`patches` (B, 11, P, P) in [0, 1], see `PATCH_CHANNELS`; `identity` (B, 128)."""
+        """`patches` (B, C, P, P) in [0, 1], see `PATCH_CHANNELS`; `identity` (B, 128)."""
+        change, mask = self.painted(self.features(patches, identity)[-1], patches)
+        return Repainted(image=patches[:, :3].float() + change, mask=mask)
+
+    def below(self, patches: Tensor, identity: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The image (B, 3, P, P) without what is drawn over it, and the light (B, L, h, w) for
+        that, if any is."""
+        return self(patches, identity).image, None
+
+    def features(self, patches: Tensor, identity: Tensor) -> list[Tensor]:
+        """What it makes of patches, coarse to fine; the last two are at P / 4 and P / 2."""
         dtype = self.look.weight.dtype
         x = self.enter(F.pixel_unshuffle(patches.to(dtype), 2))
         skips = []
@@ -92,28 +104,39 @@ class RegionNetwork(Network):
                 skips.append(x)
                 x = self.down[number](x)
         code = self.look(x.mean(dim=(2, 3))) + self.identity(identity.to(dtype))
+        found = [x]
         for up in self.up:
             skip = skips.pop()
             x = up(torch.cat([enlarge(x, skip.shape[-1]), skip], dim=1), code)
-        change, mask = F.pixel_shuffle(self.head(x), 2).float().split([3, 1], dim=1)
+            found.append(x)
+        return found
+
+    def painted(self, features: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """The change (B, 3, P, P) and its mask (B, 1, P, P), from the finest features."""
+        change, mask = F.pixel_shuffle(self.head(features), 2).float().split([3, 1], dim=1)
         patches = patches.float()
         mask = torch.sigmoid(mask + MASK_BIAS) * _window(patches.shape[-1], patches.device)
         inside = patches[:, OUTLINE : OUTLINE + 1]
         if self.config.keep_shown:
             inside = patches[:, OPENING : OPENING + 1]
             mask = mask * (1 - _shown(inside, patches[:, UNKNOWN : UNKNOWN + 1]))
-        painted = mask * _as_colourful(change, patches[:, OWN])
+        change = _in_share(change, colourful(patches))
+        painted = mask * change
         # Skin keeps its grain, which lies a pixel beside its place: left to itself, the network
         # would blur it.
         coarse = _coarse(painted)
-        painted = coarse + _beyond(inside) * (painted - coarse)
-        return Repainted(image=patches[:, :3] + painted, mask=mask)
+        return coarse + _beyond(inside) * (painted - coarse), mask
 
 
-def _as_colourful(change: Tensor, own: Tensor) -> Tensor:
-    """A change (B, 3, P, P) without colour where the source's own patch (B, 3, P, P) has none."""
+def colourful(patches: Tensor) -> Tensor:
+    """Of patches (B, C, P, P), (B, 1, 1, 1): 0 where the source's own one is grey, 1 mostly."""
+    own = patches[:, OWN]
     chroma = (own.amax(dim=1) - own.amin(dim=1)).mean(dim=(1, 2))  # (B,)
-    share = (chroma / COLOURFUL).clamp(max=1)[:, None, None, None]
+    return (chroma / COLOURFUL).clamp(max=1)[:, None, None, None]
+
+
+def _in_share(change: Tensor, share: Tensor) -> Tensor:
+    """A change (B, 3, P, P) with that share (B, 1, 1, 1) of its colour."""
     grey = change.mean(dim=1, keepdim=True)
     return grey + share * (change - grey)
 

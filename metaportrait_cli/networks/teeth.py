@@ -1,10 +1,8 @@
-"""What is learnt of teeth: how a row of them looks, and the light in which a mouth shows them.
+"""What is drawn of teeth: how rows of them are written down, what a mouth's network sees of them,
+and how they look under the light that it gives. What is here needs no torch.
 
-Teeth are drawn, not painted: see `face/dental_arch.py`. The network sees the drawn layers with
-lips and skin around them and gives coarse maps of light alone, so it can't blur the gaps between
-teeth, nor can it invent them. It is in `networks/teeth_light.py`; what is here needs no torch.
-
-Shapes: B mouths, C channels, P the side of a patch. Colours are linear light unless said otherwise.
+Teeth are drawn, not painted: see `face/dental_arch.py`. Colours are linear light unless said
+otherwise. Shapes: B mouths, P the side of a patch.
 """
 
 from __future__ import annotations
@@ -15,24 +13,27 @@ from typing import Any
 
 GAMMA = 2.2
 SKULL_POINTS = 30
-# Channels of the inputs, in this order.
-SEEN, PAINT = slice(0, 3), slice(3, 6)
-OPENING = slice(6, 7)
-UPPER, LOWER, TONGUE = slice(7, 11), slice(11, 15), slice(15, 17)
-RIM, NEAR, GAP = slice(17, 18), slice(18, 20), slice(20, 21)
-TOOTH, FLESH = slice(21, 24), slice(24, 27)
-CHANNELS = 27
-# Of what it gives: logarithms of light on the upper teeth, the lower ones and what is behind, and
-# how much of the lower ones is seen. Where it begins, and how far it may go.
-LIGHT_CHANNELS = 8
-FIRST = (-0.25, -0.25, -0.25, -0.8, 1.0, -2.0, -2.1, -2.1)
-DARKEST, BRIGHTEST, DARKEST_BACK = -3.0, 0.8, -5.0
-# Lips shade what they touch; of the mouth's inside, the tongue is lighter and the rest darker.
-RIM_SHADE, TONGUE_LIGHT, CAVITY_DARK = 0.45, 1.0, 0.7
-# How far upper teeth follow paint that is brighter, and over how many pixels of the patch.
-LIFT, COARSE, DARK = 0.6, 9, 0.004
-# What the height of the lower teeth above the lower lip is told by, see `raised`.
 RAISED_FEATURES = 7
+"""What the height of the lower teeth above the lower lip is told by, see `render/teeth.py`"""
+BRIGHT = 1.5
+"""Linear light that counts as 1 where drawn colours are written down as channels"""
+# What follows the channels of all regions, all multiplied by how far the mouth is open there and
+# may be drawn, the first. Colours are powers of linear light; those of teeth are multiplied by
+# coverage, too, their fourth channel.
+DRAWN = slice(11, 27)
+OPENING = slice(11, 12)
+UPPER, LOWER = slice(12, 16), slice(16, 20)
+BEHIND = slice(20, 23)
+RIM, NEAR, GAP = slice(23, 24), slice(24, 26), slice(26, 27)
+"""How near lips are (1 where they touch), millimetres to the upper and the lower one in `FAR`s,
+and the height of the opening in `WIDE`s"""
+FAR, WIDE = 20.0, 30.0
+COLOURS = (slice(0, 3), slice(3, 6), slice(12, 15), slice(16, 19), BEHIND)
+"""All that are colours"""
+# Of the light: on the upper teeth, on the lower ones, how much of these is seen, what is behind.
+ON_UPPER, ON_LOWER, SEEN, ON_BEHIND = slice(0, 3), slice(3, 6), slice(6, 7), slice(7, 10)
+RIM_SHADE = 0.45
+"""By which lips shade what they touch"""
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,6 @@ class TeethConfig:
     gum: float = 16.0
     beyond: float = 2.0
     """Millimetres from the edges of the teeth towards the gum, and beyond them"""
-    patch: int = 64
-    """P"""
-    widths: tuple[int, ...] = (32, 48, 64, 64)
-    """From half the patch's size down"""
 
     @property
     def texture(self) -> tuple[int, int, int]:
@@ -57,15 +54,16 @@ class TeethConfig:
         return height, round(2 * self.reach * self.pixels), 4
 
 
-def lit(inputs: Any, light: Any, *, exp: Callable[[Any], Any]) -> Any:
-    """The inside of mouths (B, 3, H, W) in linear light: the layers among `inputs` (B, 27, H, W),
-    far to near, under `light` (B, 8, H, W): arrays with numpy's `exp`, or tensors with torch's."""
-    on_upper, on_lower = exp(light[:, :3]), exp(light[:, 3:4])
-    seen, behind = light[:, 4:5], exp(light[:, 5:])
-    upper, lower = inputs[:, UPPER], inputs[:, LOWER]
-    tooth, flesh = inputs[:, TOOTH], inputs[:, FLESH]
-    tongue, tongue_there = inputs[:, TONGUE][:, :1], inputs[:, TONGUE][:, 1:]
-    colour = flesh * behind * (1 + TONGUE_LIGHT * tongue - CAVITY_DARK * (1 - tongue_there))
-    colour = colour * (1 - lower[:, 3:] * seen) + lower[:, :3] * seen * tooth * on_lower
-    colour = colour * (1 - upper[:, 3:]) + upper[:, :3] * tooth * on_upper
-    return colour * (1 - RIM_SHADE * inputs[:, RIM])
+def with_teeth(
+    below: Any, *, upper: Any, lower: Any, rim: Any, light: Any, exp: Callable[[Any], Any]
+) -> Any:
+    """Teeth before what is `below` (B, 3, H, W), in linear light; the lower row is farther.
+
+    `upper` and `lower` (B, 4, H, W) and `rim` (B, 1, H, W) as drawn, `light` (B, 10, H, W): arrays
+    with numpy's `exp`, or tensors with torch's.
+    """
+    shade, seen = 1 - RIM_SHADE * rim, light[:, SEEN]
+    colour = below * (1 - lower[:, 3:] * seen)
+    colour = colour + shade * seen * lower[:, :3] * exp(light[:, ON_LOWER])
+    colour = colour * (1 - upper[:, 3:])
+    return colour + shade * upper[:, :3] * exp(light[:, ON_UPPER])

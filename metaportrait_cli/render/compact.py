@@ -66,9 +66,8 @@ def from_file(opening: Opening) -> Rendering:
         if opening.deltas:
             networks()
         return Rendering(WarpRenderer(corrected, shading=shading, on_notice=opening.on_notice))
-    teeth = bundled_teeth(device=opening.device) if "mouth" in kinds else None
     makes = {kind: partial(_one_of, networks, kind) for kind in kinds}
-    refiner = RegionRefiner(makes, Identity(), teeth=teeth, running=running)
+    refiner = RegionRefiner(makes, Identity(), teeth=bundled_teeth(), running=running)
     if not refiner.is_known:
         networks()
     shading = shading or Shading.of_file(bundled_path("shading"))
@@ -115,12 +114,12 @@ def _one_of(networks: Once[dict[Kind, RegionNetwork]], kind: Kind) -> RegionNetw
 
 def region_networks(path: Path) -> dict[Kind, RegionNetwork]:
     """Those that a file of weights holds, at full precision. Raises `WeightsError`."""
-    from metaportrait_cli.networks.regions import RegionNetwork  # noqa: PLC0415  torch
+    from metaportrait_cli.networks.mouth import REGION_NETWORKS  # noqa: PLC0415  torch
     from metaportrait_cli.weights.store import load_network  # noqa: PLC0415
 
     parts = read_header(path).configs
     networks = {
-        kind: load_network(RegionNetwork, path, part=kind).float()
+        kind: load_network(REGION_NETWORKS[kind], path, part=kind).float()
         for kind in KINDS
         if kind in parts
     }

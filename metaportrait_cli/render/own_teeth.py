@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.dental_arch import LOWER_LIP, UPPER_LIP, Bite, SkullPose
+from metaportrait_cli.face.dental_arch import LOWER_LIP, NOSE_BASE, UPPER_LIP, Bite, SkullPose
 from metaportrait_cli.networks.teeth import GAMMA, TeethConfig
 
 LEAST_SHOWN = 4.0
@@ -18,6 +19,7 @@ SIZES = (0.88, 0.96, 1.04)
 # How far they may lie from where teeth are on average, in mm; people differ by 2.2 in height.
 SIDEWAYS, UPWARDS = 2.5, 4.0
 LEAST_LIKENESS = 0.42
+MOST_TURNED = 0.4  # radians
 DETAIL = 3.0  # mm; what is coarser is light
 DIFFERS = (-0.7, 0.3)
 """How far one's own teeth may be darker or lighter than the mean, as a logarithm"""
@@ -52,6 +54,33 @@ class Row:
         return found * (places[..., 1] < config.beyond)[..., None].astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Upper teeth that a picture shows: in linear light along their arch (H, W, 3), where they are
+    known (H, W), and how sure it is that they are teeth, in [0, 1]."""
+
+    bite: Bite
+    light: NDArray[np.float32]
+    known: NDArray[np.float32]
+    likeness: float
+
+
+@dataclass(frozen=True)
+class TeethOfPerson:
+    """Upper teeth of somebody of whom there are several pictures."""
+
+    texture: NDArray[np.float32]
+    """(H, W, 4)"""
+    below_nose: NDArray[np.floating]
+    """(3,) from the base of the nose to the middle of their edges, in mm of the skull frame"""
+    size: float
+
+    def of(self, bite: Bite) -> Bite:
+        """Where they are in another picture of the person."""
+        middle = bite.rest[NOSE_BASE] + self.below_nose
+        return replace(bite, upper=replace(bite.upper, middle=middle, size=self.size))
+
+
 def own_teeth(
     bite: Bite,
     pose: SkullPose,
@@ -60,55 +89,92 @@ def own_teeth(
     *,
     texture: NDArray[np.float32],
     config: TeethConfig,
-) -> tuple[Bite, NDArray[np.float32]]:
-    """Bite and texture (H, W, 4) of a source crop (S, S, 3) with its face points (478, 3).
+) -> Shown | None:
+    """What a source crop (S, S, 3) with its face points (478, 3) shows of its upper row, which may
+    lie beside where `bite` has it; `None` where it shows no teeth, or none that look like any.
 
-    Both as they came where it shows no teeth, or none that look like any.
+    `texture` (H, W, 4) is how teeth look.
     """
     skull = pose.to_skull(points)
     shown = skull[list(LOWER_LIP[1:-1]), 1] - skull[list(UPPER_LIP[1:-1]), 1]
-    if float(shown.max()) < LEAST_SHOWN or pose.rotation[2, 2] < np.cos(0.4):
-        return bite, texture
+    if float(shown.max()) < LEAST_SHOWN or pose.rotation[2, 2] < np.cos(MOST_TURNED):
+        return None
     pixels = config.pixels
-    wanted, _ = _detail(
-        _brightness(texture[..., :3]), np.ones(texture.shape[:2], np.float32), pixels
-    )
+    whole = np.ones(texture.shape[:2], np.float32)
+    wanted, _ = detail(brightness(texture[..., :3]), whole, pixels)
     reach = (round(SIDEWAYS * pixels), round(UPWARDS * pixels))
-    padded = cv2.copyMakeBorder(wanted, *[reach[1]] * 2, *[reach[0]] * 2, cv2.BORDER_REPLICATE)
-    opening = np.zeros(crop.shape[:2], np.uint8)
-    ring = points[topology.ring("lips_inner"), :2]
-    cv2.fillPoly(opening, [np.rint((ring - 0.5) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    opening = opening_of(crop, points)
     best: tuple[float, Bite] = (LEAST_LIKENESS, bite)
     for size in SIZES:
         there = replace(bite, upper=replace(bite.upper, size=size))
-        seen, mask = _rectified(there, pose, crop, opening, config)
-        found, known = _detail(_brightness(seen), mask, pixels)
-        match = cv2.matchTemplate(padded, found, cv2.TM_CCORR)
-        size_of = cv2.matchTemplate(padded**2, known, cv2.TM_CCORR)
-        match = match / np.sqrt(np.maximum(size_of * float((found**2).sum()), 1e-6))
-        _, likeness, _, (x, y) = cv2.minMaxLoc(match)
+        seen, mask = laid_out(there.upper.points(*grid(config)), pose, crop, opening)
+        likeness, x, y = matched(wanted, *detail(brightness(seen), mask, pixels), reach=reach)
         if likeness > best[0]:
-            move = np.array([reach[0] - x, reach[1] - y, 0]) / pixels * size
+            move = np.array([-x, -y, 0]) / pixels * size
             upper = replace(there.upper, middle=there.upper.middle + move)
             best = likeness, replace(there, upper=upper)
-    if best[1] is bite:
-        return bite, texture
-    seen, mask = _rectified(best[1], pose, crop, opening, config)
-    return best[1], _blended(texture, seen, mask, pixels)
+    likeness, placed = best
+    if placed is bite:
+        return None
+    light, known = laid_out(placed.upper.points(*grid(config)), pose, crop, opening)
+    return Shown(placed, light, known, likeness)
 
 
-def _rectified(
-    bite: Bite,
-    pose: SkullPose,
-    crop: NDArray[np.uint8],
-    opening: NDArray[np.uint8],
-    config: TeethConfig,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The crop in linear light (H, W, 3), and its opening (H, W), laid out along the arch."""
+def teeth_of_person(
+    shown: Sequence[Shown], texture: NDArray[np.float32], config: TeethConfig
+) -> TeethOfPerson | None:
+    """The row that several pictures show together: where they agree, in the looks of the surest."""
+    if not shown:
+        return None
+    order = sorted(shown, key=lambda one: one.likeness)
+    for one in order:
+        texture = blended(texture, one, config)
+    places = [one.bite.upper.middle - one.bite.rest[NOSE_BASE] for one in order]
+    sizes = [one.bite.upper.size for one in order]
+    return TeethOfPerson(texture, np.median(places, axis=0), float(np.median(sizes)))
+
+
+def grid(config: TeethConfig) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Places on an arch, (1, W) and (H, 1), of a texture's pixels."""
     height, width, _ = config.texture
     u = (np.arange(width) + 0.5) / config.pixels - config.reach
     v = (np.arange(height) + 0.5) / config.pixels - config.gum
-    places = bite.upper.points(u[None], v[:, None])
+    return u[None], v[:, None]
+
+
+def opening_of(crop: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """What the lips of a face (478, 3) leave open of a crop (S, S, 3): (S, S)."""
+    opening = np.zeros(crop.shape[:2], np.uint8)
+    ring = points[topology.ring("lips_inner"), :2]
+    cv2.fillPoly(opening, [np.rint((ring - 0.5) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    return opening
+
+
+def matched(
+    wanted: NDArray[np.float32],
+    found: NDArray[np.float32],
+    known: NDArray[np.float32],
+    *,
+    reach: tuple[int, int],
+) -> tuple[float, int, int]:
+    """How like the wanted detail (H, W) the found one is at its best place, in [-1, 1]; and the
+    pixels x, y, at most `reach`, that bring it there."""
+    padded = cv2.copyMakeBorder(wanted, *[reach[1]] * 2, *[reach[0]] * 2, cv2.BORDER_REPLICATE)
+    match = cv2.matchTemplate(padded, found, cv2.TM_CCORR)
+    size = cv2.matchTemplate(padded**2, known, cv2.TM_CCORR)
+    match = match / np.sqrt(np.maximum(size * float((found**2).sum()), 1e-6))
+    _, likeness, _, (x, y) = cv2.minMaxLoc(match)
+    return float(likeness), x - reach[0], y - reach[1]
+
+
+def laid_out(
+    places: NDArray[np.floating],
+    pose: SkullPose,
+    crop: NDArray[np.uint8],
+    opening: NDArray[np.uint8],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The crop in linear light (H, W, 3), and its opening (H, W), at places (H, W, 3) of the skull
+    frame."""
     picture = (pose.scale * places @ pose.rotation.T + pose.shift)[..., :2].astype(np.float32)
     x, y = picture[..., 0] - 0.5, picture[..., 1] - 0.5
     seen = cv2.remap(crop, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -116,30 +182,27 @@ def _rectified(
     return (seen.astype(np.float32) / 255) ** GAMMA, mask.astype(np.float32) / 255
 
 
-def _brightness(colour: NDArray[np.float32]) -> NDArray[np.float32]:
+def brightness(colour: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Its logarithm (H, W), of linear light (H, W, 3)."""
     return np.log(_CLOSE + colour.mean(-1))
 
 
-def _detail(
-    brightness: NDArray[np.float32], mask: NDArray[np.float32], pixels: int
+def detail(
+    light: NDArray[np.float32], mask: NDArray[np.float32], pixels: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Brightness (H, W) without what is coarse, where a mask says that it is known."""
+    """Brightness (H, W) without what is coarse, and where a mask says that it is known."""
     known = (mask > 0.7).astype(np.float32)
-    coarse = _blur(brightness * known, pixels) / (_blur(known, pixels) + 1e-3)
-    return (np.clip(brightness - coarse, -1, 1) * known).astype(np.float32), known
+    coarse = _blur(light * known, pixels) / (_blur(known, pixels) + 1e-3)
+    return (np.clip(light - coarse, -1, 1) * known).astype(np.float32), known
 
 
 def _blur(values: NDArray[np.float32], pixels: int) -> NDArray[np.float32]:
     return cv2.GaussianBlur(values, (0, 0), DETAIL * pixels)
 
 
-def _blended(
-    texture: NDArray[np.float32],
-    seen: NDArray[np.float32],
-    mask: NDArray[np.float32],
-    pixels: int,
-) -> NDArray[np.float32]:
+def blended(texture: NDArray[np.float32], shown: Shown, config: TeethConfig) -> NDArray[np.float32]:
     """The texture with the source's own detail where it is seen; light stays the learnt one's."""
+    seen, mask, pixels = shown.light, shown.known, config.pixels
     cover = texture[..., 3]
     # Lips' edges are soft, and their landmarks a pixel off.
     known = cv2.erode((mask > 0.7).astype(np.float32), np.ones((3 * pixels, 3 * pixels)))

@@ -26,10 +26,12 @@ from metaportrait_cli.face.regions import (
 from metaportrait_cli.networks.swift.function import Function, Running, SwiftFunction
 from metaportrait_cli.render.lid_line import LidLine
 from metaportrait_cli.render.protocol import Memory
-from metaportrait_cli.render.teeth import OpenedTeeth, TeethPainter
+from metaportrait_cli.render.teeth import Drawn, OpenedTeeth, TeethPainter, drawn_patches
 from metaportrait_cli.stages import Once, side_by_side
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from metaportrait_cli.networks.regions import RegionNetwork
 
 TOGETHER = 8
@@ -44,7 +46,7 @@ class RegionRefiner:
         networks: Mapping[Kind, Callable[[], RegionNetwork]],
         identity: Identity,
         *,
-        teeth: TeethPainter | None = None,
+        teeth: TeethPainter,
         running: Running | None = None,
     ) -> None:
         self._running = running = running or Running()
@@ -74,15 +76,21 @@ class RegionRefiner:
     @property
     def is_known(self) -> bool:
         """Whether it can probably go without torch."""
-        teeth = self._teeth is None or self._teeth.is_known
         changes = all(change.is_known for change in self._changes.values())
-        return changes and teeth and self._identity.is_known
+        return changes and self._identity.is_known
 
     def of_networks(self, networks: Mapping[Kind, RegionNetwork]) -> RegionRefiner:
         """A refiner with other networks, on the same device in the same precision."""
         makes = {kind: partial(_itself, network) for kind, network in networks.items()}
         running = replace(self._running, shelf=None)
         return RegionRefiner(makes, self._identity, teeth=self._teeth, running=running)
+
+    def of_person(
+        self, pictures: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]]
+    ) -> RegionRefiner:
+        """A refiner that knows the teeth of somebody, see `TeethPainter.of_person`."""
+        teeth = self._teeth.of_person(pictures)
+        return RegionRefiner(self._networks, self._identity, teeth=teeth, running=self._running)
 
     def open(
         self,
@@ -96,17 +104,19 @@ class RegionRefiner:
         `rate` as of `Renderer.open`.
         """
         known = self._identity(crop, points)
-        teeth = self._teeth.open(crop, points, rate=rate) if self._teeth is not None else None
+        teeth = self._teeth.open(crop, points, rate=rate)
         lids = LidLine(crop, points) if "eyes" in self.kinds else None
         return OpenedRegions(self, OwnRegions(crop, points), known, teeth=teeth, lids=lids)
 
     def changes(
         self, kind: Kind, patches: NDArray[np.uint8], identity: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """What to add to patches (N, P, P, 11) of one kind: (N, P, P, 3) in grey levels."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """What to add to patches (N, P, P, C) of one kind, (N, P, P, 3) in grey levels, before
+        anything is drawn over them; and the light for that, see `RegionNetwork.below`."""
         inputs = np.multiply(patches.transpose(0, 3, 1, 2), 1 / 255, dtype=np.float32)
-        (change,) = self._changes[kind](inputs, identity)
-        return np.ascontiguousarray(255 * change.transpose(0, 2, 3, 1))
+        change, *light = self._changes[kind](inputs, identity)
+        grey = np.ascontiguousarray(255 * change.transpose(0, 2, 3, 1))
+        return grey, light[0] if light else None
 
 
 class OpenedRegions:
@@ -118,7 +128,7 @@ class OpenedRegions:
         own: OwnRegions,
         identity: NDArray[np.float32],
         *,
-        teeth: OpenedTeeth | None = None,
+        teeth: OpenedTeeth,
         lids: LidLine | None = None,
     ) -> None:
         self._refiner = refiner
@@ -146,21 +156,18 @@ class OpenedRegions:
         for first in range(0, len(frames), TOGETHER):
             part = slice(first, first + TOGETHER)
             self._repaint(frames[part], driven[part], gaps[part])
-        if self._teeth is not None:
-            self._teeth.draw(frames, driven, gaps)
         if self._lids is not None:
             for frame, points in zip(frames, driven, strict=True):
                 self._lids.draw(frame, points)
 
     def memory(self) -> Memory:
         """The light on the teeth."""
-        light = None if self._teeth is None else self._teeth.light
+        light = self._teeth.light
         return {} if light is None else {"light": light}
 
     def recall(self, memory: Memory) -> None:
         """See `protocol.Session`."""
-        if self._teeth is not None:
-            self._teeth.light = memory.get("light")
+        self._teeth.light = memory.get("light")
 
     def _repaint(
         self,
@@ -168,7 +175,14 @@ class OpenedRegions:
         driven: NDArray[np.float32],
         gaps: Sequence[NDArray[np.float32]],
     ) -> None:
+        size = frames.shape[1]
         changes: list[tuple[int, Region, NDArray[np.float32]]] = []
+        drawn: list[Drawn | None] = []
+        lights: NDArray[np.float32] | None = None
+
+        def draw(t: int) -> Drawn | None:
+            return self._teeth.draw(driven[t], gaps[t], size=size)
+
         for kind in self._refiner.kinds:
             places = [(t, region) for t in range(len(frames)) for region in _regions_of(kind)]
 
@@ -176,20 +190,32 @@ class OpenedRegions:
                 t, region = place
                 return self._own.beside(frames[t], driven[t], gaps[t], region)
 
-            patches = side_by_side(cut, places)
-            found = self._refiner.changes(kind, np.stack(patches), self._known)
+            patches = np.stack(side_by_side(cut, places))
+            if kind == "mouth":
+                drawn = side_by_side(draw, range(len(frames)))
+                patches = np.concatenate([patches, np.stack(drawn_patches(drawn))], axis=-1)
+            found, light = self._refiner.changes(kind, patches, self._known)
+            lights = light if kind == "mouth" else lights
             changes += [
                 (t, region, change) for (t, region), change in zip(places, found, strict=True)
             ]
         # Patches of a face overlap: all are cut before any is changed.
         for t, region, change in changes:
             add_patch(frames[t], change, patch_to_picture(driven[t], region))
+        if lights is not None:
+            for frame, mouth, light in zip(frames, drawn, lights, strict=True):
+                self._teeth.blend(frame, mouth, light)
 
 
 def _change(made: Callable[[], RegionNetwork]) -> Callable[[], Function]:
     def function() -> Function:
         network = made()
-        return lambda patches, identity: [network(patches, identity).image - patches[:, :3]]
+
+        def change(patches: Tensor, identity: Tensor) -> list[Tensor]:
+            below, light = network.below(patches, identity)
+            return [below - patches[:, :3], *([] if light is None else [light])]
+
+        return change
 
     return function
 

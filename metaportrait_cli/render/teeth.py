@@ -1,17 +1,16 @@
 """Teeth, tongue and the dark behind them, drawn where a source doesn't show its opened mouth.
 
 Per source: where its arches are, in which colours, and its own teeth where it shows them. Per
-frame: the drawn layers, lit by a small network in linear light. Nothing is drawn over what the
+frame: the drawn layers, which the mouth's network sees and lights. Nothing is drawn over what the
 source shows.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -30,14 +29,18 @@ from metaportrait_cli.face.dental_arch import (
     look_inside,
 )
 from metaportrait_cli.face.landmark_image import filled_polygon
-from metaportrait_cli.face.regions import cut_patch, patch_side, patch_to_picture
+from metaportrait_cli.face.regions import PATCHES, cut_patch, patch_to_picture, to_patch
 from metaportrait_cli.motion.alignment import similarity
 from metaportrait_cli.networks import teeth as layout
-from metaportrait_cli.networks.swift.function import Function, Running, SwiftFunction
-from metaportrait_cli.networks.teeth import GAMMA, TeethConfig, lit
-from metaportrait_cli.render.own_teeth import Row, own_teeth
+from metaportrait_cli.networks.teeth import BRIGHT, GAMMA, TeethConfig, with_teeth
+from metaportrait_cli.render.own_teeth import (
+    Row,
+    TeethOfPerson,
+    blended,
+    own_teeth,
+    teeth_of_person,
+)
 from metaportrait_cli.weights import bundled_path
-from metaportrait_cli.weights.shelf import WeightsShelf
 from metaportrait_cli.weights.tensors import read_arrays, read_config
 
 PART = "teeth"
@@ -46,17 +49,30 @@ LUMA = np.array([0.2126, 0.7152, 0.0722])
 EYES_TO_TEETH, LEAST_OF_SKIN = 1.3, 0.7
 _SKIN = (205, 425, 50, 280, 187, 411, 200, 199)
 _LIPS = (0, 17, 37, 267, 84, 314)
+# Logarithms of red and blue against green: enamel is nearly neutral and warm, whatever the skin.
+TOOTH_RED, TOOTH_BLUE = (0.03, 0.3), (-0.35, -0.05)
 # Light follows so slowly: the network sees each frame alone, and would let teeth flicker.
 STEADY_SECONDS = 0.1
-# Share of its colour that light on the upper teeth keeps.
-UPPER_TINT = 0.5
-# Means of light and shade are shade: what share of it, as a logarithm, is kept.
-UPPER_SHADE = 0.7
-# No teeth are whiter than the first, nor lit more than by the second.
-WHITEST, MOST_LIGHT = 0.8, 0.4
-MOST_BEHIND = -1.3
-# What is behind comes out greyer than it is, as means do: logarithms of shares of red, green, blue.
-BEHIND_TINT = np.array([0.08, -0.06, -0.02], np.float32)
+# Means of light and shade are shade: what share of it, as a logarithm, is kept. Lower teeth are
+# seen or not: the power of their odds.
+UPPER_SHADE, LOWER_SHADE, DECIDED = 0.2, 0.5, 3
+# What is behind the teeth: the tongue is lighter than flesh, the rest darker.
+TONGUE_LIGHT, CAVITY_DARK = 1.0, 0.7
+# The channels that are drawn, counted from the first of them.
+_FIRST = layout.DRAWN.start
+
+
+def _own(channels: slice) -> slice:
+    return slice(channels.start - _FIRST, channels.stop - _FIRST)
+
+
+OPENING, UPPER, LOWER = _own(layout.OPENING), _own(layout.UPPER), _own(layout.LOWER)
+BEHIND, RIM, NEAR, GAP = (
+    _own(part) for part in (layout.BEHIND, layout.RIM, layout.NEAR, layout.GAP)
+)
+CHANNELS = GAP.stop
+RIM_MM = 0.6
+"""How far the shade of lips reaches into the mouth"""
 
 
 @dataclass(frozen=True)
@@ -86,7 +102,9 @@ class Colours:
         colourful = float(smoothstep(float(np.ptp(skin) / skin.max()) / 0.12))
         bright = float(skin @ LUMA)
         red, blue = np.log(skin[0] / skin[1]), np.log(skin[2] / skin[1])
-        hue = np.array([0.2 + 0.3 * (red - 0.76), 0.0, -0.15 + 0.35 * (blue + 0.32)])
+        red = np.clip(0.2 + 0.3 * (red - 0.76), *TOOTH_RED)
+        blue = np.clip(-0.15 + 0.35 * (blue + 0.32), *TOOTH_BLUE)
+        hue = np.array([red, 0.0, blue])
         hue = np.exp(hue * colourful)
         by_skin = 0.8 * math.exp(-0.05 + 0.62 * math.log(bright))
         # Hardly whiter than the eyes: those of paintings are dark.
@@ -156,43 +174,70 @@ def tongue(inside: Inside) -> NDArray[np.float32]:
 
 
 TONGUE_WIDTH, TONGUE_HEIGHT, TONGUE_SHARE = 24.0, 14.0, 0.42
+RAISED = (-3.0, 5.0)
+"""Lower teeth stand no farther from the middle of the lip, in mm"""
+
+
+# Linear light as channels of a patch, in steps fine enough for what is dark: roots take long.
+_STEPS = 8191
+_ENCODED = np.rint(255 * (np.arange(_STEPS + 1) / _STEPS) ** (1 / GAMMA)).astype(np.uint8)
+_LINEAR = ((np.arange(256) / 255) ** GAMMA).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One frame's mouth: its inside, the layers (C, H, W) over its box, and the patch of it."""
+    """One mouth: its inside, and the layers (16, H, W) over its box, in the order of the network's
+    channels from `layout.DRAWN` on; colours are linear light."""
 
-    frame: int
     inside: Inside
     layers: NDArray[np.float32]
     matrix: NDArray[np.float32]
-    """(2, 3) from pixels of the patch to those of the picture"""
+    """(2, 3) from pixels of the mouth's patch to those of the box"""
 
-    def to_box(self, side: int) -> NDArray[np.float32]:
-        """The same for a patch of `side` pixels, to those of the box."""
+    def patch(self) -> NDArray[np.uint8]:
+        """The same as the network sees it, (P, P, 16)."""
+        whole = np.zeros((PATCHES["mouth"], PATCHES["mouth"], CHANNELS), np.uint8)
+        height, width = self.inside.opening.shape
+        box = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float32)
+        places = to_patch(box, self.matrix)
+        x, y = np.clip(np.floor(places.min(0)).astype(int), 0, len(whole) - 1).tolist()
+        side = int(np.ceil(places.max(0) - (x, y)).max())
+        side = min(side, len(whole) - x, len(whole) - y)
         matrix = self.matrix.copy()
-        matrix[:, :2] *= patch_side("mouth") / side
-        matrix[:, 2] -= self.inside.corner
-        return matrix
+        matrix[:, 2] += matrix[:, :2] @ (x, y)
+        found = np.empty((side, side, CHANNELS), np.float32)
+        for first in range(0, CHANNELS, 4):
+            part = np.ascontiguousarray(self.layers[first : first + 4].transpose(1, 2, 0))
+            found[..., first : first + 4] = cut_patch(part, matrix, side)
+        levels = np.rint(255 * found.clip(0, 1)).astype(np.uint8)
+        for colours in (UPPER, LOWER, BEHIND):
+            channels = slice(colours.start, colours.start + 3)
+            steps = (found[..., channels] * (_STEPS / BRIGHT)).clip(0, _STEPS).astype(np.uint16)
+            levels[..., channels] = _ENCODED[steps]
+        whole[y : y + side, x : x + side] = levels
+        return whole
+
+
+def drawn_patches(mouths: Sequence[Drawn | None]) -> list[NDArray[np.uint8]]:
+    """Each one's patch (P, P, 16); without anything drawn, nothing."""
+    nothing = np.zeros((PATCHES["mouth"], PATCHES["mouth"], CHANNELS), np.uint8)
+    return [nothing if mouth is None else mouth.patch() for mouth in mouths]
 
 
 class TeethPainter:
-    """Holds the rows of teeth, and lights them with a network."""
+    """Draws the rows of teeth that were learnt."""
 
-    def __init__(self, weights: Path, running: Running | None = None) -> None:
-        """Of a file of weights. Raises `WeightsError`."""
-        running = running or Running()
+    def __init__(self, weights: Path, *, own: TeethOfPerson | None = None) -> None:
+        """Of a file of weights; `own` is the person's upper row, where several pictures tell it.
+
+        Raises `WeightsError`.
+        """
+        self._weights = weights
+        self._own = own
         self.config = TeethConfig(**read_config(weights, PART))
         self.skull, self.upper, self.lower, self.raised = read_arrays(
             weights, PART, ("skull", "upper", "lower", "raised")
         )
-        self.light = SwiftFunction(partial(_light, weights, running), running, name=PART)
-        """(N, 8, h, w) of inputs (N, 27, P, P)"""
-
-    @property
-    def is_known(self) -> bool:
-        """Whether it can probably go without torch."""
-        return self.light.is_known
 
     def open(
         self,
@@ -206,25 +251,36 @@ class TeethPainter:
         `rate` is that of the clip whose frames will be drawn, in order; `None` if frames have
         nothing to do with each other.
         """
-        bite = Bite.of(skull_pose(self.skull, points).to_skull(points))
-        pose = skull_pose(bite.rest[list(SKULL)], points)
-        bite, upper = own_teeth(bite, pose, crop, points, texture=self.upper, config=self.config)
+        bite, pose = self._bite(points)
+        shown = own_teeth(bite, pose, crop, points, texture=self.upper, config=self.config)
+        upper = self.upper
+        if self._own is not None:
+            upper, bite = self._own.texture, self._own.of(bite)
+        elif shown is not None:
+            upper = blended(upper, shown, self.config)
+        bite = bite if shown is None else shown.bite
         return OpenedTeeth(self, bite, Colours.of(crop, points), upper=upper, rate=rate)
 
+    def of_person(
+        self, pictures: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]]
+    ) -> TeethPainter:
+        """One that knows the teeth of the person whose crops (S, S, 3) with their face points
+        (478, 3) these are."""
+        found = [
+            own_teeth(*self._bite(points), crop, points, texture=self.upper, config=self.config)
+            for crop, points in pictures
+        ]
+        shown = [one for one in found if one is not None]
+        return TeethPainter(self._weights, own=teeth_of_person(shown, self.upper, self.config))
 
-def bundled_teeth(*, device: str = "cpu") -> TeethPainter:
+    def _bite(self, points: NDArray[np.float32]) -> tuple[Bite, SkullPose]:
+        bite = Bite.of(skull_pose(self.skull, points).to_skull(points))
+        return bite, skull_pose(bite.rest[list(SKULL)], points)
+
+
+def bundled_teeth() -> TeethPainter:
     """With what ships. Raises `WeightsError`."""
-    path = bundled_path("teeth")
-    return TeethPainter(path, Running(device, shelf=WeightsShelf(path)))
-
-
-def _light(weights: Path, running: Running) -> Function:
-    from metaportrait_cli.networks.teeth_light import TeethNetwork, brightened  # noqa: PLC0415  torch
-    from metaportrait_cli.weights.store import load_network  # noqa: PLC0415
-
-    # Stored at half precision; a CPU is slow with it.
-    network = running.placed(load_network(TeethNetwork, weights, part=PART).float())
-    return lambda seen: [brightened(seen, network(seen))]
+    return TeethPainter(bundled_path("teeth"))
 
 
 class OpenedTeeth:
@@ -242,140 +298,113 @@ class OpenedTeeth:
         self._painter = painter
         self.bite = bite
         self.colours = colours
-        config = painter.config
-        self._upper = Row(painter.upper if upper is None else upper, config)
-        self._lower = Row(painter.lower, config)
+        self._upper = Row(painter.upper if upper is None else upper, painter.config)
+        self._lower = Row(painter.lower, painter.config)
         self._follow = 1 - math.exp(-1 / (STEADY_SECONDS * float(rate))) if rate else 1.0
         self.light: NDArray[np.float32] | None = None
-        """Of the last frame, (8, h, w), if its mouth was open"""
+        """Of the last frame, (10, h, w), if its mouth was open"""
+
+    def placed(self, picture: NDArray[np.uint8], points: NDArray[np.float32]) -> OpenedTeeth:
+        """The same with the learnt upper row, where this picture (S, S, 3) of the face at
+        (478, 3) shows the person's."""
+        painter = self._painter
+        pose = skull_pose(self.bite.rest[list(SKULL)], points)
+        shown = own_teeth(
+            self.bite, pose, picture, points, texture=painter.upper, config=painter.config
+        )
+        return OpenedTeeth(painter, shown.bite if shown else self.bite, self.colours)
 
     def draw(
-        self,
-        frames: NDArray[np.uint8],
-        driven: NDArray[np.float32],
-        gaps: Sequence[NDArray[np.float32]],
-    ) -> None:
-        """Draws into frames (T, S, S, 3), in place; arguments as of `OpenedRegions.repaint`."""
-        drawn = [
-            self.layers(t, points, gap, size=frames.shape[1])
-            for t, (points, gap) in enumerate(zip(driven, gaps, strict=True))
-        ]
-        mouths = [mouth for mouth in drawn if mouth is not None]
-        lights = iter(self._lights(frames, mouths))
-        for mouth in drawn:
-            if mouth is None:
-                self.light = None
-                continue
-            light = next(lights)
-            if self.light is not None:
-                light = self.light + self._follow * (light - self.light)
-            self.light = light
-            self._blend(frames[mouth.frame], mouth, self._tempered(light))
-
-    def _lights(self, frames: NDArray[np.uint8], mouths: Sequence[Drawn]) -> NDArray[np.float32]:
-        """The light (N, 8, h, w) in which mouths are seen."""
-        if not mouths:
-            return np.zeros((0, layout.LIGHT_CHANNELS, 1, 1), np.float32)
-        inputs = np.stack([self.inputs(frames[mouth.frame], mouth) for mouth in mouths])
-        return self._painter.light(inputs)[0]
-
-    def layers(
-        self, frame: int, points: NDArray[np.float32], gap: NDArray[np.float32], *, size: int
+        self, points: NDArray[np.float32], gap: NDArray[np.float32], *, size: int
     ) -> Drawn | None:
-        """What is drawn between the lips of a driven face, without light."""
+        """What is between the lips of a driven face (478, 3) in a picture of `size`, unlit; `None`
+        where they show nothing that the source doesn't. `gap` as of `OpenedRegions.repaint`."""
         pose = skull_pose(self.bite.rest[list(SKULL)], points)
         features = raised_features(self.bite, pose.to_skull(points))
         raised = float(self._painter.raised[:-1] @ features + self._painter.raised[-1])
-        inside = look_inside(
-            self.bite, pose, points, size=size, unknown=gap, raised=float(np.clip(raised, -3, 5))
-        )
+        raised = float(np.clip(raised, *RAISED))
+        inside = look_inside(self.bite, pose, points, size=size, unknown=gap, raised=raised)
         if inside is None:
             return None
-        return self.drawn(frame, inside, pose, points)
+        matrix = patch_to_picture(points, "mouth")
+        matrix[:, 2] -= inside.corner
+        return Drawn(inside, self._layers(inside, pose), matrix)
 
-    def drawn(
-        self, frame: int, inside: Inside, pose: SkullPose, points: NDArray[np.float32]
-    ) -> Drawn:
-        """The layers of an inside."""
-        height, width = inside.opening.shape
-        layers = np.empty((layout.CHANNELS, height, width), np.float32)
-        near = np.minimum(inside.below_lip, inside.above_lip)
-        layers[layout.OPENING] = inside.opening
+    def _layers(self, inside: Inside, pose: SkullPose) -> NDArray[np.float32]:
+        layers = np.empty((CHANNELS, *inside.opening.shape), np.float32)
+        colours = self.colours
         for part, row, places in (
-            (layout.UPPER, self._upper, inside.upper),
-            (layout.LOWER, self._lower, inside.lower),
+            (UPPER, self._upper, inside.upper),
+            (LOWER, self._lower, inside.lower),
         ):
             seen = row.drawn(places, pose.scale)
             grey = seen[..., :3].mean(-1, keepdims=True)
-            seen[..., :3] = grey + self.colours.colourful * (seen[..., :3] - grey)
+            seen[..., :3] = grey + colours.colourful * (seen[..., :3] - grey)
+            seen[..., :3] *= colours.tooth
             layers[part] = seen.transpose(2, 0, 1)
-        layers[layout.TONGUE] = tongue(inside).transpose(2, 0, 1)
-        layers[layout.RIM] = np.exp(-near / 0.6)
-        layers[layout.NEAR] = np.stack([inside.below_lip, inside.above_lip]) / 20
-        layers[layout.GAP] = inside.gap / 30
-        layers[layout.TOOTH] = self.colours.tooth[:, None, None]
-        layers[layout.FLESH] = self.colours.flesh[:, None, None]
-        return Drawn(frame, inside, layers, patch_to_picture(points, "mouth"))
+        light, there = np.moveaxis(tongue(inside), -1, 0)
+        behind = 1 + TONGUE_LIGHT * light - CAVITY_DARK * (1 - there)
+        layers[BEHIND] = colours.flesh[:, None, None] * behind
+        layers[RIM] = np.exp(-np.minimum(inside.below_lip, inside.above_lip) / RIM_MM)
+        layers[NEAR] = np.stack([inside.below_lip, inside.above_lip]) / layout.FAR
+        layers[GAP] = inside.gap / layout.WIDE
+        layers[OPENING] = 1
+        layers *= inside.opening
+        # Nothing beyond the box, where patches go on with its border.
+        layers[:, [0, -1]] = layers[:, :, [0, -1]] = 0
+        return layers
 
-    def inputs(self, frame: NDArray[np.uint8], mouth: Drawn) -> NDArray[np.float32]:
-        """What the network sees, (27, P, P), of a frame (S, S, 3)."""
-        side = self._painter.config.patch
-        box = mouth.to_box(side)
-        inputs = np.empty((layout.CHANNELS, side, side), np.float32)
-        masked = mouth.layers[layout.OPENING.start : layout.GAP.stop].copy()
-        masked[1:] *= masked[:1]
-        for first in range(0, len(masked), 4):
-            part = masked[first : first + 4].transpose(1, 2, 0)
-            moved = cut_patch(np.ascontiguousarray(part), box, side)
-            start = layout.OPENING.start + first
-            inputs[start : start + part.shape[-1]] = moved.reshape(side, side, -1).transpose(
-                2, 0, 1
-            )
-        opening = inputs[layout.OPENING]
-        hidden = cv2.dilate(opening[0], np.ones((3, 3)))
-        box[:, 2] += mouth.inside.corner
-        picture = cut_patch(frame, box, side).transpose(2, 0, 1).astype(np.float32) / 255
-        inputs[layout.SEEN] = picture * (1 - hidden)
-        inputs[layout.PAINT] = picture * opening
-        inputs[layout.TOOTH] = self.colours.tooth[:, None, None]
-        inputs[layout.FLESH] = self.colours.flesh[:, None, None]
-        return inputs
+    def blend(
+        self, frame: NDArray[np.uint8], drawn: Drawn | None, light: NDArray[np.float32]
+    ) -> None:
+        """Draws the next frame's teeth over it (S, S, 3), in place, under the network's light."""
+        if drawn is None:
+            self.light = None
+            return
+        if self.light is not None:
+            light = (self.light + self._follow * (light - self.light)).astype(np.float32)
+        self.light = light
+        _blend(frame, drawn, _decided(light))
 
-    def _tempered(self, light: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Light (8, h, w) with less colour on teeth, and none in a grey photo."""
-        tempered = light.copy()
-        for part, share in ((slice(0, 3), UPPER_TINT), (slice(5, 8), 1.0)):
-            grey = light[part].mean(0)
-            tempered[part] = grey + share * self.colours.colourful * (light[part] - grey)
-        tempered[:3] *= np.where(tempered[:3] < 0, UPPER_SHADE, 1)
-        most = min(math.log(WHITEST / float(self.colours.tooth @ LUMA)), MOST_LIGHT)
-        tempered[:3] = np.minimum(tempered[:3], most)
-        tempered[5:8] += self.colours.colourful * BEHIND_TINT[:, None, None]
-        # Tongues lie in the shade of lips and teeth.
-        tempered[5:8] -= np.maximum(tempered[5:8].mean(0) - MOST_BEHIND, 0)
-        return tempered
 
-    def _blend(self, frame: NDArray[np.uint8], mouth: Drawn, light: NDArray[np.float32]) -> None:
-        inside = mouth.inside
-        height, width = inside.opening.shape
-        matrix = mouth.to_box(light.shape[-1]).astype(np.float64)
-        # cv2 counts from the first pixel's centre.
-        matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
-        planes = np.ascontiguousarray(light.transpose(1, 2, 0))
-        moved = [
-            cv2.warpAffine(
-                np.ascontiguousarray(planes[..., part]),
-                matrix,
-                (width, height),
-                flags=cv2.INTER_LINEAR,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
-            for part in (slice(0, 4), slice(4, 8))
-        ]
-        maps = np.concatenate(moved, axis=-1).transpose(2, 0, 1)
-        colour = lit(mouth.layers[None], maps[None], exp=np.exp)[0].clip(0, 1) ** (1 / GAMMA)
-        drawn = 255 * colour.transpose(1, 2, 0)
-        rows, columns = inside.box
-        region = frame[rows, columns]
-        share = inside.opening[..., None]
-        region[:] = np.rint(region * (1 - share) + drawn * share).astype(np.uint8)
+def _decided(light: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Light (10, h, w) as it would be seen, of which the network gives means."""
+    found = light.copy()
+    for part, share in ((layout.ON_UPPER, UPPER_SHADE), (layout.ON_LOWER, LOWER_SHADE)):
+        found[part] = np.where(light[part] < 0, share * light[part], light[part])
+    odds = (light[layout.SEEN] / (1 - light[layout.SEEN] + 1e-4)) ** DECIDED
+    found[layout.SEEN] = odds / (1 + odds)
+    return found
+
+
+def _blend(frame: NDArray[np.uint8], drawn: Drawn, light: NDArray[np.float32]) -> None:
+    """Draws teeth under light (10, h, w) over a frame (S, S, 3), in place."""
+    height, width = drawn.inside.opening.shape
+    matrix = drawn.matrix.astype(np.float64)
+    matrix[:, :2] *= PATCHES["mouth"] / light.shape[-1]
+    # cv2 counts from the first pixel's centre.
+    matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    planes = np.ascontiguousarray(light[: layout.SEEN.stop].transpose(1, 2, 0))
+    moved = [
+        cv2.warpAffine(
+            np.ascontiguousarray(planes[..., part]),
+            matrix,
+            (width, height),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        for part in (slice(0, 4), slice(4, 7))
+    ]
+    maps = np.concatenate(moved, axis=-1).transpose(2, 0, 1)[None]
+    region = frame[drawn.inside.box]
+    layers = drawn.layers[None]
+    colour = with_teeth(
+        _LINEAR[region].transpose(2, 0, 1)[None],
+        upper=layers[:, UPPER],
+        lower=layers[:, LOWER],
+        rim=layers[:, RIM],
+        light=maps,
+        exp=np.exp,
+    )
+    shown = 255 * colour[0].clip(0, 1) ** (1 / GAMMA)
+    region[:] = np.rint(shown.transpose(1, 2, 0)).astype(np.uint8)

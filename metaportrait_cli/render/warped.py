@@ -194,6 +194,22 @@ class RefinedWarpRenderer(WarpRenderer):
         """Where the networks are."""
         return self._refiner.device
 
+    def open(self, source: Source, *, size: int, rate: Fraction | None = None) -> Session:
+        """As the warp alone; all pictures of a person tell of their teeth."""
+        if not source.others:
+            return super().open(source, size=size, rate=rate)
+        pictures = (
+            (view.crop.cut(view.picture, size), view.landmarks(size))
+            for view in (source, *source.others)
+        )
+        knowing = RefinedWarpRenderer(
+            self._refiner.of_person(pictures),
+            self._corrected,
+            shading=self._shading,
+            on_notice=self._on_notice,
+        )
+        return super(RefinedWarpRenderer, knowing).open(source, size=size, rate=rate)
+
     def _regions(
         self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32], rate: Fraction | None
     ) -> OpenedRegions | None:

@@ -36,7 +36,7 @@ class AdaptConfig:
     lr: float = 1e-3
     clip_norm: float = 1.0
     average: float = 0.98
-    trained: tuple[str, ...] = ("up", "head", "identity", "look")
+    trained: tuple[str, ...] = ("up", "head", "light", "identity", "look")
     """Parts of the networks that learn; the encoder stays, and needs no gradients"""
 
 

@@ -14,24 +14,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from metaportrait_cli.errors import UsageError, WeightsError
 from metaportrait_cli.face.regions import KINDS, PATCHES, Kind
+from metaportrait_cli.networks import teeth as drawn_teeth
 from metaportrait_cli.networks.identity import IdentityNetwork
+from metaportrait_cli.networks.mouth import REGION_NETWORKS
 from metaportrait_cli.networks.regions import (
     OPENING,
     OUTLINE,
+    UNKNOWN,
     RegionConfig,
     RegionNetwork,
     Repainted,
 )
 from metaportrait_cli.progress import Progress, silent
+from metaportrait_cli.render.teeth import TeethPainter
 from metaportrait_cli.training.data.pairs import Faces, kept_aside
 from metaportrait_cli.training.data.patches import Patches, as_tensors, make_patches
 from metaportrait_cli.training.data.shards import read_clips, read_index
 from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
 from metaportrait_cli.training.loop import Record, Task, train, unheard
-from metaportrait_cli.training.losses import masked_l1, pyramid_l1
+from metaportrait_cli.training.losses import edges_apart, masked_l1, pyramid_l1
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.place import Place, RunOptions, taking_part
 from metaportrait_cli.training.state import RunFolder, Scores, Stateful
@@ -42,7 +47,13 @@ MOUTH_FINE_WIDTH = 24
 GAIN_RANGE, CHANNEL_GAIN_RANGE = 0.15, 0.04
 SATURATION_RANGE, GREY_SHARE = (0.7, 1.2), 0.12
 LUMA = (0.299, 0.587, 0.114)
-PICTURES = slice(0, 6)  # channels of the inputs: warped and own
+SOFT = 4
+"""Pixels of a mouth's patch that count as one where teeth are compared"""
+# Channels of the inputs that are colours: warped and own, of mouths what is drawn as well.
+COLOURS: dict[Kind, tuple[slice, ...]] = {
+    "mouth": drawn_teeth.COLOURS,
+    "eyes": (slice(0, 3), slice(3, 6)),
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,10 @@ class RegionWeights:
     pixel: float = 3.0
     inside: float = 2.0
     """Within lips or lids"""
+    opening: float = 3.0
+    """Within the mouth's opening, softly: teeth are never where they are drawn to a pixel"""
+    edges: float = 2.0
+    """How strong gradients are there, wherever they lie"""
     perceptual: float = 4.0
     texture: float = 0.15
     """Of the mouth opening, or the iris"""
@@ -85,7 +100,7 @@ def fresh_networks(config: RegionTraining) -> dict[Kind, RegionNetwork]:
         "mouth": replace(config.model, keep_shown=True, patch=PATCHES["mouth"], widths=fine),
         "eyes": replace(config.model, patch=PATCHES["eyes"]),
     }
-    return {kind: RegionNetwork(models[kind]) for kind in config.kinds}
+    return {kind: REGION_NETWORKS[kind](models[kind]) for kind in config.kinds}
 
 
 def train_regions(
@@ -95,6 +110,7 @@ def train_regions(
     *,
     options: RunOptions,
     identity: IdentityNetwork,
+    teeth: TeethPainter,
     start_from: Path | None = None,
     perceptual: PerceptualLoss | None = None,
     on_record: Callable[[Record], None] = unheard,
@@ -109,14 +125,16 @@ def train_regions(
     networks = fresh_networks(config)
     if start_from is not None:
         _start(networks, start_from)
-    patches = made_patches(config, data, output, identity=identity, on_progress=on_progress)
+    patches = made_patches(
+        config, data, output, identity=identity, teeth=teeth, on_progress=on_progress
+    )
     with taking_part(options) as place:
         task = RegionTask(config, networks, *patches, place=place, perceptual=perceptual)
         return train(task, folder, options=options, place=place, on_record=on_record)
 
 
 RegionBatch = dict[Kind, tuple[Tensor, Tensor, Tensor]]
-"""Inputs (B, 11, P, P), target (B, 3, P, P) and identity (B, 128) of each kind"""
+"""Inputs (B, C, P, P), target (B, 3, P, P) and identity (B, 128) of each kind"""
 
 
 class RegionTask(Task[RegionBatch]):
@@ -159,7 +177,7 @@ class RegionTask(Task[RegionBatch]):
                 inputs, target, known = drawn(
                     self._learnt[kind], draw, config.batch, kind, place.device, hard=config.hard
                 )
-                batch[kind] = (*faded(inputs, target, draw), known)
+                batch[kind] = (*faded(inputs, target, draw, kind), known)
             yield batch
 
     def step(self, batch: RegionBatch, number: int) -> Terms:
@@ -199,7 +217,7 @@ class RegionTask(Task[RegionBatch]):
 
 def _start(networks: Mapping[Kind, RegionNetwork], weights: Path) -> None:
     for kind, network in networks.items():
-        earlier = load_network(RegionNetwork, weights, part=kind)
+        earlier = load_network(REGION_NETWORKS[kind], weights, part=kind)
         if earlier.config != network.config:
             raise WeightsError(
                 f"{weights}: its {kind} network is built otherwise than what is trained"
@@ -223,8 +241,14 @@ def region_terms(
         "inside": weights.inside * masked_l1(found.image, target, inside).mean(),
         "mask": weights.mask * found.mask.mean(),
     }
+    opening = inputs[:, OPENING : OPENING + 1]
+    if inputs.shape[1] == drawn_teeth.DRAWN.stop:
+        unknown = inputs[:, UNKNOWN : UNKNOWN + 1]
+        ours, theirs = (F.avg_pool2d(x * unknown, SOFT) for x in (found.image, target))
+        apart = masked_l1(ours, theirs, F.avg_pool2d(unknown, SOFT))
+        terms["opening"] = weights.opening * apart.mean()
+        terms["edges"] = weights.edges * edges_apart(found.image, target, unknown).mean()
     if perceptual is not None:
-        opening = inputs[:, OPENING : OPENING + 1]
         distance, texture = perceptual.with_texture(found.image, target, opening)
         terms["perceptual"] = weights.perceptual * distance.mean()
         terms["texture"] = weights.texture * texture.mean()
@@ -260,6 +284,7 @@ def made_patches(
     output: Path,
     *,
     identity: IdentityNetwork,
+    teeth: TeethPainter,
     on_progress: Progress,
 ) -> tuple[dict[Kind, Patches], dict[Kind, Patches]]:
     """Those to learn from and those to judge by, made once and kept in the run's folder."""
@@ -277,7 +302,9 @@ def made_patches(
                     on_progress("patches", before + done, len(folders) * len(stems))
                     yield faces
 
-            made = make_patches(shards(), people=groups[name], identity=identity, seed=config.seed)
+            made = make_patches(
+                shards(), people=groups[name], identity=identity, teeth=teeth, seed=config.seed
+            )
             for kind in KINDS:
                 made[kind].save(folder, kind)
             (folder / "complete").touch()
@@ -318,14 +345,17 @@ def drawn(
     gain = draw.uniform(1 - GAIN_RANGE, 1 + GAIN_RANGE, (count, 1))
     gain = gain * draw.uniform(1 - CHANNEL_GAIN_RANGE, 1 + CHANNEL_GAIN_RANGE, (count, 3))
     gains = torch.from_numpy(gain.astype(np.float32)).to(device)[:, :, None, None]
-    inputs[:, PICTURES] = (inputs[:, PICTURES] * gains.repeat(1, 2, 1, 1)).clamp(0, 1)
+    for colours in COLOURS[kind]:
+        inputs[:, colours] = (inputs[:, colours] * gains).clamp(0, 1)
     target = (target * gains).clamp(0, 1)
     if kind == "mouth" and draw.random() < 0.5:
         inputs, target = inputs.flip(-1), target.flip(-1)
     return inputs, target, identity
 
 
-def faded(inputs: Tensor, target: Tensor, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
+def faded(
+    inputs: Tensor, target: Tensor, draw: np.random.Generator, kind: Kind
+) -> tuple[Tensor, Tensor]:
     """A batch in colours more or less strong, or none at all, as in old photos."""
     count = len(inputs)
     saturation = draw.uniform(*SATURATION_RANGE, (count, 1, 1))
@@ -336,6 +366,7 @@ def faded(inputs: Tensor, target: Tensor, draw: np.random.Generator) -> tuple[Te
     def mix(pictures: Tensor) -> Tensor:
         return torch.einsum("bij,bjhw->bihw", matrix, pictures).clamp(0, 1)
 
-    warped, own = inputs[:, PICTURES].split(3, dim=1)
-    rest = inputs[:, PICTURES.stop :]
-    return torch.cat([mix(warped), mix(own), rest], dim=1), mix(target)
+    inputs = inputs.clone()
+    for colours in COLOURS[kind]:
+        inputs[:, colours] = mix(inputs[:, colours])
+    return inputs, mix(target)

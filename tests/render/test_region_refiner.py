@@ -23,11 +23,13 @@ from metaportrait_cli.face.regions import (
 )
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.compact_warping import CompactWarping, CompactWarpingConfig
+from metaportrait_cli.networks.mouth import REGION_NETWORKS, MouthNetwork
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.render.named import rendering_named
 from metaportrait_cli.render.protocol import Driven
 from metaportrait_cli.render.regions import TOGETHER, RegionRefiner
+from metaportrait_cli.render.teeth import bundled_teeth
 from metaportrait_cli.render.warped import WarpRenderer
 from metaportrait_cli.weights.join import join_files
 from metaportrait_cli.weights.store import read_header, save_networks
@@ -44,7 +46,7 @@ def network(kind: Kind, *, red: float = 0.0) -> RegionNetwork:
     """One that does nothing, or adds `red` wherever it paints, with a mask of one half."""
     torch.manual_seed(0)
     config = RegionConfig(patch=PATCHES[kind], widths=(8, 8, 16), code_dim=8)
-    made = RegionNetwork(config)
+    made = REGION_NETWORKS[kind](config)
     with torch.no_grad():
         # Rows: red, green, blue, mask; columns: the four phases.
         made.head.load_state_dict(
@@ -59,7 +61,9 @@ def network(kind: Kind, *, red: float = 0.0) -> RegionNetwork:
 def test_untrained_it_changes_nothing(
     portrait: NDArray[np.uint8], portrait_face: Face, identity: Identity
 ) -> None:
-    refiner = RegionRefiner({}, identity).of_networks({kind: network(kind) for kind in KINDS})
+    refiner = RegionRefiner({}, identity, teeth=bundled_teeth()).of_networks(
+        {kind: network(kind) for kind in KINDS}
+    )
     frame = portrait.copy()
     opened = refiner.open(portrait, portrait_face.points)
     opened.repaint(frame[None], portrait_face.points[None], [NOTHING])
@@ -70,7 +74,7 @@ def test_it_paints_in_the_patches_alone_and_fades_out_at_their_border(
     portrait: NDArray[np.uint8], portrait_face: Face, identity: Identity
 ) -> None:
     points = portrait_face.points
-    refiner = RegionRefiner({}, identity).of_networks(
+    refiner = RegionRefiner({}, identity, teeth=bundled_teeth()).of_networks(
         {kind: network(kind, red=-0.4) for kind in KINDS}
     )
     grey = np.full_like(portrait, 200)
@@ -93,7 +97,8 @@ def test_a_window_is_painted_as_its_frames_one_by_one(
     with torch.no_grad():
         for made in networks.values():
             made.head.weight += 0.02 * torch.randn_like(made.head.weight)
-    opened = RegionRefiner({}, identity).of_networks(networks).open(portrait, portrait_face.points)
+    refiner = RegionRefiner({}, identity, teeth=bundled_teeth()).of_networks(networks)
+    opened = refiner.open(portrait, portrait_face.points)
     count = TOGETHER + 2
     moves = np.linspace(0, 12, count, dtype=np.float32)
     driven = portrait_face.points + moves[:, None, None] * np.array([1, 0.5, 0])
@@ -153,7 +158,7 @@ def test_what_does_not_belong_together_is_not_joined(tmp_path: Path) -> None:
 
 
 def test_a_network_for_other_patches_is_refused(tmp_path: Path) -> None:
-    coarse = RegionNetwork(RegionConfig(patch=64, widths=(8, 16)))
+    coarse = MouthNetwork(RegionConfig(patch=64, widths=(8, 16)))
     path = tmp_path / "coarse.safetensors"
     save_networks(path, {"mouth": coarse}, architecture="compact")
     with pytest.raises(WeightsError, match="paints 64 pixels where this version paints 128"):

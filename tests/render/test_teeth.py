@@ -11,11 +11,20 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.dental_arch import LOWER_LIP, SKULL, UPPER_LIP
+from metaportrait_cli.face.dental_arch import LOWER_LIP, NOSE_BASE, SKULL, UPPER_LIP
 from metaportrait_cli.face.detector import Face
-from metaportrait_cli.networks.teeth import GAMMA, UPPER
-from metaportrait_cli.render.own_teeth import own_teeth
-from metaportrait_cli.render.teeth import Colours, TeethPainter, bundled_teeth, skull_pose
+from metaportrait_cli.networks.teeth import GAMMA, SEEN
+from metaportrait_cli.render.own_teeth import blended, own_teeth
+from metaportrait_cli.render.teeth import (
+    OPENING,
+    UPPER,
+    Colours,
+    OpenedTeeth,
+    TeethPainter,
+    bundled_teeth,
+    drawn_patches,
+    skull_pose,
+)
 
 SIZE = 512
 
@@ -48,25 +57,38 @@ def ring(points: NDArray[np.float32]) -> NDArray[np.float32]:
     return points[topology.ring("lips_inner"), :2]
 
 
+def daylight(level: float = 0.0) -> NDArray[np.float32]:
+    """Even light (10, 4, 4) on teeth, all of which are seen."""
+    light = np.full((10, 4, 4), level, np.float32)
+    light[SEEN] = 1
+    return light
+
+
+def show(
+    session: OpenedTeeth, frame: NDArray[np.uint8], driven: NDArray[np.float32], level: float = 0.0
+) -> None:
+    mouth = session.draw(driven, ring(driven), size=len(frame))
+    session.blend(frame, mouth, daylight(level))
+
+
 def drawn(
     painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32], share: float
 ) -> NDArray[np.uint8]:
-    """A picture of mid grey in which the mouth is drawn."""
-    frames = np.full((1, SIZE, SIZE, 3), 120, np.uint8)
-    driven = opened(points, share)
-    painter.open(crop, points).draw(frames, driven[None], [ring(driven)])
-    return frames[0]
+    """A picture of dark grey in which the teeth are drawn."""
+    frame = np.full((SIZE, SIZE, 3), 50, np.uint8)
+    show(painter.open(crop, points), frame, opened(points, share))
+    return frame
 
 
 def test_it_draws_between_the_lips_alone(
     painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
 ) -> None:
     frame = drawn(painter, crop, points, 0.25)
-    there = np.argwhere((frame != 120).any(-1))
+    there = np.argwhere((frame != 50).any(-1))
     outline = ring(opened(points, 0.25))
     low, high = there[:, ::-1].min(0), there[:, ::-1].max(0)
-    np.testing.assert_allclose(low, outline.min(0), atol=5)
-    np.testing.assert_allclose(high, outline.max(0), atol=5)
+    assert (low > outline.min(0) - 5).all()
+    assert (high < outline.max(0) + 5).all()
     # Teeth beside darkness, not one even band.
     x, (y0, y1) = int(outline[:, 0].mean()), (int(low[1]) + 6, int(high[1]) - 6)
     inside = frame[y0:y1, x - 20 : x + 20].mean(-1)
@@ -76,7 +98,7 @@ def test_it_draws_between_the_lips_alone(
 def test_closed_lips_stay_as_they_are(
     painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
 ) -> None:
-    assert (drawn(painter, crop, points, 0.015) == 120).all()
+    assert (drawn(painter, crop, points, 0.015) == 50).all()
 
 
 def test_a_grey_photo_stays_grey(
@@ -98,88 +120,112 @@ def test_dark_eyes_make_dark_teeth(crop: NDArray[np.uint8], points: NDArray[np.f
     assert Colours.of(dim, points).tooth.max() < 0.7 * Colours.of(crop, points).tooth.max()
 
 
-def test_windows_do_not_show_and_light_follows_slowly(
+def test_light_follows_slowly_and_starts_anew_when_a_mouth_opens(
     painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
 ) -> None:
-    driven = np.stack([opened(points, share) for share in np.linspace(0.1, 0.3, 5)])
-    gaps = [ring(face) for face in driven]
-    whole = np.repeat(crop[None], 5, axis=0)
-    whole[2] = 255  # a flash
-    parts, alone = whole.copy(), whole.copy()
-    painter.open(crop, points, rate=Fraction(25)).draw(whole, driven, gaps)
-    session = painter.open(crop, points, rate=Fraction(25))
-    for part in (slice(0, 2), slice(2, 5)):
-        session.draw(parts[part], driven[part], gaps[part])
-    np.testing.assert_allclose(whole.astype(int), parts, atol=1)
-    painter.open(crop, points).draw(alone, driven, gaps)
-    np.testing.assert_array_equal(whole[0], alone[0])
-    assert (whole[3] != alone[3]).any()
+    open_face, shut = opened(points, 0.2), opened(points, 0.01)
+    session, alone = (painter.open(crop, points, rate=rate) for rate in (Fraction(25), None))
+
+    def brightness(teeth: OpenedTeeth, face: NDArray[np.float32], level: float) -> float:
+        frame = np.full((SIZE, SIZE, 3), 50, np.uint8)
+        show(teeth, frame, face, level)
+        return float(frame.max())
+
+    first = brightness(session, open_face, -1.0)
+    assert first == brightness(alone, open_face, -1.0)
+    again = painter.open(crop, points, rate=Fraction(25))
+    again.light = session.light
+    second = brightness(session, open_face, 0.0)
+    assert first < second < brightness(alone, open_face, 0.0)
+    assert second == brightness(again, open_face, 0.0)
+    brightness(session, shut, 0.0)
+    assert brightness(session, open_face, 0.0) == brightness(alone, open_face, 0.0)
+
+
+def test_patches_show_what_is_drawn(
+    painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
+) -> None:
+    driven = opened(points, 0.25)
+    session = painter.open(crop, points)
+    mouth, nothing = drawn_patches([session.draw(driven, ring(driven), size=SIZE), None])
+    assert mouth.shape == nothing.shape == (128, 128, 16)
+    assert not nothing.any()
+    there = mouth[..., OPENING][..., 0] > 128
+    # A mouth lies in the middle of its patch.
+    np.testing.assert_allclose(np.argwhere(there).mean(0), (67, 63.5), atol=5)
+    around = cv2.dilate(there.astype(np.uint8), np.ones((9, 9))).astype(bool)
+    assert mouth[~around].max() < 40
+
+
+@pytest.fixture
+def smiling(
+    painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """The crop, its mouth opened by 0.22, of someone whose teeth stand two millimetres higher than
+    by the mean, one incisor dark."""
+    other = bundled_teeth()
+    other.upper = painter.upper.copy()
+    width = painter.config.texture[1]
+    other.upper[:, width // 2 + 6 : width // 2 + 40, :3] *= 0.75
+    face = opened(points, 0.22)
+    session = other.open(crop, face)
+    session.bite.upper.middle[1] -= 2
+    mouth = session.draw(face, ring(face), size=SIZE)
+    assert mouth is not None
+    row = mouth.layers[UPPER].transpose(1, 2, 0)
+    seen = 255 * (0.9 * row[..., :3] + 0.03 * (1 - row[..., 3:])).clip(0, 1) ** (1 / GAMMA)
+    picture = crop.copy()
+    share = mouth.inside.opening[..., None]
+    part = picture[mouth.inside.box]
+    part[:] = part * (1 - share) + seen * share
+    return picture
+
+
+def darker_side(texture: NDArray[np.float32], painter: TeethPainter) -> float:
+    """How bright the right incisor is against the left one, compared to the learnt row."""
+    config = painter.config
+    body = slice(int((config.gum - 4) * config.pixels), int((config.gum - 2) * config.pixels))
+    ratio = texture[body, :, :3].mean((0, 2)) / painter.upper[body, :, :3].mean((0, 2))
+    middle = config.texture[1] // 2
+    return float(ratio[middle + 12 : middle + 34].mean() / ratio[middle - 34 : middle - 12].mean())
 
 
 def test_a_source_keeps_its_own_teeth(
-    painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
+    painter: TeethPainter,
+    crop: NDArray[np.uint8],
+    points: NDArray[np.float32],
+    smiling: NDArray[np.uint8],
 ) -> None:
-    closed, points, config = points, opened(points, 0.22), painter.config
-    smiling = crop.copy()
-    # Someone whose teeth stand two millimetres higher than by the mean, one incisor dark.
-    session = painter.open(crop, points)
-    width = config.texture[1]
-    painted = painter.upper.copy()
-    painted[:, width // 2 + 6 : width // 2 + 40, :3] *= 0.75
-    higher = bundled_teeth()
-    higher.upper = painted
-    raised = higher.open(crop, points)
-    raised.bite.upper.middle[1] -= 2
-    mouth = raised.layers(0, points, ring(points), size=SIZE)
-    assert mouth is not None
-    row = mouth.layers[UPPER].transpose(1, 2, 0)
-    seen = 255 * (0.6 * row[..., :3] + 0.03 * (1 - row[..., 3:])) ** (1 / GAMMA)
-    share = mouth.inside.opening[..., None]
-    part = smiling[mouth.inside.box]
-    part[:] = part * (1 - share) + seen * share
-    pose = skull_pose(session.bite.rest[list(SKULL)], points)
-    bite, texture = own_teeth(
-        session.bite, pose, smiling, points, texture=painter.upper, config=config
+    face, config = opened(points, 0.22), painter.config
+    bite = painter.open(crop, face).bite
+    pose = skull_pose(bite.rest[list(SKULL)], face)
+    shown = own_teeth(bite, pose, smiling, face, texture=painter.upper, config=config)
+    assert shown is not None
+    assert shown.bite.upper.middle[1] == pytest.approx(bite.upper.middle[1] - 2, abs=0.8)
+    assert darker_side(blended(painter.upper, shown, config), painter) < 0.93
+    nothing = own_teeth(bite, pose, crop, points, texture=painter.upper, config=config)
+    assert nothing is None
+
+
+def test_a_picture_with_closed_lips_gets_the_teeth_of_another_one(
+    painter: TeethPainter,
+    crop: NDArray[np.uint8],
+    points: NDArray[np.float32],
+    smiling: NDArray[np.uint8],
+) -> None:
+    face = opened(points, 0.22)
+    knowing = painter.of_person([(crop, points), (smiling, face)])
+    smile, closed = knowing.open(smiling, face), knowing.open(crop, points)
+    below = [one.bite.upper.middle[1] - one.bite.rest[NOSE_BASE, 1] for one in (smile, closed)]
+    assert below[0] == pytest.approx(below[1], abs=0.1)
+    driven = ring(face)
+    rows = [
+        session.draw(face, driven, size=SIZE) for session in (closed, painter.open(crop, points))
+    ]
+    assert rows[0] is not None
+    assert rows[1] is not None
+    assert np.abs(rows[0].layers[UPPER] - rows[1].layers[UPPER]).max() > 0.1
+    # Nobody who shows teeth: the mean's.
+    assert painter.of_person([(crop, points)]).open(crop, points).bite.upper.size == (
+        painter.open(crop, points).bite.upper.size
     )
-    assert bite.upper.middle[1] == pytest.approx(session.bite.upper.middle[1] - 2, abs=0.8)
-    body = slice(int((config.gum - 4) * config.pixels), int((config.gum - 2) * config.pixels))
-    ratio = texture[body, :, :3].mean((0, 2)) / painter.upper[body, :, :3].mean((0, 2))
-    middle = width // 2
-    assert ratio[middle + 12 : middle + 34].mean() < 0.93 * ratio[middle - 34 : middle - 12].mean()
-
-    nothing = own_teeth(session.bite, pose, crop, closed, texture=painter.upper, config=config)
-    assert nothing[0] is session.bite
-
-
-def test_teeth_follow_paint_that_is_brighter(
-    painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
-) -> None:
-    driven = opened(points, 0.15)
-    brightness = []
-    for level in (10, 250):
-        frames = np.full((1, SIZE, SIZE, 3), 120, np.uint8)
-        cv2.fillPoly(frames[0], [ring(driven).astype(np.int32)], (level, level, level))
-        painter.open(crop, points).draw(frames, driven[None], [ring(driven)])
-        x, y = ring(driven).mean(0).astype(int)
-        brightness.append(np.percentile(frames[0, y - 12 : y, x - 20 : x + 20], 80))
-    assert brightness[1] > brightness[0] + 4
-
-
-def test_the_light_goes_on_where_it_was(
-    painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
-) -> None:
-    shares = (0.2, 0.3, 0.25, 0.3)
-    driven = np.stack([opened(points, share) for share in shares])
-    gaps = [ring(each) for each in driven]
-    levels = np.array([60, 200, 90, 160], np.uint8)[:, None, None, None]
-    bare = np.ones((4, SIZE, SIZE, 3), np.uint8) * levels
-    whole, anew, broken = bare.copy(), bare.copy(), bare.copy()
-    first, second = (painter.open(crop, points, rate=Fraction(25)) for _ in range(2))
-    first.draw(whole[:2], driven[:2], gaps[:2])
-    light = first.light
-    first.draw(whole[2:], driven[2:], gaps[2:])
-    second.draw(anew[2:], driven[2:], gaps[2:])
-    second.light = light
-    second.draw(broken[2:], driven[2:], gaps[2:])
-    assert (anew[2:] != whole[2:]).any()
-    np.testing.assert_array_equal(broken[2:], whole[2:])

@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.regions import KINDS, PATCHES, Kind
+from metaportrait_cli.networks.mouth import REGION_NETWORKS
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import PATCH_CHANNELS, RegionConfig, RegionNetwork
 from metaportrait_cli.render.compact import region_networks
 from metaportrait_cli.training.adapt import Adaptation, AdaptConfig
-from metaportrait_cli.training.data.patches import Patches
+from metaportrait_cli.training.data.patches import CHANNELS, Patches
 from metaportrait_cli.training.meta import (
     MetaTraining,
     base_of_start,
@@ -40,7 +41,7 @@ META = MetaTraining(adapt=AdaptConfig(batch=BATCH), steps=4, people=2, inner=2)
 def base(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     networks: dict[str, Network] = {
-        kind: RegionNetwork(RegionConfig(patch=PATCHES[kind], widths=(8, 16), code_dim=8))
+        kind: REGION_NETWORKS[kind](RegionConfig(patch=PATCHES[kind], widths=(8, 16), code_dim=8))
         for kind in KINDS
     }
     save_networks(tmp_path / "base.safetensors", networks, architecture="compact")
@@ -52,10 +53,15 @@ def patches() -> dict[Kind, Patches]:
     """Three people, whose mouths and eyes are all redder than the warp has them; one has few."""
     draw = np.random.default_rng(0)
     person = np.repeat([0, 1, 2], [10, 10, 3]).astype(np.int32)
-    inputs = draw.integers(60, 160, (len(person), 64, 64, PATCH_CHANNELS), np.uint8)
-    target = inputs[..., :3] + np.array([40, 0, 0], np.uint8)
     identity = np.zeros((3, 128), np.float32)
-    return {kind: Patches(inputs, target, person, identity) for kind in KINDS}
+    found: dict[Kind, Patches] = {}
+    for kind in KINDS:
+        inputs = np.zeros((len(person), 64, 64, CHANNELS[kind]), np.uint8)
+        shape = (*inputs.shape[:3], PATCH_CHANNELS)
+        inputs[..., :PATCH_CHANNELS] = draw.integers(60, 160, shape, np.uint8)
+        target = inputs[..., :3] + np.array([40, 0, 0], np.uint8)
+        found[kind] = Patches(inputs, target, person, identity)
+    return found
 
 
 def adaptation(

@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.regions import PATCHES
 from metaportrait_cli.networks.identity import IdentityNetwork
-from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
+from metaportrait_cli.networks.mouth import MouthNetwork
+from metaportrait_cli.networks.regions import RegionConfig
+from metaportrait_cli.render.teeth import bundled_teeth
 from metaportrait_cli.training.data.pairs import Faces
-from metaportrait_cli.training.data.patches import make_patches
+from metaportrait_cli.training.data.patches import CHANNELS, make_patches
 from metaportrait_cli.training.loop import Record
 from metaportrait_cli.training.place import RunOptions
 from metaportrait_cli.training.regions import RegionTraining, faded, train_regions
@@ -35,10 +37,12 @@ def identity() -> IdentityNetwork:
 def test_patches_show_the_face_under_the_warp_and_as_it_was(
     prepared: Path, identity: IdentityNetwork
 ) -> None:
-    made = make_patches(Faces.shards(prepared), people=["a"], identity=identity, seed=0)
+    made = make_patches(
+        Faces.shards(prepared), people=["a"], identity=identity, teeth=bundled_teeth(), seed=0
+    )
     mouth, eyes = made["mouth"], made["eyes"]
     for kind, side in PATCHES.items():
-        assert made[kind].inputs.shape[1:] == (side, side, 11)
+        assert made[kind].inputs.shape[1:] == (side, side, CHANNELS[kind])
     assert len(eyes.inputs) == 2 * len(mouth.inputs) > 0
     assert mouth.identity.shape == (1, 128)
     warped, own = mouth.inputs[..., :3].astype(float), mouth.inputs[..., 3:6].astype(float)
@@ -55,6 +59,7 @@ def test_it_learns_and_leaves_weights_and_a_card(
         prepared,
         tmp_path,
         identity=identity,
+        teeth=bundled_teeth(),
         options=RunOptions(log_every=12),
         on_record=records.append,
     )
@@ -78,6 +83,7 @@ def test_stopping_and_going_on_is_the_same_as_not_stopping(
             prepared,
             tmp_path / folder,
             identity=identity,
+            teeth=bundled_teeth(),
             options=RunOptions(stop_at=stop_at),
         )
 
@@ -94,7 +100,7 @@ def test_light_and_colour_vary_together_and_some_samples_have_none() -> None:
     torch.manual_seed(0)
     picture = torch.rand(200, 3, 4, 4)
     inputs = torch.cat([picture, picture, torch.rand(200, 5, 4, 4)], dim=1)
-    changed, target = faded(inputs, picture, draw)
+    changed, target = faded(inputs, picture, draw, "eyes")
     assert torch.equal(changed[:, :3], target)
     assert torch.equal(changed[:, 3:6], target)
     assert torch.equal(changed[:, 6:], inputs[:, 6:])
@@ -105,7 +111,7 @@ def test_light_and_colour_vary_together_and_some_samples_have_none() -> None:
 def test_weights_of_another_network_are_no_start(
     prepared: Path, tmp_path: Path, identity: IdentityNetwork
 ) -> None:
-    other = RegionNetwork(RegionConfig(widths=(8, 16), code_dim=8))
+    other = MouthNetwork(RegionConfig(widths=(8, 16), code_dim=8))
     path = tmp_path / "other.safetensors"
     save_networks(path, {"mouth": other}, architecture="compact")
     with pytest.raises(WeightsError, match="its mouth network is built otherwise"):
@@ -114,6 +120,7 @@ def test_weights_of_another_network_are_no_start(
             prepared,
             tmp_path / "run",
             identity=identity,
+            teeth=bundled_teeth(),
             options=RunOptions(),
             start_from=path,
         )

@@ -14,6 +14,7 @@ from metaportrait_cli.cli.training import (
     train_regions,
     train_shading,
     train_sr,
+    train_teeth,
     train_warping,
 )
 
@@ -24,6 +25,7 @@ COMMANDS = (
     train_regions,
     train_meta,
     train_shading,
+    train_teeth,
     train_sr,
     train_morphable,
     train_fewshot,

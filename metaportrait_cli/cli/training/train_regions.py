@@ -43,6 +43,7 @@ def command(
     with reporting(quiet=quiet) as reporter:
         from metaportrait_cli.face.regions import KINDS  # noqa: PLC0415
         from metaportrait_cli.networks.identity import IdentityNetwork  # noqa: PLC0415
+        from metaportrait_cli.render.teeth import bundled_teeth  # noqa: PLC0415
         from metaportrait_cli.training.perceptual import PerceptualLoss  # noqa: PLC0415
         from metaportrait_cli.training.regions import RegionTraining, train_regions  # noqa: PLC0415
         from metaportrait_cli.weights import bundled_path  # noqa: PLC0415
@@ -56,6 +57,7 @@ def command(
             output,
             options=training.run_options(minutes=minutes, device=device, precision=precision),
             identity=identity.float(),
+            teeth=bundled_teeth(),
             start_from=start_from,
             perceptual=PerceptualLoss.load(bundled_path("mobilenet")),
             on_record=lambda record: reporter.say(training.told(record)),

@@ -19,6 +19,7 @@ from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.pipeline.person.recording import Look
 from metaportrait_cli.progress import Progress
 from metaportrait_cli.render.protocol import Adaptable
+from metaportrait_cli.render.teeth import bundled_teeth
 from metaportrait_cli.render.views import EYES, MOUTH
 from metaportrait_cli.training.adapt import Adaptation, AdaptConfig
 from metaportrait_cli.training.data.patches import Patches, PatchList
@@ -58,6 +59,10 @@ def person_patches(
     sessions = [renderer.open_warp(view, size=SIDE) for view in views]
     faces = [view.landmarks(SIDE) for view in views]
     own = [OwnRegions(s.crop, face) for s, face in zip(sessions, faces, strict=True)]
+    painter = bundled_teeth().of_person(
+        (s.crop, face) for s, face in zip(sessions, faces, strict=True)
+    )
+    teeth = [painter.open(s.crop, face) for s, face in zip(sessions, faces, strict=True)]
     atlas = Looks.of(np.stack(faces), faces[0])
     spread = np.linspace(0, len(looks) - 1, min(len(looks), MOST_TARGETS)).astype(int)
     for done, n in enumerate(spread.tolist(), 1):
@@ -82,6 +87,7 @@ def person_patches(
                     gap=gap,
                     driven=points,
                     truth=truth,
+                    teeth=teeth[v],
                     person=0,
                     kinds=(kind,),
                 )

@@ -1,7 +1,8 @@
 """Training samples of the region network: mouths and eyes under the warp, and as they really were.
 
 Pairs of pictures of one clip, the source driven by the target's landmarks; cut into aligned
-patches once, before training, for a patch is learnt from faster than it is made.
+patches once, before training, for a patch is learnt from faster than it is made. Photos of opened
+mouths tell of teeth and their light: there the mouth is emptied, all else stays.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from metaportrait_cli.face import topology
 from metaportrait_cli.face.correspondence import CorrespondenceWarp, moved_by
 from metaportrait_cli.face.identity import chip_to_picture, cut_chips
 from metaportrait_cli.face.mouth_inside import MouthInside
@@ -30,17 +32,25 @@ from metaportrait_cli.face.regions import (
     patch_to_picture,
 )
 from metaportrait_cli.networks.identity import IdentityNetwork
-from metaportrait_cli.networks.regions import PATCH_CHANNELS
+from metaportrait_cli.networks.mouth import MouthNetwork
+from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.pixels import as_tensor
+from metaportrait_cli.render.teeth import OpenedTeeth, TeethPainter, drawn_patches
 from metaportrait_cli.training.data.pairs import Faces
 
-SOURCES, TARGETS = 5, 4
+SOURCES, TARGETS = 4, 4
+CHOSEN = 2
+"""So many sources are those whose mouths are most shut, and so many targets the most open ones"""
+OPEN_PHOTO = 0.06
+"""Opening of a photo's mouth, in distances of the pupils, from which on it tells of teeth"""
 FLOW_GRID = 256  # as the renderer's
+CHANNELS: dict[Kind, int] = {"mouth": MouthNetwork.channels, "eyes": RegionNetwork.channels}
+"""C, of the inputs"""
 
 
 @dataclass(frozen=True)
 class Patches:
-    """Samples of one kind: `inputs` (N, P, P, 11) and `target` (N, P, P, 3), uint8 in [0, 255];
+    """Samples of one kind: `inputs` (N, P, P, C) and `target` (N, P, P, 3), uint8 in [0, 255];
     `person` (N,) is the row of each in `identity` (M, 128)."""
 
     inputs: NDArray[np.uint8]
@@ -75,6 +85,7 @@ def make_patches(
     *,
     people: Sequence[str],
     identity: IdentityNetwork,
+    teeth: TeethPainter,
     seed: int,
 ) -> dict[Kind, Patches]:
     """Patches of up to `SOURCES` × `TARGETS` pairs of each clip of these people.
@@ -87,26 +98,35 @@ def make_patches(
     everywhere = np.ones((FLOW_GRID, FLOW_GRID), np.float32)
     for faces in shards:
         for clip, (start, end) in zip(faces.clips, faces.ranges, strict=True):
-            if clip.identity not in allowed or clip.count < 2:
+            pictures, faces_of = faces.images[start:end], faces.points[start:end]
+            opened = _openings(faces_of)
+            alone = len(pictures) == 1
+            if clip.identity not in allowed or (alone and opened[0] < OPEN_PHOTO):
                 continue
             person = len(embeddings)
             draw = np.random.default_rng((seed, person))
-            frames = start + draw.permutation(end - start)
-            embeddings.append(_embedding(identity, faces, start))
-            for source in frames[:SOURCES].tolist():
-                image, points = faces.images[source], faces.points[source]
+            embeddings.append(_embedding(identity, pictures[0], faces_of[0]))
+            if alone:
+                samples.add_photo(pictures[0], faces_of[0], teeth=teeth, person=person)
+                continue
+            order = np.argsort(opened, kind="stable")
+            for source in _some(order, SOURCES, draw):
+                image, points = pictures[source], faces_of[source]
                 warp = CorrespondenceWarp(points, side=faces.size, fade=everywhere)
                 own, mouth = OwnRegions(image, points), MouthInside(image, points)
-                for n in draw.permutation(frames[frames != source])[:TARGETS].tolist():
-                    found = warp(faces.points[n])
+                drawn = teeth.open(image, points)
+                for n in _some(order[order != source][::-1], TARGETS, draw):
+                    found = warp(faces_of[n])
                     warped = moved_by(image, found.shift)
                     mouth.fill(warped, found.mouth_gap)
                     samples.add_pair(
                         own,
                         warped=warped,
                         gap=found.mouth_gap,
-                        driven=faces.points[n],
-                        truth=faces.images[n],
+                        driven=faces_of[n],
+                        truth=pictures[n],
+                        # Where they really are: light is learnt for teeth alone.
+                        teeth=drawn.placed(pictures[n], faces_of[n]),
                         person=person,
                     )
     return samples.stacked(np.stack(embeddings) if embeddings else np.zeros((0, 128), np.float32))
@@ -128,6 +148,7 @@ class PatchList:
         gap: NDArray[np.float32],
         driven: NDArray[np.float32],
         truth: NDArray[np.uint8],
+        teeth: OpenedTeeth,
         person: int,
         kinds: Sequence[Kind] = KINDS,
     ) -> None:
@@ -135,10 +156,37 @@ class PatchList:
         for region in REGIONS:
             kind = kind_of(region)
             if kind in kinds:
-                self._inputs[kind].append(own.beside(warped, driven, gap, region))
+                patch = own.beside(warped, driven, gap, region)
+                if kind == "mouth":
+                    drawn = drawn_patches([teeth.draw(driven, gap, size=len(truth))])
+                    patch = np.concatenate([patch, *drawn], axis=-1)
+                self._inputs[kind].append(patch)
                 matrix = patch_to_picture(driven, region)
                 self._target[kind].append(cut_patch(truth, matrix, patch_side(region)))
                 self._person[kind].append(person)
+
+    def add_photo(
+        self,
+        photo: NDArray[np.uint8],
+        points: NDArray[np.float32],
+        *,
+        teeth: TeethPainter,
+        person: int,
+    ) -> None:
+        """A photo's own mouth (its face at (478, 3)), emptied; the photo (S, S, 3) is the truth."""
+        gap = points[topology.ring("lips_inner"), :2]
+        emptied = photo.copy()
+        MouthInside(photo, points).fill(emptied, gap)
+        self.add_pair(
+            OwnRegions(emptied, points),
+            warped=emptied,
+            gap=gap,
+            driven=points,
+            truth=photo,
+            teeth=teeth.open(emptied, points).placed(photo, points),
+            person=person,
+            kinds=("mouth",),
+        )
 
     def stacked(self, identity: NDArray[np.float32]) -> dict[Kind, Patches]:
         """All samples; `identity` (M, 128) has a row for each person."""
@@ -150,7 +198,7 @@ class PatchList:
 
         return {
             kind: Patches(
-                inputs=together(self._inputs[kind], PATCHES[kind], PATCH_CHANNELS),
+                inputs=together(self._inputs[kind], PATCHES[kind], CHANNELS[kind]),
                 target=together(self._target[kind], PATCHES[kind], 3),
                 person=np.array(self._person[kind], np.int32),
                 identity=identity,
@@ -162,7 +210,7 @@ class PatchList:
 def as_tensors(
     patches: Patches, chosen: NDArray[np.integer], *, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Samples by number: inputs (B, 11, P, P) and target (B, 3, P, P) in [0, 1], identity."""
+    """Samples by number: inputs (B, C, P, P) and target (B, 3, P, P) in [0, 1], identity."""
 
     def planes(image: NDArray[np.uint8]) -> torch.Tensor:
         moved = torch.from_numpy(np.ascontiguousarray(image)).to(device)
@@ -172,8 +220,22 @@ def as_tensors(
     return planes(patches.inputs[chosen]), planes(patches.target[chosen]), identity
 
 
-def _embedding(network: IdentityNetwork, faces: Faces, number: int) -> NDArray[np.float32]:
-    picture = as_tensor(faces.images[number][None])
-    chip = torch.from_numpy(chip_to_picture(faces.points[number]))[None]
+def _openings(points: NDArray[np.float32]) -> NDArray[np.floating]:
+    """How far the mouths of faces (N, 478, 3) are open, in distances of the pupils: (N,)."""
+    pupils = np.linalg.norm(points[:, 468] - points[:, 473], axis=-1)
+    upper, lower = topology.INNER_LIPS[len(topology.INNER_LIPS) // 2]
+    return np.linalg.norm(points[:, upper] - points[:, lower], axis=-1) / pupils
+
+
+def _some(order: NDArray[np.integer], count: int, draw: np.random.Generator) -> list[int]:
+    """So many of these numbers: the first `CHOSEN`, and others by chance."""
+    chosen = [order[:CHOSEN], draw.permutation(order[CHOSEN:])[: count - CHOSEN]]
+    return np.concatenate(chosen).tolist()
+
+
+def _embedding(
+    network: IdentityNetwork, image: NDArray[np.uint8], points: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    chip = torch.from_numpy(chip_to_picture(points))[None]
     with torch.inference_mode():
-        return network(cut_chips(picture, chip))[0].numpy()
+        return network(cut_chips(as_tensor(image[None]), chip))[0].numpy()

@@ -21,8 +21,9 @@ from metaportrait_cli.face.regions import KINDS, PATCHES
 from metaportrait_cli.face.track import FaceChoice
 from metaportrait_cli.motion.alignment import rotation_of
 from metaportrait_cli.networks.fewshot import Discriminator, Embedder, FewShotConfig, Generator
+from metaportrait_cli.networks.mouth import REGION_NETWORKS
 from metaportrait_cli.networks.network import Network
-from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
+from metaportrait_cli.networks.regions import RegionConfig
 from metaportrait_cli.pipeline.animate import animate
 from metaportrait_cli.pipeline.animation import AnimateOptions
 from metaportrait_cli.pipeline.engine import Engine
@@ -150,7 +151,8 @@ def test_the_same_recording_makes_the_same_file(short_clip: Path, tmp_path: Path
 def test_weights_are_adapted_and_kept_only_if_they_help(short_clip: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     networks: dict[str, Network] = {
-        kind: RegionNetwork(RegionConfig(patch=PATCHES[kind], widths=(8, 16))) for kind in KINDS
+        kind: REGION_NETWORKS[kind](RegionConfig(patch=PATCHES[kind], widths=(8, 16)))
+        for kind in KINDS
     }
     weights = tmp_path / "base.safetensors"
     save_networks(weights, networks, architecture="compact")

@@ -21,7 +21,8 @@ from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.regions import PATCHES
 from metaportrait_cli.face.source import Source
-from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
+from metaportrait_cli.networks.mouth import MouthNetwork
+from metaportrait_cli.networks.regions import RegionConfig
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.person.portrait_file import (
     LONGEST_CROP,
@@ -124,7 +125,7 @@ def test_adapted_weights_go_with_their_base_alone(
 ) -> None:
     weights, other = tmp_path / "base.safetensors", tmp_path / "other.safetensors"
     for path in (weights, other):
-        network = RegionNetwork(RegionConfig(patch=PATCHES["mouth"], widths=(8, 16)))
+        network = MouthNetwork(RegionConfig(patch=PATCHES["mouth"], widths=(8, 16)))
         save_networks(path, {"mouth": network}, architecture="compact")
     monkeypatch.setenv("METAPORTRAIT_WEIGHTS", str(tmp_path))
     base = Base.of(next(iter(rendering_named(str(weights)).weights.values())))

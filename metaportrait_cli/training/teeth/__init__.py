@@ -1,0 +1,1 @@
+"""How rows of teeth look, learnt from open mouths: `train teeth`."""
