@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import smoothstep
 from metaportrait_cli.face.dental_arch import (
     LOWER_LIP,
@@ -28,12 +27,12 @@ from metaportrait_cli.face.dental_arch import (
     SkullPose,
     look_inside,
 )
-from metaportrait_cli.face.landmark_image import filled_polygon
 from metaportrait_cli.face.regions import PATCHES, cut_patch, patch_to_picture, to_patch
 from metaportrait_cli.motion.alignment import similarity
 from metaportrait_cli.networks import teeth as layout
 from metaportrait_cli.networks.teeth import BRIGHT, GAMMA, TeethConfig, with_teeth
 from metaportrait_cli.render.own_teeth import (
+    Colours,
     Row,
     TeethOfPerson,
     blended,
@@ -44,13 +43,6 @@ from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.tensors import read_arrays, read_config
 
 PART = "teeth"
-LUMA = np.array([0.2126, 0.7152, 0.0722])
-# Lids may hide the whites of the eyes.
-EYES_TO_TEETH, LEAST_OF_SKIN = 1.3, 0.7
-_SKIN = (205, 425, 50, 280, 187, 411, 200, 199)
-_LIPS = (0, 17, 37, 267, 84, 314)
-# Logarithms of red and blue against green: enamel is nearly neutral and warm, whatever the skin.
-TOOTH_RED, TOOTH_BLUE = (0.03, 0.3), (-0.35, -0.05)
 # Light follows so slowly: the network sees each frame alone, and would let teeth flicker.
 STEADY_SECONDS = 0.1
 # Means of light and shade are shade: what share of it, as a logarithm, is kept. Lower teeth are
@@ -73,62 +65,6 @@ BEHIND, RIM, NEAR, GAP = (
 CHANNELS = GAP.stop
 RIM_MM = 0.6
 """How far the shade of lips reaches into the mouth"""
-
-
-@dataclass(frozen=True)
-class Colours:
-    """Of one source, in linear light: (3,) each."""
-
-    tooth: NDArray[np.floating]
-    flesh: NDArray[np.floating]
-    colourful: float
-    """0 for a grey photo, 1 for one in colour"""
-
-    @classmethod
-    def of(cls, crop: NDArray[np.uint8], points: NDArray[np.float32]) -> Colours:
-        """By the skin's: regressions over the photos that the teeth were learnt from."""
-        pupils = float(np.linalg.norm(points[468] - points[473]))
-
-        def around(places: Sequence[int], reach: int) -> NDArray[np.floating]:
-            cut = [
-                crop[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
-                for x, y in np.clip(points[list(places), :2].astype(int), 0, len(crop) - 1).tolist()
-            ]
-            pixels = np.concatenate([part.reshape(-1, 3) for part in cut])
-            return np.median((pixels / 255.0) ** GAMMA, axis=0) + 1e-3
-
-        reach = max(1, int(0.03 * pupils))
-        skin, lips = around(_SKIN, reach), around(_LIPS, max(1, reach // 2))
-        colourful = float(smoothstep(float(np.ptp(skin) / skin.max()) / 0.12))
-        bright = float(skin @ LUMA)
-        red, blue = np.log(skin[0] / skin[1]), np.log(skin[2] / skin[1])
-        red = np.clip(0.2 + 0.3 * (red - 0.76), *TOOTH_RED)
-        blue = np.clip(-0.15 + 0.35 * (blue + 0.32), *TOOTH_BLUE)
-        hue = np.array([red, 0.0, blue])
-        hue = np.exp(hue * colourful)
-        by_skin = 0.8 * math.exp(-0.05 + 0.62 * math.log(bright))
-        # Hardly whiter than the eyes: those of paintings are dark.
-        by_eyes = max(EYES_TO_TEETH * _eye_white(crop, points), LEAST_OF_SKIN * by_skin)
-        tooth = hue / (hue @ LUMA) * min(0.85, by_skin, by_eyes)
-        flesh = np.sqrt(lips / (lips @ LUMA) * np.array([1.9, 0.75, 0.75]))
-        flesh = 1 + (flesh - 1) * colourful
-        return cls(tooth, flesh / (flesh @ LUMA) * bright, colourful)
-
-
-def _eye_white(crop: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
-    """Linear brightness of the light parts of a face's eyes."""
-    found = []
-    for name in ("left_eye", "right_eye"):
-        outline = points[topology.ring(name), :2]
-        x0, y0 = np.clip(np.floor(outline.min(0)).astype(int), 0, len(crop) - 2).tolist()
-        x1, y1 = np.clip(np.ceil(outline.max(0)).astype(int), 1, len(crop)).tolist()
-        side = max(x1 - x0, y1 - y0, 1)
-        mask = filled_polygon(outline - (x0, y0), side=side, size=side)
-        part = crop[y0:y1, x0:x1]
-        inside = part[mask[: part.shape[0], : part.shape[1]] > 200]
-        if len(inside):
-            found.append(np.percentile((inside / 255.0) ** GAMMA @ LUMA, 90))
-    return float(np.mean(found)) if found else 1.0
 
 
 def skull_pose(shape: NDArray[np.floating], points: NDArray[np.float32]) -> SkullPose:
