@@ -20,7 +20,6 @@ SOUND = ("-f", "lavfi", "-t", "3", "-i", "sine=f=440:r=48000")
 H264 = ("-c:v", "libx264", "-preset", "fast", "-bf", "3", "-g", "40", "-pix_fmt", "yuv420p")
 
 
-@pytest.mark.usefixtures("binary")
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [

@@ -107,7 +107,9 @@ def test_all_faces_of_a_picture_move_together(portrait: Image, moving: Path) -> 
     pair = scene(portrait, [(0, 20, 200), (220, 10, 220), (180, 4, 20)], width=448)
     shown = {}
     for choice in ("1", "2", "all"):
-        options = AnimateOptions(source_face=FaceChoice.parse(choice, field="source_face"))
+        options = AnimateOptions(
+            source_face=FaceChoice.parse(choice, field="source_face"), start=0.24
+        )
         with Animation.open(PLAIN, pair, moving, options) as animation:
             shown[choice] = [picture.image.astype(int) for picture in animation.pictures()]
             notes = animation.report.notes
