@@ -14,6 +14,8 @@ from metaportrait_cli.networks.squeezenet import SqueezeNet
 STRETCHED = 2.0
 # Neighbours from so far apart in the source, in cells, are an edge of one thing before another.
 EDGE = 4.0
+AROUND = 6
+"""Pixels beyond the background that are seen with it"""
 DEGREE = 3
 
 
@@ -39,8 +41,13 @@ def stretch_and_folds(
 def background_motion(
     before: NDArray[np.uint8], after: NDArray[np.uint8], background: NDArray[np.bool_]
 ) -> float:
-    """Mean distance in pixels by which `background` (H, W) moved between pictures (H, W, 3)."""
-    first, second = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (before, after))
+    """Mean distance in pixels by which `background` (H, W) moved between pictures (H, W, 3).
+
+    What moves before it isn't seen: on a plain background the estimate would follow it.
+    """
+    around = cv2.dilate(np.uint8(background), np.ones((2 * AROUND + 1,) * 2, np.uint8)) > 0
+    seen = np.where(around[..., None], after, before)
+    first, second = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (before, seen))
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow = estimator.calc(first, second, None)
     return float(np.linalg.norm(flow[background], axis=1).mean())

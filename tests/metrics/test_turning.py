@@ -35,6 +35,15 @@ def test_motion_of_the_background_is_told_in_pixels() -> None:
     assert background_motion(picture, moved, inner) == pytest.approx(3, abs=0.6)
 
 
+def test_who_moves_before_a_plain_background_does_not_move_it() -> None:
+    pictures = np.full((2, 96, 96, 3), 240, np.uint8)
+    person = np.random.default_rng(1).integers(0, 200, (40, 30, 3)).astype(np.uint8)
+    pictures[0, 40:80, 30:60] = pictures[1, 40:80, 38:68] = person
+    background = np.ones((96, 96), bool)
+    background[30:90, 20:78] = False
+    assert background_motion(pictures[0], pictures[1], background) < 0.01
+
+
 def test_sets_of_one_kind_are_nearer_than_of_two() -> None:
     draw = torch.Generator().manual_seed(0)
     first, second = torch.randn(2, 60, 16, generator=draw)
