@@ -99,3 +99,21 @@ def test_without_a_silhouette_the_report_tells(source: Source, portrait_face: Fa
     assert session.render(far(grey)).frames.shape == (1, SIZE, SIZE, 3)
     assert len(heard) == 1
     assert "portrait.png" in heard[0]
+
+
+def test_a_person_cut_off_by_the_edge_goes_on_beyond_it(source: Source) -> None:
+    opened = WarpRenderer().open_warp(source, size=SIZE).move.layers()
+    assert opened is not None
+    person = np.zeros((SIZE, SIZE, 4), np.uint8)
+    person[:, 40:100] = (250, 0, 0, 255)  # from the upper edge down
+    person[12:60, 150:200] = (250, 0, 0, 255)  # begins below it
+    plate = np.full((SIZE, SIZE, 3), 90, np.uint8)
+    layers = replace(opened[0], person=person, plate=plate, twice=None)
+    grid = SIZE // 2
+    at = (np.arange(grid, dtype=np.float32) + 0.5) * 2
+    place = np.dstack(np.meshgrid(at, at - 30))  # all moves down
+    whole = np.ones((grid, grid), np.float32)
+    frame = layers.composed(Layout(place, whole, whole, np.zeros((3, 2), np.float32)))
+    assert (frame[4:60, 44:96] == (250, 0, 0)).all()
+    assert (frame[4:36, 150:200] == 90).all()
+    assert (frame[50:80, 160:190] == (250, 0, 0)).all()
