@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,31 @@ def test_stopping_and_going_on_is_the_same_as_not_stopping(prepared: Path, tmp_p
                 assert torch.equal(value, twice[part][key]), (part, key)
                 compared += 1
     assert compared > 100
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["lite", "paper"])
+def test_the_real_configurations_go_on_where_they_stopped(
+    name: str, prepared: Path, tmp_path: Path
+) -> None:
+    """All widths, on small pictures: two steps at once, and one after the other."""
+    if not os.environ.get("METAPORTRAIT_TEST_HEAVY"):
+        pytest.skip("METAPORTRAIT_TEST_HEAVY is not set")
+    whole: FewShotTraining = getattr(FewShotTraining, name)()
+    model = replace(whole.model, size=64)
+    config = replace(whole, model=model, steps=2, batch=1, held_out=0.0)
+    for folder, stops in (("straight", [None]), ("twice", [1, None])):
+        for stop in stops:
+            options = replace(EVERY_STEP, stop_at=stop)
+            train_fewshot(config, prepared, tmp_path / folder, options=options)
+    straight, twice = (
+        torch.load(tmp_path / folder / "state.pt", weights_only=True, mmap=True)["parts"]
+        for folder in ("straight", "twice")
+    )
+    for part, values in straight.items():
+        for key, value in values.items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(value, twice[part][key]), (part, key)
 
 
 def test_both_variants_learn_and_what_is_saved_can_be_opened(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +70,32 @@ def test_a_photo_seen_two_ways_keeps_its_face_under_its_landmarks(prepared: Path
     # Of two photos, eight times: two kinds of looks, and hardly a third.
     apart = (faces_seen[:, None] - faces_seen[None]).abs().mean(dim=(2, 3))
     assert ((apart < 12) | (apart > apart.max() / 2)).all()
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["lite", "paper"])
+def test_the_real_configurations_go_on_where_they_stopped(
+    name: str, prepared: Path, base: Path, tmp_path: Path
+) -> None:
+    """All widths, on small pictures: two steps at once, and one after the other."""
+    if not os.environ.get("METAPORTRAIT_TEST_HEAVY"):
+        pytest.skip("METAPORTRAIT_TEST_HEAVY is not set")
+    whole: MegaHighTraining = getattr(MegaHighTraining, name)()
+    config = replace(
+        whole, model=replace(whole.model, size=32), steps=2, batch=1, warm_up=1, held_out=0.0
+    )
+    for folder, stops in (("straight", [None]), ("twice", [1, None])):
+        for stop in stops:
+            options = replace(EVERY_STEP, stop_at=stop)
+            train_mega_high(config, base, prepared, tmp_path / folder, options=options)
+    straight, twice = (
+        torch.load(tmp_path / folder / "state.pt", weights_only=True, mmap=True)["parts"]
+        for folder in ("straight", "twice")
+    )
+    for part, values in straight.items():
+        for key, value in values.items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(value, twice[part][key]), (part, key)
 
 
 def test_it_learns_goes_on_and_keeps_the_base(prepared: Path, base: Path, tmp_path: Path) -> None:
