@@ -25,6 +25,9 @@ FRAMES_BETWEEN_CHECKS = 25
 SAME_FACE = 0.2
 """Overlap of boxes from which on two are of one face."""
 
+WITHIN = 0.8
+"""Share of a box in another from which on one face is seen in another."""
+
 
 class Pursuit:
     """Looks at the frames of one clip in order; one instance serves one thread."""
@@ -96,7 +99,8 @@ class Pursuit:
         new = [face for face in detected if not _one_of(face, followed)]
         if self._model is not None:
             new = [self._closer(image, face) or face for face in new]
-        self._last = sorted([*followed, *new], key=lambda face: float(face.box[0]))
+        found = sorted([*followed, *new], key=lambda face: float(face.box[0]))
+        self._last = without_faces_in_faces(found)
         return self._last
 
     def _closer(self, image: NDArray[np.uint8], face: Face) -> Face | None:
@@ -130,6 +134,21 @@ class Pursuit:
         if self.turns % 2:
             width, height = height, width
         return [turned_face(face, -self.turns, width=width, height=height) for face in faces]
+
+
+def without_faces_in_faces(faces: Sequence[Face]) -> list[Face]:
+    """Those that don't lie within a larger one: detectors see some in foreheads and cheeks."""
+
+    def is_within(face: Face, larger: Face) -> bool:
+        low, high = (
+            np.maximum(face.box[:2], larger.box[:2]),
+            np.minimum(face.box[2:], larger.box[2:]),
+        )
+        shared = float(np.prod(np.maximum(high - low, 0)))
+        area = float(np.prod(face.box[2:] - face.box[:2]))
+        return face.size < larger.size and shared > WITHIN * area
+
+    return [face for face in faces if not any(is_within(face, other) for other in faces)]
 
 
 def _one_of(face: Face, others: Sequence[Face]) -> bool:

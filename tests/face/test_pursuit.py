@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.face.detector import Face, MediaPipeDetector
 from metaportrait_cli.face.landmark_model import SIDE, FaceSquare, LandmarkModel
 from metaportrait_cli.face.orientation import quarter_turns, turned, turned_face, turned_points
-from metaportrait_cli.face.pursuit import Pursuit
+from metaportrait_cli.face.pursuit import Pursuit, without_faces_in_faces
 from metaportrait_cli.weights import bundled_path
 from tests.clips import scene
 
@@ -137,6 +137,17 @@ def test_a_turned_shot_is_looked_at_upright(portrait: Image, pursuit: Pursuit, t
     pursuit.unchecked = 1000
     (again,) = pursuit.follow(picture, hints=[face.box])
     assert apart(face, again) < 0.01
+
+
+def test_a_face_in_a_face_is_none(portrait_face: Face) -> None:
+    def smaller(x: float, y: float) -> Face:
+        centre = portrait_face.points.mean(0)
+        moved = centre + 0.2 * (portrait_face.points - centre)
+        moved[:, :2] += np.array([x, y]) * portrait_face.size
+        return Face(moved.astype(np.float32), portrait_face.blendshapes, 0.5)
+
+    forehead, beside = smaller(0, -0.3), smaller(0.9, 0)
+    assert without_faces_in_faces([portrait_face, forehead, beside]) == [portrait_face, beside]
 
 
 def test_points_turn_with_their_picture() -> None:
