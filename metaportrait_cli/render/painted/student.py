@@ -92,7 +92,8 @@ def swift_trunk(network: Student, *, device: str, dtype: torch.dtype) -> Trunk:
     run = SwiftFunction(lambda: lambda *given: (network.trunk(*given),))
 
     def trunk(coarse: Tensor, h: Tensor) -> Tensor:
-        (found,) = run(coarse.float().cpu().numpy(), h.float().cpu().numpy())
-        return torch.from_numpy(found).to(coarse)
+        with torch.inference_mode(False):  # in which nothing can be recorded
+            (found,) = run(coarse.numpy(), h.numpy())
+        return torch.from_numpy(found)
 
     return trunk if device == "cpu" and dtype == torch.float32 else network.trunk
