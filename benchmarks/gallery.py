@@ -69,7 +69,7 @@ def main() -> None:
 
 def moving(engine: Engine, _folder: Path) -> Path:
     """Portrait, driver and result side by side, every other frame."""
-    options = AnimateOptions(compare=True, label=True)
+    options = AnimateOptions(compare=True)
     with Animation.open(engine, PORTRAIT, DRIVER, options) as animation:
         frames = [picture.image for picture in animation.pictures()][::2]
         rate = animation.rate / 2
