@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metaportrait_cli.cli import options as shared
-from metaportrait_cli.cli.console import Reporter, print_result, reporting, write_report
+from metaportrait_cli.cli.console import Reporter, print_result, reporting, skipped, write_report
 from metaportrait_cli.cli.options import BASIC
 from metaportrait_cli.cli.training import train_options as training
 
@@ -80,13 +80,15 @@ def command(
     ] = 1104,
     minutes: training.Minutes = None,
     overwrite: shared.Overwrite = False,
+    skip_existing: shared.SkipExisting = False,
     report: shared.Report = None,
     as_json: shared.AsJson = False,
     device: shared.Device = "auto",
     quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Learn one person by heart, for real time on a CPU; the result serves `animate --portrait`."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
         from metaportrait_cli.pipeline.engine import Engine  # noqa: PLC0415
@@ -96,6 +98,8 @@ def command(
         if named is None:
             raise UsageError("give either `portrait` or `source`")
         target = output or Path(f"{named.stem}{pipeline.STUDENT_SUFFIX}")
+        if skip_existing and skipped(target, reporter, as_json=as_json):
+            return
         inputs = [portrait, source, *(clips or []), target, export]
         reporter.claim(report, overwrite=overwrite, apart_from=inputs)
         with Engine(weights, device=device) as engine:

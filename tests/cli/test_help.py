@@ -118,3 +118,9 @@ def test_wrong_usage_is_one_line(arguments: list[str], words: str) -> None:
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
     assert words in line
+
+
+@pytest.mark.parametrize("path", sorted(ALL), ids=" ".join)
+def test_what_may_replace_may_also_be_passed_over(path: tuple[str, ...]) -> None:
+    options = {option for param in ALL[path].params for option in param.opts}
+    assert ("--overwrite" in options) == ("--skip-existing" in options)

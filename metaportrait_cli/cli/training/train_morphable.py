@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from metaportrait_cli.cli import options as shared
-from metaportrait_cli.cli.console import print_result, reporting
+from metaportrait_cli.cli.console import print_result, reporting, skipped
 from metaportrait_cli.cli.options import BASIC
 
 EXAMPLES = "metaportrait train morphable tracks/ -o morphable.safetensors"
@@ -37,11 +37,14 @@ def command(
         typer.Option(min=1, metavar="N", help="Expression coefficients.", rich_help_panel=BASIC),
     ] = 50,
     overwrite: shared.Overwrite = False,
+    skip_existing: shared.SkipExisting = False,
     as_json: shared.AsJson = False,
     quiet: shared.Quiet = False,
 ) -> None:
     """Learn the face morphable model from landmark tracks of many people."""
     with reporting(quiet=quiet) as reporter:
+        if skip_existing and skipped(output, reporter, as_json=as_json):
+            return
         from metaportrait_cli.training.morphable_model import ROUNDS, train_morphable  # noqa: PLC0415
 
         done = train_morphable(
