@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from metaportrait_cli.cli import options as shared
-from metaportrait_cli.cli.console import print_result, reporting
+from metaportrait_cli.cli.console import print_result, reporting, skipped
 from metaportrait_cli.cli.training import train_options as training
 
 EXAMPLES = "metaportrait train teeth prepared -o teeth.safetensors"
@@ -16,11 +16,14 @@ def command(
     data: training.Data,
     output: shared.OutputFile = Path("teeth.safetensors"),
     overwrite: shared.Overwrite = False,
+    skip_existing: shared.SkipExisting = False,
     as_json: shared.AsJson = False,
     quiet: shared.Quiet = False,
 ) -> None:
     """Learn how rows of teeth look and where they stand, from data prepared at 512."""
     with reporting(quiet=quiet) as reporter:
+        if skip_existing and skipped(output, reporter, as_json=as_json):
+            return
         from metaportrait_cli.media.outputs import claimed  # noqa: PLC0415
         from metaportrait_cli.training.teeth.learn import train_teeth  # noqa: PLC0415
 
