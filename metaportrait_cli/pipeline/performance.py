@@ -37,9 +37,9 @@ FIT_FRAMES = 128
 # framing from this many spread over the shot.
 IDENTITY_FRAMES = 96
 REFERENCE_FRAMES = 256
-# Shapes nearer than this are one person's: of five people a picture and the clip were at most 0.41
-# apart, two people at least 0.82.
-SAME_PERSON = 0.6
+# Shapes nearer than this are one person's: so near to their own clip are 95 of 100 pictures that
+# look into the camera (four of five of all), and one of 800 pictures of strangers (151 people).
+SAME_PERSON = 0.65
 # What a reference tells of the head rather than the face.
 TURNS, MOST_TURN = ("yaw", "pitch", "roll"), 90
 POSE = ("rotation", "scale", "translation")
