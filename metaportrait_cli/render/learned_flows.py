@@ -56,9 +56,8 @@ class LearnedFlows:
 
     @property
     def is_known(self) -> bool:
-        """Whether they can probably be run without torch."""
-        functions = (self.encode, self.correct, self.layers.encode, self.layers.correct)
-        return all(function.is_known for function in functions)
+        """Whether torch has run them before; those of layers run only when a head turns."""
+        return self.encode.is_known and self.correct.is_known
 
     def of_flow(self, crop: NDArray[np.uint8], landmarks: Points, fade: Grid) -> LearnedCorrection:
         """See `Corrections`."""
