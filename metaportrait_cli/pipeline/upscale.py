@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face.crowd import Crowd, FacePath
 from metaportrait_cli.media.arguments import USUAL, Encoding
-from metaportrait_cli.media.info import VideoInfo
+from metaportrait_cli.media.info import LARGEST_SIDE, VideoInfo
 from metaportrait_cli.media.outputs import atomic_output, claimed
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.writer import check_video_name
@@ -373,10 +373,12 @@ def _leads(faces: FacesInClip) -> NDArray[np.intp]:
 
 def _check_size(info: VideoInfo) -> None:
     """Raises `MediaError` where the doubled picture is more than H.264 takes."""
-    width, height = SCALE * info.width, SCALE * info.height
-    if -(-width // 16) * -(-height // 16) > H264_MACROBLOCKS:
+    own = max((info.width, info.height), info.coded or (0, 0))  # the largest come shrunk
+    width, height = SCALE * own[0], SCALE * own[1]
+    blocks = -(-width // 16) * -(-height // 16)
+    if blocks > H264_MACROBLOCKS or max(own) > LARGEST_SIDE:
         raise MediaError(
-            f"{info.path}: twice {info.width}x{info.height} is {width}x{height}, more than H.264"
+            f"{info.path}: twice {own[0]}x{own[1]} is {width}x{height}, more than H.264"
             " takes (8192x4320); shrink the clip first, or take `face_only`"
         )
 

@@ -343,6 +343,12 @@ def test_what_can_not_be_done_is_said_at_once(pair: Path, weights: Path, tmp_pat
     wide = write_clip(tmp_path / "wide.mkv", [np.zeros((2400, 4096, 3), np.uint8)])
     with pytest.raises(MediaError, match="8192x4800"):
         upscale(wide, output, UpscaleOptions(weights=str(weights)))
+    # Of a clip so large only a smaller one is ever seen.
+    wider = write_clip(
+        tmp_path / "wider.avi", [np.zeros((160, 4200, 3), np.uint8)], output=("-c:v", "mjpeg")
+    )
+    with pytest.raises(MediaError, match="4200x160 is 8400x320"):
+        upscale(wider, output, UpscaleOptions(weights=str(weights)))
     assert not output.exists()
 
 
