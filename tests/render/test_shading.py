@@ -146,6 +146,17 @@ def test_folds_open_to_the_colour_around_them_and_hair_does_not() -> None:
     assert darker[0] > darker[1] > darker[2]  # redder
 
 
+def test_highlights_that_go_leave_skin_and_not_grey() -> None:
+    skin, glare = np.array([180, 120, 90], np.uint8), np.uint8(250)
+    crop = np.full((64, 64, 3), skin)
+    crop[24:40, 24:40] = glare
+    tint = Tint.of(crop, np.ones((64, 64), bool), wide=8.0)
+    red, _, blue = tint.of_change(np.full((64, 64), -0.3, np.float32))[32, 32]
+    assert blue < 2 * red < 0, "white is to become the skin's colour"
+    plain = tint.of_change(np.full((64, 64), -0.3, np.float32))[2, 2]
+    assert red > plain[0], "a highlight goes less than the light of skin"
+
+
 def test_grey_pictures_stay_grey(portrait: Picture) -> None:
     grey = np.repeat(portrait.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
     tint = Tint.of(grey, np.ones((128, 128), bool), wide=8)

@@ -1,7 +1,8 @@
 """What a change of light does to a source's colours.
 
 Skin in the shade is redder. A fold that opens becomes as bright as the skin around it, and gets its
-colour; hair over the skin stays as it is, for it does not open.
+colour; hair over the skin stays as it is, for it does not open. A highlight that goes leaves skin,
+not grey: it gets the colour of the face.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ how much darker or brighter, as a logarithm, skin is in it."""
 FOLD: Final = (0.03, 0.1)
 """How much darker than the skin around, as a logarithm, a place is that counts as a fold: from the
 second on it gets the colour from around."""
+GLARE: Final = (0.1, 0.3)
+"""How much brighter than the face's skin, as a logarithm, a place is whose colour is the light's:
+from the second on it darkens towards the face's colour."""
+STAYING: Final = 0.5
+"""Of a change on a highlight: it wanders over folding skin more than it goes."""
 HAIR: Final = (0.35, 0.6)
 """How much darker hair is: from the second on it gets no lighter."""
 BRIGHTER: Final = 0.1
@@ -35,8 +41,8 @@ LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
 class Tint:
     """Of one source, on a grid (G, G) over its crop."""
 
-    shade: NDArray[np.float32]
-    """(3,) how much more red, green and blue change than all light, where it gets darker"""
+    shade: Map
+    """(G, G, 3) how much more red, green and blue change than all light, where it gets darker"""
     opened: Map
     """(G, G, 3) the same where it gets lighter"""
     room: Map
@@ -54,7 +60,11 @@ class Tint:
         fold = _around(light, skin, wide) - light
         middle = (skin[..., None] * colour).sum((0, 1)) / max(float(skin.sum()), 1e-3)
         overall = np.log(np.exp(middle) @ LUMA)
-        shade = np.clip(1 + REDDENING * (overall - middle), 0.5, 1.5).astype(np.float32)
+        reddened = np.clip(1 + REDDENING * (overall - middle), 0.5, 1.5)
+        glare = light - overall
+        fading = np.clip((colour - middle) / np.maximum(glare, FOLD[1])[..., None], LEAST, GREATEST)
+        part = smoothstep((glare - GLARE[0]) / (GLARE[1] - GLARE[0]))[..., None]
+        shade = (part * STAYING * fading + (1 - part) * reddened).astype(np.float32)
         share = smoothstep((fold - FOLD[0]) / (FOLD[1] - FOLD[0]))[..., None]
         towards = np.clip(missing / np.maximum(fold, FOLD[0])[..., None], LEAST, GREATEST)
         room = (np.maximum(fold, 0) + BRIGHTER) * (1 - _hair(fold))
