@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from metaportrait_cli.cli import options as shared
-from metaportrait_cli.cli.console import put, reporting
+from metaportrait_cli.cli.console import put, reporting, stdout_alone
 from metaportrait_cli.cli.display import Step
 from metaportrait_cli.cli.options import BASIC, MACHINE, OUTPUT
 
@@ -110,7 +111,10 @@ def command(
     verbose: shared.Verbose = False,
 ) -> None:
     """Many re-enactments: a line of JSON on stdout for each as it ends; bad ones stop no other."""
-    with reporting(quiet=quiet, verbose=verbose, jobs=Step(1, "done")) as reporter:
+    with (
+        ExitStack() as alone,
+        reporting(quiet=quiet, verbose=verbose, jobs=Step(1, "done")) as reporter,
+    ):
         from metaportrait_cli.devices import check_names  # noqa: PLC0415
         from metaportrait_cli.errors import BatchError  # noqa: PLC0415
         from metaportrait_cli.pipeline.batch import jobs as listing  # noqa: PLC0415
@@ -136,6 +140,7 @@ def command(
             from metaportrait_cli.pipeline.batch.cluster import ClusterOptions, run_on_ray  # noqa: PLC0415
 
             results = run_on_ray(jobs, options, ClusterOptions(address, cpus_per_job, gpus_per_job))
+            alone.enter_context(stdout_alone())  # Ray tells there of nodes that are lost
         else:
             from metaportrait_cli.pipeline.batch.workers import run_here  # noqa: PLC0415
 

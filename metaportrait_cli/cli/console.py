@@ -204,6 +204,22 @@ def put(text: object) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
+@contextmanager
+def stdout_alone() -> Iterator[None]:
+    """Within the block stdout is for `put`; what a library writes there by itself is on stderr."""
+    before = sys.stdout
+    before.flush()
+    own = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(os.dup(own), "w", encoding="utf-8") as sys.stdout:
+            yield
+    finally:
+        sys.stdout = before
+        os.dup2(own, 1)
+        os.close(own)
+
+
 def write_report(path: Path | None, report: dict[str, Any]) -> None:
     """Writes `--report`, atomically."""
     if path is None:

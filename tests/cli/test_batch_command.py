@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 from metaportrait_cli.cli.app import app
 
 runner = CliRunner()
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_line_for_each_job_and_exit_8(
@@ -32,6 +35,21 @@ def test_a_line_for_each_job_and_exit_8(
     assert "--sources" in wrong.stderr
     half = runner.invoke(app, ["batch", "jobs.jsonl", "--sign", "cert.pem"])
     assert (half.exit_code, "go together" in half.stderr) == (2, True)
+
+
+def test_libraries_write_nothing_among_results() -> None:
+    code = """
+import os
+from metaportrait_cli.cli.console import put, stdout_alone
+with stdout_alone():
+    os.write(1, b"a node is lost\\n")
+    put("one")
+put("two")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("one\ntwo\n", "a node is lost\n")
 
 
 def test_a_report_replaces_nothing_unasked(
