@@ -9,11 +9,11 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import typer
 
@@ -195,27 +195,32 @@ def print_result(path: Path, report: dict[str, Any], *, as_json: bool) -> None:
     put(json.dumps(report, ensure_ascii=False) if as_json else path)
 
 
+_results: ContextVar[TextIO | None] = ContextVar("results", default=None)
+"""Stdout, where others must not write to it"""
+
+
 def put(text: object) -> None:
     """A line on stdout. The work is done by then: it isn't undone where nobody reads it."""
     try:
-        typer.echo(str(text))
-        sys.stdout.flush()
+        typer.echo(str(text), file=_results.get())
+        (_results.get() or sys.stdout).flush()
     except OSError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        _results.set(None)
 
 
 @contextmanager
 def stdout_alone() -> Iterator[None]:
     """Within the block stdout is for `put`; what a library writes there by itself is on stderr."""
-    before = sys.stdout
-    before.flush()
+    sys.stdout.flush()
     own = os.dup(1)
     os.dup2(2, 1)
     try:
-        with os.fdopen(os.dup(own), "w", encoding="utf-8") as sys.stdout:
+        with os.fdopen(os.dup(own), "w", encoding="utf-8") as results, redirect_stdout(sys.stderr):
+            _results.set(results)
             yield
     finally:
-        sys.stdout = before
+        _results.set(None)
         os.dup2(own, 1)
         os.close(own)
 

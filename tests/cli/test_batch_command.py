@@ -43,13 +43,14 @@ import os
 from metaportrait_cli.cli.console import put, stdout_alone
 with stdout_alone():
     os.write(1, b"a node is lost\\n")
+    print("another")
     put("one")
 put("two")
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert (done.stdout, done.stderr) == ("one\ntwo\n", "a node is lost\n")
+    assert (done.stdout, done.stderr) == ("one\ntwo\n", "a node is lost\nanother\n")
 
 
 def test_a_report_replaces_nothing_unasked(
