@@ -87,7 +87,7 @@ def command(
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
 ) -> None:
-    """Learn one person by heart, for real time on a CPU; the result serves `animate --portrait`."""
+    """Teach a small network one person by heart; the result serves `animate --portrait`."""
     with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415

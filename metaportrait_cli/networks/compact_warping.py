@@ -10,10 +10,8 @@ Shapes: B batch, C channels, H rows, W columns. Pictures are RGB in [0, 1]; flow
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,16 +32,6 @@ from metaportrait_cli.networks.network import Network
 FLOW_UNIT = 0.1
 # Driven landmark image and unknown mouth.
 DRIVEN_WIDTH = 4
-
-# Files of the first revision describe a model that painted whole pictures as well, of which this
-# network was a part: two fields had other names, the others were never this network's.
-RENAMED = {"warp_size": "size", "warp_widths": "widths"}
-NOT_OURS = frozenset(
-    {
-        *("image_size", "identity_dim", "stem_width", "encoder_widths"),
-        *("decoder_widths", "condition_hidden", "full_width"),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -109,13 +97,6 @@ class CompactWarping(Network):
         )
         # Flow x, y; hold. The fourth is for `LayeredWarping`.
         self.head = zeroed(conv2d(widths[0], 4, kernel=3))
-
-    @classmethod
-    def config_of(cls, fields: Mapping[str, Any]) -> CompactWarpingConfig:
-        """Reads files of the first revision, too; see `RENAMED`."""
-        return cls.config_type(
-            **{RENAMED.get(key, key): value for key, value in fields.items() if key not in NOT_OURS}
-        )
 
     def encode(self, image: Tensor, lines: Tensor) -> Tensor:
         """Source (B, 3, S, S), landmark image (B, 3, G, G) → (B, C + 6, W/2, W/2); W is `size`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import nn
@@ -17,8 +16,3 @@ class Network(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-
-    @classmethod
-    def config_of(cls, fields: Mapping[str, Any]) -> Any:
-        """The config that a file describes. Raises `TypeError` or `ValueError` if none."""
-        return cls.config_type(**fields)

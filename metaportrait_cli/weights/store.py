@@ -96,7 +96,7 @@ def load_network(
 def build_empty(network_type: type[NetworkT], fields: Mapping[str, Any], *, where: str) -> NetworkT:
     """The network on the meta device: shapes without memory."""
     try:
-        config = network_type.config_of({key: _setting(v) for key, v in fields.items()})
+        config = network_type.config_type(**{key: _setting(v) for key, v in fields.items()})
         with torch.device("meta"):
             return network_type(config)
     except (ArithmeticError, AttributeError, LookupError) as error:
