@@ -167,7 +167,8 @@ class Trials:
 
     def one(self, trial: int) -> None:
         """A run that is broken off, looked at, and gone on with."""
-        number = SIGNALS[trial % 3]
+        # Fifteen kinds of trials come in turn, and another signal to each of them every time.
+        number = SIGNALS[(trial // 15 + trial) % 3]
         if trial % 5 == 4:
             edge, after = self.chance.choice(EDGES), self.chance.random() < 0.5
             call = self.chance.choice((1, 1, 2, 3))
