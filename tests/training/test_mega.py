@@ -25,7 +25,7 @@ from metaportrait_cli.training.loop import Record
 from metaportrait_cli.training.mega.base import MegaTraining, train_mega
 from metaportrait_cli.training.mega.gaze import EyeLoss, GazeTraining, looks_of, train_gaze
 from metaportrait_cli.training.mega.losses import cosine_loss
-from metaportrait_cli.training.mega.mattes import mattes_of
+from metaportrait_cli.training.mega.mattes import FILE, mattes_of
 from metaportrait_cli.training.mega.samples import MegaDataset, Subjects, disguised, sample_of
 from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLoss
 from metaportrait_cli.training.place import RunOptions
@@ -47,7 +47,8 @@ TINY = MegaTraining(
 def data(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared pictures, with mattes of a segmenter that finds people in the middle."""
     folder = tmp_path_factory.mktemp("mega") / "prepared"
-    shutil.copytree(prepared, folder)
+    # Other tests may have left theirs.
+    shutil.copytree(prepared, folder, ignore=shutil.ignore_patterns(FILE))
     seen = []
 
     def middle(picture: np.ndarray) -> np.ndarray:
