@@ -43,7 +43,7 @@ DARKEST, BRIGHTEST = -4.0, 0.6
 TEETH_TINT, BEHIND_TINT = 0.08, 0.25
 # Paint behind teeth is the mean of all tongues, teeth and darkness that there might be, a pale
 # mass: so much of it is shown, and what is drawn there gets no more light than this.
-PAINT_BEHIND, MOST_BEHIND = 0.2, -1.4
+PAINT_BEHIND, MOST_BEHIND = 0.6, -1.4
 # Means are greyer than flesh: logarithms of red, green and blue.
 BEHIND_HUE = (0.14, -0.1, -0.04)
 # Darker is as dark where light is mixed: roots are steep there.
