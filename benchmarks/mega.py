@@ -1,6 +1,6 @@
 """Whether MegaPortraits can learn at all: one clip, learnt by heart.
 
-    python benchmarks/mega.py CLIP.mp4 -o RUN [--frames 12] [--steps 2000] [--sheet sheet.png]
+    python -m benchmarks.mega CLIP.mp4 -o RUN [--frames 12] [--steps 2000] [--sheet sheet.png]
 
 A narrow variant of the lite networks (128²) learns a few frames of the clip; printed is the PSNR
 over them of what is painted from the first one, without background. It goes on where it stopped,
@@ -10,7 +10,6 @@ and says nothing about people that it hasn't learnt.
 from __future__ import annotations
 
 import argparse
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +17,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from metaportrait_cli.face.detector import MediaPipeDetector
+from benchmarks.fewshot import SIZE, prepared
 from metaportrait_cli.networks.mega.base import BaseModel
 from metaportrait_cli.networks.mega.config import MegaConfig
 from metaportrait_cli.networks.mega.critic import MegaCriticConfig
 from metaportrait_cli.pixels import as_pictures
 from metaportrait_cli.training.data.pairs import Faces
-from metaportrait_cli.training.data.prepare import PrepareOptions, looking_with, prepare
 from metaportrait_cli.training.mega.base import BASE, MegaTraining, MegaWeights, painted, train_mega
 from metaportrait_cli.training.mega.mattes import mattes_of
 from metaportrait_cli.training.mega.samples import MegaSample, Subjects, sample_of
@@ -33,7 +31,6 @@ from metaportrait_cli.training.place import RunOptions
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network
 
-SIZE = 128
 NARROW = replace(
     MegaConfig.lite(),
     size=SIZE,
@@ -67,7 +64,6 @@ LEARNING = MegaTraining(
     average=0.98,
     held_out=0.0,
 )
-HEADER = "file\tsplit\tkind\tidentity\torigin\n"
 
 
 def main() -> None:
@@ -101,25 +97,6 @@ def main() -> None:
     if chosen.sheet:
         rows = [np.concatenate(list(each[:6]), axis=1) for each in (truth, image)]
         Image.fromarray(np.concatenate(rows)).save(chosen.sheet)
-
-
-def prepared(clip: Path, folder: Path, *, frames: int) -> Path:
-    """The clip's faces, ready for training."""
-    data, footage = folder / "prepared", folder / "footage"
-    if not (data / "index.json").is_file():
-        footage.mkdir(parents=True, exist_ok=True)
-        shutil.copy(clip, footage / clip.name)
-        (footage / "index.tsv").write_text(f"{HEADER}{clip.name}\ttrain\tclip\tone\treal\n")
-        options = PrepareOptions(size=SIZE, frames_per_identity=frames)
-        with MediaPipeDetector(bundled_path("face_landmarker.task")) as detector:
-            prepare(
-                footage,
-                data,
-                options,
-                find_faces=looking_with(detector, step=options.step),
-                on_progress=lambda *_: None,
-            )
-    return data
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ What is learnt is judged by the composed picture, background and all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ from metaportrait_cli.networks.compact_warping import CompactWarping, CompactWar
 from metaportrait_cli.networks.layered_warping import LayeredConditions, LayeredWarping
 from metaportrait_cli.render.layered import STILL
 from metaportrait_cli.training.data.layered_pairs import LayeredPairs, held_out_layered
-from metaportrait_cli.training.data.pairs import Faces, Sample, kept_aside
+from metaportrait_cli.training.data.pairs import Faces, Sample, facts_of, kept_aside
 from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
 from metaportrait_cli.training.loop import Record, Task, train, unheard
 from metaportrait_cli.training.losses import masked_l1, pyramid_l1
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.place import Place, RunOptions, taking_part
 from metaportrait_cli.training.state import RunFolder, Scores, Stateful
-from metaportrait_cli.training.warping import roughness
+from metaportrait_cli.training.warping import grouped, roughness
 from metaportrait_cli.weights.store import load_network, read_header
 
 PART = "layers"
@@ -218,7 +218,7 @@ class LayeredTask(Task[Sample]):
     def judge(self) -> Scores:
         made = (
             LayeredBatch.of(group, self._place.device)
-            for group in _grouped(self._judged, JUDGED_AT_ONCE)
+            for group in grouped(self._judged, JUDGED_AT_ONCE)
         )
         return judge_layered(self.weights[PART], made, perceptual=self._perceptual)
 
@@ -228,13 +228,7 @@ class LayeredTask(Task[Sample]):
     @property
     def facts(self) -> Mapping[str, Any]:
         return {
-            "data": {
-                "folder": self._data,
-                "pictures": len(self._faces.images),
-                "clips": len(self._faces.clips),
-                "people": len(self._people) + len(self._kept),
-                "held_out": self._kept,
-            },
+            "data": facts_of(self._faces, self._data, people=self._people, kept=self._kept),
             "perceptual_loss": self._perceptual is not None,
         }
 
@@ -297,10 +291,3 @@ def judge_layered(
         name: {metric: round(total / count, 5) for metric, total in metrics.items()}
         for name, metrics in totals.items()
     }
-
-
-def _grouped(samples: Sequence[Sample], count: int) -> Iterator[Sample]:
-    """Samples in order, `count` at a time, collated."""
-    for start in range(0, len(samples), count):
-        group = samples[start : start + count]
-        yield {key: torch.stack([sample[key] for sample in group]) for key in group[0]}

@@ -27,6 +27,7 @@ from metaportrait_cli.training.data.pairs import (
     Faces,
     PairDataset,
     Sample,
+    facts_of,
     held_out_samples,
     kept_aside,
 )
@@ -198,7 +199,7 @@ class WarpingTask(Task[Sample]):
     def judge(self) -> Scores:
         made = (
             WarpingBatch.of(group, self._place.device, size=self.config.size)
-            for group in _grouped(self._judged, JUDGED_AT_ONCE)
+            for group in grouped(self._judged, JUDGED_AT_ONCE)
         )
         return judge_warping(self.weights[PART], made, perceptual=self._perceptual)
 
@@ -208,13 +209,7 @@ class WarpingTask(Task[Sample]):
     @property
     def facts(self) -> Mapping[str, Any]:
         return {
-            "data": {
-                "folder": self._data,
-                "pictures": len(self._faces.images),
-                "clips": len(self._faces.clips),
-                "people": len(self._people) + len(self._kept),
-                "held_out": self._kept,
-            },
+            "data": facts_of(self._faces, self._data, people=self._people, kept=self._kept),
             "perceptual_loss": self._perceptual is not None,
         }
 
@@ -286,7 +281,7 @@ def judge_warping(
     }
 
 
-def _grouped(samples: Sequence[Sample], count: int) -> Iterator[Sample]:
+def grouped(samples: Sequence[Sample], count: int) -> Iterator[Sample]:
     """Samples in order, `count` at a time, collated."""
     for start in range(0, len(samples), count):
         group = samples[start : start + count]

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,6 +87,19 @@ def kept_aside(people: Iterable[str], *, share: float) -> tuple[list[str], list[
     named = sorted(set(people))
     kept = [person for person in named if is_held_out(person, share=share)]
     return sorted(set(named) - set(kept)), kept
+
+
+def facts_of(
+    faces: Faces, folder: str, *, people: Sequence[str], kept: Sequence[str]
+) -> dict[str, Any]:
+    """What a card says of pictures learnt from, with the people `kept` aside."""
+    return {
+        "folder": folder,
+        "pictures": len(faces.images),
+        "clips": len(faces.clips),
+        "people": len(people) + len(kept),
+        "held_out": kept,
+    }
 
 
 class PairDataset(Dataset[Sample]):
