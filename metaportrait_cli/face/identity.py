@@ -6,6 +6,8 @@ has points at these places, so the same similarity transform follows from them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import cv2
@@ -111,6 +113,7 @@ class Identity:
 
     def __init__(self) -> None:
         self._running = Running(shelf=WeightsShelf(bundled_path("identity")))
+        self._held: SwiftFunction | None = None
 
     @property
     def is_known(self) -> bool:
@@ -123,9 +126,18 @@ class Identity:
         """The embedding (1, 128) of the face at points (478, 3) in a picture (H, W, 3)."""
         return self._function()(cut_chip(picture, points).transpose(2, 0, 1)[None])[0]
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """For many faces: within, the network stays loaded."""
+        before, self._held = self._held, self._function()
+        try:
+            yield
+        finally:
+            self._held = before
+
     def _function(self) -> SwiftFunction:
         # Made anew each time, for it is large, and needed once a source.
-        return SwiftFunction(_embedding, self._running, name="identity")
+        return self._held or SwiftFunction(_embedding, self._running, name="identity")
 
 
 def _embedding() -> Function:

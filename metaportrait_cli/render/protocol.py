@@ -7,6 +7,7 @@ of consecutive frames and does its source-only work once, in `open`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -187,6 +188,10 @@ class Adaptable(Protocol):
 
     def open_warp(self, source: Source, *, size: int) -> Warped:
         """The source's first picture alone, as the networks get to see it."""
+        ...
+
+    def for_many(self) -> AbstractContextManager[None]:
+        """Within, opening sources is cheaper, at the price of memory."""
         ...
 
 

@@ -5,10 +5,12 @@ teeth and the line of closed lids drawn over that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +59,7 @@ class RegionRefiner:
             kind: SwiftFunction(_change(network), running, name=kind)
             for kind, network in self._networks.items()
         }
+        self._of_networks = WeakValueDictionary[tuple[int, ...], RegionRefiner]()
 
     @property
     def kinds(self) -> Iterable[Kind]:
@@ -79,11 +82,21 @@ class RegionRefiner:
         changes = all(change.is_known for change in self._changes.values())
         return changes and self._identity.is_known
 
+    def for_many(self) -> AbstractContextManager[None]:
+        """Within, opening sources is cheaper, at the price of memory."""
+        return self._identity.held()
+
     def of_networks(self, networks: Mapping[Kind, RegionNetwork]) -> RegionRefiner:
         """A refiner with other networks, on the same device in the same precision."""
-        makes = {kind: partial(_itself, network) for kind, network in networks.items()}
-        running = replace(self._running, shelf=None)
-        return RegionRefiner(makes, self._identity, teeth=self._teeth, running=running)
+        # One for all sources of a person: making it ready takes as long as several frames.
+        key = tuple(map(id, networks.values()))
+        known = self._of_networks.get(key)
+        if known is None:
+            makes = {kind: partial(_itself, network) for kind, network in networks.items()}
+            running = replace(self._running, shelf=None)
+            known = RegionRefiner(makes, self._identity, teeth=self._teeth, running=running)
+            self._of_networks[key] = known
+        return known
 
     def of_person(
         self, pictures: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]]

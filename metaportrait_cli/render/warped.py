@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -26,7 +27,7 @@ from metaportrait_cli.render.opening import Rendering
 from metaportrait_cli.render.plate import background, revealed
 from metaportrait_cli.render.protocol import Driven, Memory, Rendered, Repainting, Session
 from metaportrait_cli.render.views import blended
-from metaportrait_cli.stages import side_by_side
+from metaportrait_cli.stages import Once, side_by_side
 from metaportrait_cli.weights import bundled_path
 
 if TYPE_CHECKING:
@@ -71,8 +72,13 @@ class WarpRenderer:
 
     def open(self, source: Source, *, size: int, rate: Fraction | None = None) -> Session:
         """Cuts the crops and prepares their flows."""
-        whole = (source, *source.others)
-        opened = partial(self.open_warp, rate=rate, beside=whole if source.others else ())
+        whole = (source, *source.others) if source.others else ()
+
+        def opened(source: Source, *, size: int) -> WarpSession:
+            session = self.open_warp(source, size=size, rate=rate, beside=whole)
+            session.regions()
+            return session
+
         return blended(opened, source, size=size, rate=rate)
 
     def open_warp(
@@ -102,7 +108,7 @@ class WarpRenderer:
             hidden=HiddenSide(landmarks, crop=crop, grid=self.GRID),
             mouth=MouthInside(crop, landmarks),
             light=self._shading.open(crop, landmarks) if self._shading is not None else None,
-            regions=self._regions(crop, landmarks, rate),
+            regions=Once(partial(self._regions, crop, landmarks, rate)),
         )
 
     def _layers(
@@ -208,7 +214,12 @@ class RefinedWarpRenderer(WarpRenderer):
             shading=self._shading,
             on_notice=self._on_notice,
         )
-        return super(RefinedWarpRenderer, knowing).open(source, size=size, rate=rate)
+        with self.for_many():
+            return super(RefinedWarpRenderer, knowing).open(source, size=size, rate=rate)
+
+    def for_many(self) -> AbstractContextManager[None]:
+        """See `Adaptable`."""
+        return self._refiner.for_many()
 
     def _regions(
         self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32], rate: Fraction | None
@@ -225,7 +236,8 @@ class WarpSession(Session):
     hidden: HiddenSide
     mouth: MouthInside
     light: SkinLight | None
-    regions: OpenedRegions | None
+    regions: Once[OpenedRegions | None]
+    """What repaints mouth and eyes, looked at when it is first needed"""
 
     def render(self, driven: Driven) -> Rendered:
         """Pictures (T, S, S, 3) and the flows they were made by."""
@@ -237,18 +249,19 @@ class WarpSession(Session):
 
         pictures, flows = zip(*side_by_side(moved, range(len(points))), strict=True)
         frames = np.stack(pictures)
-        if self.regions is not None:
-            self.regions.repaint(frames, points, [flow.mouth_gap for flow in flows])
+        if (regions := self.regions()) is not None:
+            regions.repaint(frames, points, [flow.mouth_gap for flow in flows])
         return Rendered(frames, flows)
 
     def memory(self) -> Memory:
         """Of the regions."""
-        return {} if self.regions is None else self.regions.memory()
+        regions = self.regions()
+        return {} if regions is None else regions.memory()
 
     def recall(self, memory: Memory) -> None:
         """See `Session`."""
-        if self.regions is not None:
-            self.regions.recall(memory)
+        if (regions := self.regions()) is not None:
+            regions.recall(memory)
 
     def warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """The crop (S, S, 3) moved to driven landmarks (478, 3), its mouth dark where it shows
@@ -259,7 +272,8 @@ class WarpSession(Session):
 
     def repainted_by(self, networks: Mapping[Kind, RegionNetwork]) -> Repainting | None:
         """What other networks make of this source's warps; `None` where nothing is repainted."""
-        return None if self.regions is None else self.regions.by(networks)
+        regions = self.regions()
+        return None if regions is None else regions.by(networks)
 
     def _warped(
         self, points: NDArray[np.float32], change: NDArray[np.float32] | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.face import identity as identity_module
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.identity import Identity
@@ -26,6 +28,7 @@ from metaportrait_cli.networks.compact_warping import CompactWarping, CompactWar
 from metaportrait_cli.networks.mouth import REGION_NETWORKS, MouthNetwork
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
+from metaportrait_cli.networks.swift.function import Function, Running, SwiftFunction
 from metaportrait_cli.render.named import rendering_named
 from metaportrait_cli.render.protocol import Driven
 from metaportrait_cli.render.regions import TOGETHER, RegionRefiner
@@ -68,6 +71,34 @@ def test_untrained_it_changes_nothing(
     opened = refiner.open(portrait, portrait_face.points)
     opened.repaint(frame[None], portrait_face.points[None], [NOTHING])
     np.testing.assert_array_equal(frame, portrait)
+
+
+def test_all_sources_of_a_person_share_what_repaints_them(identity: Identity) -> None:
+    networks = {kind: network(kind) for kind in KINDS}
+    refiner = RegionRefiner({}, identity, teeth=bundled_teeth())
+    adapted = refiner.of_networks(networks)
+    assert refiner.of_networks(dict(networks)) is adapted
+    assert refiner.of_networks({"eyes": network("eyes")}) is not adapted
+
+
+def test_for_many_sources_the_identity_network_is_loaded_once(
+    portrait: NDArray[np.uint8], portrait_face: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    class Counted(SwiftFunction):
+        def __init__(self, make: Callable[[], Function], running: Running, *, name: str) -> None:
+            loaded.append(name)
+            super().__init__(make, running, name=name)
+
+    monkeypatch.setattr(identity_module, "SwiftFunction", Counted)
+    refiner = RegionRefiner({}, Identity(), teeth=bundled_teeth())
+    with refiner.for_many():
+        for _ in range(3):
+            refiner.open(portrait, portrait_face.points)
+    assert loaded == ["identity"]
+    refiner.open(portrait, portrait_face.points)
+    assert loaded == ["identity"] * 2
 
 
 def test_it_paints_in_the_patches_alone_and_fades_out_at_their_border(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,8 @@ from metaportrait_cli.pixels import as_tensor
 from metaportrait_cli.render.protocol import Driven, Frames, Renderer
 
 SIZE = 256
+TOGETHER = 4
+"""Frames that the networks look at at once"""
 FACE_SHARE = 1.1
 """Side of the face's square relative to the points' box."""
 
@@ -80,34 +82,61 @@ class Yardstick:
         self.trials = trials
         self._features = features
         self._identity = identity
-        self._truths = [self._look(trial, trial.truth) for trial in trials]
+        self._truths = [
+            [seen.kept() for seen in self._looks(trial, trial.truth)] for trial in trials
+        ]
 
     def measure(self, results: Sequence[Frames]) -> Quality:
         """Of one rendering a trial."""
         values: list[Tensor] = []
-        for trial, result, (parts, embeddings) in zip(
-            self.trials, results, self._truths, strict=True
-        ):
-            own, found = self._look(trial, result)
-            distances = [feature_distance(a, b) for a, b in zip(own, parts, strict=True)]
-            whole, mouth, right, left = distances
-            identity = identity_distance(found, embeddings)
-            values.append(torch.stack([whole, mouth, (right + left) / 2, identity]))
+        for trial, result, truths in zip(self.trials, results, self._truths, strict=True):
+            for own, truth in zip(self._looks(trial, result), truths, strict=True):
+                values.append(own.distances(truth))
         return Quality(*torch.cat(values, dim=1).mean(1).tolist())
 
-    def _look(self, trial: Trial, frames: Frames) -> tuple[list[list[Tensor]], Tensor]:
-        """Features of the whole (or the face), mouth, right and left eye; embeddings (T, 128)."""
-        places = [(mouth_region(face), *eye_regions(face)) for face in trial.driven]
-        whole = frames
-        if not trial.whole:
-            squares = [_face_square(face) for face in trial.driven]
-            whole = np.stack([s.cut(f, SIZE) for s, f in zip(squares, frames, strict=True)])
+    def _looks(self, trial: Trial, frames: Frames) -> Iterator[_Seen]:
+        for first in range(0, len(frames), TOGETHER):
+            some = slice(first, first + TOGETHER)
+            yield self._look(frames[some], trial.driven[some], whole=trial.whole)
+
+    def _look(self, frames: Frames, faces: NDArray[np.float32], *, whole: bool) -> _Seen:
+        """Of frames (T, S, S, 3) with their faces (T, 478, 3)."""
+        places = [(mouth_region(face), *eye_regions(face)) for face in faces]
+        large = frames
+        if not whole:
+            squares = [_face_square(face) for face in faces]
+            large = np.stack([s.cut(f, SIZE) for s, f in zip(squares, frames, strict=True)])
         parts = [
             np.stack([cut_region(f, place[k]) for f, place in zip(frames, places, strict=True)])
             for k in range(3)
         ]
-        seen = [unit_features(self._features, as_tensor(part)) for part in (whole, *parts)]
-        return seen, embed(self._identity, frames, trial.driven)
+        return _Seen(
+            [unit_features(self._features, as_tensor(part)) for part in (large, *parts)],
+            embed(self._identity, frames, faces),
+        )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A few frames as networks see them."""
+
+    features: list[list[Tensor]]
+    """Maps (T, C, h, w) of the whole (or the face), mouth, right and left eye"""
+    embeddings: Tensor
+    """(T, 128)"""
+
+    def kept(self) -> _Seen:
+        """The same in half the memory."""
+        return _Seen([[x.half() for x in maps] for maps in self.features], self.embeddings)
+
+    def distances(self, truth: _Seen) -> Tensor:
+        """From the truth, (4, T): see `Quality`."""
+        whole, mouth, right, left = (
+            feature_distance(own, [x.float() for x in maps])
+            for own, maps in zip(self.features, truth.features, strict=True)
+        )
+        identity = identity_distance(self.embeddings, truth.embeddings)
+        return torch.stack([whole, mouth, (right + left) / 2, identity])
 
 
 class Contest:

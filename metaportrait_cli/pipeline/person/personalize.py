@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -219,9 +220,24 @@ def portrait_of(
     on_progress: Progress = silent,
 ) -> Personalized:
     """Chooses views, adapts weights, and keeps what helps with the frames kept aside."""
+    rendering = engine.rendering()
+    adaptable = rendering.adaptable
+    with nullcontext() if adaptable is None else adaptable.for_many():
+        return _portrait_of(
+            recording, options, kit=kit, rendering=rendering, on_progress=on_progress
+        )
+
+
+def _portrait_of(
+    recording: Recording,
+    options: PersonalizeOptions,
+    *,
+    kit: Kit,
+    rendering: Rendering,
+    on_progress: Progress,
+) -> Personalized:
     clock = Stopwatch()
     notes = list(recording.notes)
-    rendering = engine.rendering()
     with clock("atlas"):
         known, held = split(recording)
         canvas = choose_canvas(known)

@@ -7,6 +7,7 @@ minutes take little longer than one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -31,6 +32,7 @@ from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.pipeline.source import MAX_SIDE, load_source
 from metaportrait_cli.progress import Progress, silent
+from metaportrait_cli.stages import prefetched
 
 Medium = Literal["video", "photos"]
 
@@ -49,6 +51,7 @@ DARKEST_FACE = 28.0
 WIDEST_TURN = np.radians(35.0)
 """Yaw or pitch from which a picture doesn't count as facing the camera."""
 SHARPNESS_SIDE = 192
+PICTURES_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,16 @@ class Recording:
 
 
 @dataclass(frozen=True)
+class _Seen:
+    """A picture (H, W, 3), the person's face in it, and how many faces there are."""
+
+    time: float
+    image: NDArray[np.uint8]
+    face: Face | None
+    faces: int
+
+
+@dataclass(frozen=True)
 class Looker:
     """Looks at recordings; `choice` says at whom, where several faces are seen.
 
@@ -129,16 +142,13 @@ class Looker:
             raise UsageError(f"{path} is a photo: give it, and others, with `photos`")
         looks: list[Look] = []
         most_faces = 0
-        hint: NDArray[np.float32] | None = None
-        for number, (time, image, total) in enumerate(_pictures(path)):
-            detector = self.detector
-            faces = detector.search(image) if hint is None else detector.detect(image, hint=hint)
-            most_faces = max(most_faces, len(faces))
-            face = _same(faces, hint) or self.choice.pick(faces)
-            if face is not None:
-                hint = face.box
-                looks.append(self._look(path, time, image, face))
-            self.on_progress("look", number + 1, total)
+        # Another core finds faces ahead.
+        with closing(prefetched(self._followed(path), depth=PICTURES_AHEAD)) as followed:
+            for number, (seen, total) in enumerate(followed, 1):
+                most_faces = max(most_faces, seen.faces)
+                if seen.face is not None:
+                    looks.append(self._look(path, seen.time, seen.image, seen.face))
+                self.on_progress("look", number, total)
         if not looks and most_faces:
             raise NoFaceError(
                 f"{path}: face {self.choice.number} asked for, but at most {most_faces} found;"
@@ -155,6 +165,17 @@ class Looker:
         if len(own) < len(looks):
             notes.append(f"{path.name}: {len(looks) - len(own)} pictures of others left out")
         return self._checked("video", own, path=path, notes=notes)
+
+    def _followed(self, path: Path) -> Iterator[tuple[_Seen, int | None]]:
+        """Pictures of a video with the person's face in each; how many in all, if that is known."""
+        hint: NDArray[np.float32] | None = None
+        for time, image, total in _pictures(path):
+            detector = self.detector
+            faces = detector.search(image) if hint is None else detector.detect(image, hint=hint)
+            face = _same(faces, hint) or self.choice.pick(faces)
+            if face is not None:
+                hint = face.box
+            yield _Seen(time, image, face, len(faces)), total
 
     def photos(self, paths: Sequence[Path]) -> Recording:
         """Photos of one person."""
