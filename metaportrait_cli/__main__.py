@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from metaportrait_cli.cli.signals import (
     INTERRUPTED,
     Stopped,
@@ -15,6 +17,9 @@ def main() -> None:
     """Runs a command and exits with its code."""
     fill_closed_streams()
     catch_signals()
+    if sys.getfilesystemencoding() != "utf-8" and not all(map(str.isascii, sys.argv)):
+        names = sys.getfilesystemencoding()
+        leave(f"file names are {names} here and an argument isn't: set PYTHONUTF8=1", 2)
     try:
         from metaportrait_cli.cli.app import app  # noqa: PLC0415
     except ImportError as error:

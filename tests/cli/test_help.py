@@ -124,3 +124,8 @@ def test_wrong_usage_is_one_line(arguments: list[str], words: str) -> None:
 def test_what_may_replace_may_also_be_passed_over(path: tuple[str, ...]) -> None:
     options = {option for param in ALL[path].params for option in param.opts}
     assert ("--overwrite" in options) == ("--skip-existing" in options)
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_command_can_tell_more(path: tuple[str, ...]) -> None:
+    assert "--verbose" in {option for param in ALL[path].params for option in param.opts}

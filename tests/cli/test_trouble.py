@@ -111,3 +111,10 @@ def test_an_end_within_an_import_is_one_line(
 
 def test_the_program_is_a_module_too() -> None:
     assert PROGRAM[1:] == ("-m", "metaportrait_cli")
+
+
+def test_names_that_the_machine_is_told_not_to_know_are_refused(tmp_path: Path) -> None:
+    ascii_only = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    done = run(["animate", "a.png", "b.mp4", "-o", "ö.mp4"], cwd=tmp_path, environment=ascii_only)
+    assert done.returncode == 2
+    assert "PYTHONUTF8=1" in error_line(done)

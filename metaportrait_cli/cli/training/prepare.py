@@ -72,9 +72,10 @@ def command(
     ] = None,
     as_json: shared.AsJson = False,
     quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Crop faces with their landmarks out of clips and photos, packed for training."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.face.detector import MediaPipeDetector  # noqa: PLC0415
         from metaportrait_cli.training.data.prepare import PrepareOptions, looking_with, prepare  # noqa: PLC0415
         from metaportrait_cli.training.data.prepare_runs import PrepareRunsOptions, prepare_runs  # noqa: PLC0415

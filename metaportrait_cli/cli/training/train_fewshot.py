@@ -67,10 +67,11 @@ def command(
     precision: training.Precision = "auto",
     workers: training.Workers = 0,
     quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Train few-shot talking heads: painted from landmarks, in the likeness of any number of
     pictures of a person."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.training.fewshot import FewShotTraining, train_fewshot  # noqa: PLC0415
         from metaportrait_cli.training.perceptual import PerceptualLoss  # noqa: PLC0415
         from metaportrait_cli.weights import bundled_path  # noqa: PLC0415

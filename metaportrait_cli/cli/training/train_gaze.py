@@ -38,9 +38,10 @@ def command(
     precision: training.Precision = "auto",
     workers: training.Workers = 0,
     quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Train the network that tells how eyes look, for `train mega`."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.training.mega.gaze import GazeTraining, train_gaze  # noqa: PLC0415
 
         chosen = GazeTraining.paper() if config == "paper" else GazeTraining.lite()

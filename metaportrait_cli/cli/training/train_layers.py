@@ -39,9 +39,10 @@ def command(
     precision: training.Precision = "fp32",
     workers: training.Workers = 0,
     quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Train the network that corrects how a portrait in layers moves, and what of it is seen."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.training.layered_warping import (  # noqa: PLC0415
             LayeredTraining,
             train_layered,

@@ -71,10 +71,11 @@ def command(
     precision: training.Precision = "auto",
     workers: training.Workers = 0,
     quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Train MegaPortraits: a portrait as a volume that turns, under expressions read from the
     driver's pictures."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.training.mega.base import MegaTraining, train_mega  # noqa: PLC0415
         from metaportrait_cli.training.mega.gaze import EyeLoss  # noqa: PLC0415
         from metaportrait_cli.training.perceptual import PerceptualLoss  # noqa: PLC0415

@@ -62,9 +62,10 @@ def command(
     precision: training.Precision = "auto",
     workers: training.Workers = 0,
     quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Train MegaPortraits' high resolution on photos: twice the side of what the base paints."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.training.mega.high import (  # noqa: PLC0415
             MegaHighTraining,
             digest,

@@ -68,9 +68,10 @@ def command(
     as_json: shared.AsJson = False,
     device: shared.Device = "auto",
     quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Find a start from which `personalize` learns a person in fewer steps (Reptile)."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.render.compact import region_networks  # noqa: PLC0415
         from metaportrait_cli.training.meta import MetaTraining, train_meta  # noqa: PLC0415
         from metaportrait_cli.training.perceptual import PerceptualLoss  # noqa: PLC0415

@@ -40,9 +40,10 @@ def command(
     skip_existing: shared.SkipExisting = False,
     as_json: shared.AsJson = False,
     quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Learn the face morphable model from landmark tracks of many people."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         if skip_existing and skipped(output, reporter, as_json=as_json):
             return
         from metaportrait_cli.training.morphable_model import ROUNDS, train_morphable  # noqa: PLC0415

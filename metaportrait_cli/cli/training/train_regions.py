@@ -38,9 +38,10 @@ def command(
     device: shared.Device = "auto",
     precision: training.Precision = "auto",
     quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Train the networks that repaint mouths and eyes, on data prepared at 512."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.face.regions import KINDS  # noqa: PLC0415
         from metaportrait_cli.networks.identity import IdentityNetwork  # noqa: PLC0415
         from metaportrait_cli.render.teeth import bundled_teeth  # noqa: PLC0415

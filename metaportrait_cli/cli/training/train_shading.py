@@ -23,9 +23,10 @@ def command(
     device: shared.Device = "auto",
     precision: training.Precision = "auto",
     quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Train the network that tells how folds and shading follow an expression."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.training.shading import ShadingTraining, train_shading  # noqa: PLC0415
 
         card = train_shading(

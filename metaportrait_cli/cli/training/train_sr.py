@@ -58,9 +58,10 @@ def command(
     precision: training.Precision = "auto",
     workers: training.Workers = 0,
     quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Train the compact temporal super-resolution on prepared runs of frames."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.training.perceptual import PerceptualLoss  # noqa: PLC0415
         from metaportrait_cli.training.sr import SRTraining, SRWeights, train_sr  # noqa: PLC0415
         from metaportrait_cli.weights import bundled_path  # noqa: PLC0415

@@ -19,9 +19,10 @@ def command(
     skip_existing: shared.SkipExisting = False,
     as_json: shared.AsJson = False,
     quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Learn how rows of teeth look and where they stand, from data prepared at 512."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         if skip_existing and skipped(output, reporter, as_json=as_json):
             return
         from metaportrait_cli.media.outputs import claimed  # noqa: PLC0415

@@ -47,9 +47,10 @@ def command(
     ] = False,
     workers: training.Workers = 0,
     quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Train the network that corrects the flow of hair, shoulders and background."""
-    with reporting(quiet=quiet) as reporter:
+    with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.training.perceptual import PerceptualLoss  # noqa: PLC0415
         from metaportrait_cli.training.warping import WarpingTraining, train_warping  # noqa: PLC0415
         from metaportrait_cli.weights import bundled_path  # noqa: PLC0415
