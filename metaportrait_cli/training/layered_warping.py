@@ -8,7 +8,7 @@ What is learnt is judged by the composed picture, background and all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ from metaportrait_cli.networks.compact_warping import CompactWarping, CompactWar
 from metaportrait_cli.networks.layered_warping import LayeredConditions, LayeredWarping
 from metaportrait_cli.render.layered import STILL
 from metaportrait_cli.training.data.layered_pairs import LayeredPairs, held_out_layered
-from metaportrait_cli.training.data.pairs import Faces, Sample, facts_of, kept_aside
-from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
-from metaportrait_cli.training.loop import Record, Task, train, unheard
+from metaportrait_cli.training.data.pairs import Sample
+from metaportrait_cli.training.descent import DescentConfig, Terms
+from metaportrait_cli.training.loop import Record, train, unheard
 from metaportrait_cli.training.losses import masked_l1, pyramid_l1
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.place import Place, RunOptions, taking_part
-from metaportrait_cli.training.state import RunFolder, Scores, Stateful
-from metaportrait_cli.training.warping import grouped, roughness
+from metaportrait_cli.training.state import RunFolder, Scores
+from metaportrait_cli.training.warping import PairTask, grouped, roughness
 from metaportrait_cli.weights.store import load_network, read_header
 
 PART = "layers"
@@ -148,10 +148,10 @@ def train_layered(
         return train(task, folder, options=options, place=place, on_record=on_record)
 
 
-class LayeredTask(Task[Sample]):
-    """Pairs of pictures of one clip: how the person of one moves to the other, and what hides."""
+class LayeredTask(PairTask[LayeredWarping]):
+    """How the person of one picture moves to the other, and what hides."""
 
-    architecture = "compact"
+    config: LayeredTraining
 
     def __init__(
         self,
@@ -162,9 +162,6 @@ class LayeredTask(Task[Sample]):
         start_from: Path | None,
         perceptual: PerceptualLoss | None,
     ) -> None:
-        self.config = config
-        self._place = place
-        self._perceptual = perceptual.to(place.device) if perceptual is not None else None
         torch.manual_seed(config.seed)
         network = LayeredWarping(config.model)
         if start_from is not None and PART in read_header(start_from).configs:
@@ -172,29 +169,14 @@ class LayeredTask(Task[Sample]):
         elif start_from is not None:
             sheet = load_network(CompactWarping, start_from, part=SHEET_PART).float()
             network = LayeredWarping.started_from(sheet)
-        self._descent = Descent({PART: network.requires_grad_(True)}, config, place)
-        self._data = data.name
-        self._faces = Faces.load(data)
-        self._people, self._kept = kept_aside(
-            (clip.identity for clip in self._faces.clips), share=config.held_out
-        )
+        network = network.requires_grad_(True)
+        super().__init__(config, network, data, place, part=PART, perceptual=perceptual)
         self._judged = held_out_layered(self._faces, people=self._kept, most=JUDGED)
-
-    @property
-    def state(self) -> Stateful:
-        return self._descent.state
-
-    @property
-    def weights(self) -> Mapping[str, LayeredWarping]:
-        return self._descent.averaged
 
     def batches(self, steps: range) -> Iterator[Sample]:
         config = self.config
         dataset = LayeredPairs(
-            self._faces,
-            people=self._people,
-            length=config.steps * config.batch * self._place.world,
-            seed=config.seed,
+            self._faces, people=self._people, length=self._length, seed=config.seed
         )
         return self._place.batches(dataset, steps, count=config.batch)
 
@@ -221,16 +203,6 @@ class LayeredTask(Task[Sample]):
             for group in grouped(self._judged, JUDGED_AT_ONCE)
         )
         return judge_layered(self.weights[PART], made, perceptual=self._perceptual)
-
-    def merit(self, scores: Scores) -> float:
-        return scores["model"]["l1"] + scores["model"].get("perceptual", 0.0)
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        return {
-            "data": facts_of(self._faces, self._data, people=self._people, kept=self._kept),
-            "perceptual_loss": self._perceptual is not None,
-        }
 
 
 def layered_terms(

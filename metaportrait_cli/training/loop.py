@@ -19,7 +19,8 @@ import torch
 
 from metaportrait_cli.errors import TrainingError
 from metaportrait_cli.networks.network import Network
-from metaportrait_cli.training.descent import Terms
+from metaportrait_cli.training.descent import Descent, DescentConfig, NetworkT, Terms
+from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.place import Place, RunOptions
 from metaportrait_cli.training.state import BEST, LAST, RunFolder, Scores, Standing, Stateful
 from metaportrait_cli.weights.store import save_networks
@@ -78,6 +79,36 @@ class Task(ABC, Generic[BatchT]):
     def facts(self) -> Mapping[str, Any]:
         """What the card says besides what every run has."""
         return {}
+
+
+class DescendingTask(Task[BatchT], Generic[BatchT, NetworkT]):
+    """A task that is one descent of some networks, judged by their moving averages."""
+
+    def __init__(
+        self,
+        config: DescentConfig,
+        networks: Mapping[str, NetworkT],
+        place: Place,
+        *,
+        perceptual: PerceptualLoss | None = None,
+    ) -> None:
+        """Without `perceptual` pixels alone are compared."""
+        self.config = config
+        self._place = place
+        self._perceptual = perceptual.to(place.device) if perceptual is not None else None
+        self._descent = Descent(networks, config, place)
+
+    @property
+    def state(self) -> Stateful:
+        return self._descent.state
+
+    @property
+    def weights(self) -> Mapping[str, NetworkT]:
+        return self._descent.averaged
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return {"perceptual_loss": self._perceptual is not None}
 
 
 def train(

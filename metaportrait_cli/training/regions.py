@@ -34,12 +34,12 @@ from metaportrait_cli.render.teeth import TeethPainter
 from metaportrait_cli.training.data.pairs import Faces, kept_aside
 from metaportrait_cli.training.data.patches import Patches, as_tensors, make_patches
 from metaportrait_cli.training.data.shards import read_clips, read_index
-from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
-from metaportrait_cli.training.loop import Record, Task, train, unheard
+from metaportrait_cli.training.descent import DescentConfig, Terms
+from metaportrait_cli.training.loop import DescendingTask, Record, train, unheard
 from metaportrait_cli.training.losses import edges_apart, masked_l1, pyramid_l1
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.place import Place, RunOptions, taking_part
-from metaportrait_cli.training.state import RunFolder, Scores, Stateful
+from metaportrait_cli.training.state import RunFolder, Scores
 from metaportrait_cli.weights.store import load_network
 
 MOUTH_FINE_WIDTH = 24
@@ -137,10 +137,11 @@ RegionBatch = dict[Kind, tuple[Tensor, Tensor, Tensor]]
 """Inputs (B, C, P, P), target (B, 3, P, P) and identity (B, 128) of each kind"""
 
 
-class RegionTask(Task[RegionBatch]):
+class RegionTask(DescendingTask[RegionBatch, RegionNetwork]):
     """Patches of mouths and eyes under the warp, and as they really were."""
 
     architecture = "compact"
+    config: RegionTraining
 
     def __init__(
         self,
@@ -152,20 +153,9 @@ class RegionTask(Task[RegionBatch]):
         place: Place,
         perceptual: PerceptualLoss | None,
     ) -> None:
-        self.config = config
-        self._place = place
-        self._perceptual = perceptual.to(place.device) if perceptual is not None else None
         self._learnt, self._judged = learnt, judged
         named: dict[str, RegionNetwork] = {**networks}
-        self._descent = Descent(named, config, place)
-
-    @property
-    def state(self) -> Stateful:
-        return self._descent.state
-
-    @property
-    def weights(self) -> Mapping[str, RegionNetwork]:
-        return self._descent.averaged
+        super().__init__(config, named, place, perceptual=perceptual)
 
     def batches(self, steps: range) -> Iterator[RegionBatch]:
         config, place = self.config, self._place
@@ -211,7 +201,7 @@ class RegionTask(Task[RegionBatch]):
     def facts(self) -> Mapping[str, Any]:
         return {
             "data": {kind: len(self._learnt[kind].inputs) for kind in self.config.kinds},
-            "perceptual_loss": self._perceptual is not None,
+            **super().facts,
         }
 
 

@@ -19,11 +19,11 @@ from torch import Tensor
 from metaportrait_cli.networks.compact_sr import CompactSR, CompactSRConfig, Reference, enlarged
 from metaportrait_cli.training.data.pairs import kept_aside
 from metaportrait_cli.training.data.runs import SHARES, WAYS, RunDataset, Runs, SRSample, run_people
-from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
-from metaportrait_cli.training.loop import Record, Task, train, unheard
+from metaportrait_cli.training.descent import DescentConfig, Terms
+from metaportrait_cli.training.loop import DescendingTask, Record, train, unheard
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.place import Place, RunOptions, taking_part
-from metaportrait_cli.training.state import RunFolder, Scores, Stateful
+from metaportrait_cli.training.state import RunFolder, Scores
 from metaportrait_cli.weights.store import load_network
 
 PART = "compact_sr"
@@ -79,10 +79,11 @@ def train_sr(
         return train(task, folder, options=options, place=place, on_record=on_record)
 
 
-class SRTask(Task[list[SRSample]]):
+class SRTask(DescendingTask[list[SRSample], CompactSR]):
     """Windows of a few frames, degraded, and as they were."""
 
     architecture = "compact_sr"
+    config: SRTraining
 
     def __init__(
         self,
@@ -93,27 +94,16 @@ class SRTask(Task[list[SRSample]]):
         start_from: Path | None,
         perceptual: PerceptualLoss | None,
     ) -> None:
-        self.config = config
-        self._place = place
-        self._perceptual = perceptual.to(place.device) if perceptual is not None else None
         torch.manual_seed(config.seed)
         network = CompactSR(config.model)
         if start_from is not None:
             earlier = load_network(CompactSR, start_from, part=PART)
             network.load_state_dict(earlier.state_dict())
-        self._descent = Descent({PART: network}, config, place)
+        super().__init__(config, {PART: network}, place, perceptual=perceptual)
         self._data = data.name
         self._runs = Runs.load(data)
         self._people, self._kept = kept_aside(run_people(self._runs), share=config.held_out)
         self._judged = judged_samples(self._runs, people=self._kept, config=config)
-
-    @property
-    def state(self) -> Stateful:
-        return self._descent.state
-
-    @property
-    def weights(self) -> Mapping[str, CompactSR]:
-        return self._descent.averaged
 
     def batches(self, steps: range) -> Iterator[list[SRSample]]:
         config = self.config
@@ -165,7 +155,7 @@ class SRTask(Task[list[SRSample]]):
                 "people": len(self._people) + len(self._kept),
                 "held_out": self._kept,
             },
-            "perceptual_loss": self._perceptual is not None,
+            **super().facts,
         }
 
 

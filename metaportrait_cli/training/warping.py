@@ -31,12 +31,12 @@ from metaportrait_cli.training.data.pairs import (
     held_out_samples,
     kept_aside,
 )
-from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
-from metaportrait_cli.training.loop import Record, Task, train, unheard
+from metaportrait_cli.training.descent import DescentConfig, NetworkT, Terms
+from metaportrait_cli.training.loop import DescendingTask, Record, train, unheard
 from metaportrait_cli.training.losses import masked_l1, pyramid_l1
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.place import Place, RunOptions, taking_part
-from metaportrait_cli.training.state import RunFolder, Scores, Stateful
+from metaportrait_cli.training.state import RunFolder, Scores
 from metaportrait_cli.weights.store import load_network
 
 PART = "warping"
@@ -136,10 +136,47 @@ def train_warping(
         return train(task, folder, options=options, place=place, on_record=on_record)
 
 
-class WarpingTask(Task[Sample]):
-    """Pairs of pictures of one clip: the flow from one to the other is what is learnt."""
+class PairTask(DescendingTask[Sample, NetworkT]):
+    """Pairs of pictures of one clip; what moves one to the other is learnt."""
 
     architecture = "compact"
+
+    def __init__(
+        self,
+        config: DescentConfig,
+        network: NetworkT,
+        data: Path,
+        place: Place,
+        *,
+        part: str,
+        perceptual: PerceptualLoss | None,
+    ) -> None:
+        """`part` is the network's name in files of weights."""
+        super().__init__(config, {part: network}, place, perceptual=perceptual)
+        self._data = data.name
+        self._faces = Faces.load(data)
+        self._people, self._kept = kept_aside(
+            (clip.identity for clip in self._faces.clips), share=config.held_out
+        )
+
+    @property
+    def _length(self) -> int:
+        """Samples of the whole training."""
+        return self.config.steps * self.config.batch * self._place.world
+
+    def merit(self, scores: Scores) -> float:
+        return scores["model"]["l1"] + scores["model"].get("perceptual", 0.0)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        data = facts_of(self._faces, self._data, people=self._people, kept=self._kept)
+        return {"data": data, **super().facts}
+
+
+class WarpingTask(PairTask[CompactWarping]):
+    """The flow from one picture to the other."""
+
+    config: WarpingTraining
 
     def __init__(
         self,
@@ -150,38 +187,19 @@ class WarpingTask(Task[Sample]):
         start_from: Path | None,
         perceptual: PerceptualLoss | None,
     ) -> None:
-        self.config = config
-        self._place = place
-        self._perceptual = perceptual.to(place.device) if perceptual is not None else None
         torch.manual_seed(config.seed)
         network = CompactWarping(config.model)
         if start_from is not None:
             earlier = load_network(CompactWarping, start_from, part=PART)
             network.load_state_dict(earlier.state_dict())
-        self._descent = Descent({PART: network}, config, place)
+        super().__init__(config, network, data, place, part=PART, perceptual=perceptual)
         self._corrected = place.compiled(_Corrected(self._descent.networks[PART]))
-        self._data = data.name
-        self._faces = Faces.load(data)
-        self._people, self._kept = kept_aside(
-            (clip.identity for clip in self._faces.clips), share=config.held_out
-        )
         self._judged = held_out_samples(self._faces, people=self._kept, most=JUDGED)
-
-    @property
-    def state(self) -> Stateful:
-        return self._descent.state
-
-    @property
-    def weights(self) -> Mapping[str, CompactWarping]:
-        return self._descent.averaged
 
     def batches(self, steps: range) -> Iterator[Sample]:
         config = self.config
         dataset = PairDataset(
-            self._faces,
-            people=self._people,
-            length=config.steps * config.batch * self._place.world,
-            seed=config.seed,
+            self._faces, people=self._people, length=self._length, seed=config.seed
         )
         return self._place.batches(dataset, steps, count=config.batch)
 
@@ -202,16 +220,6 @@ class WarpingTask(Task[Sample]):
             for group in grouped(self._judged, JUDGED_AT_ONCE)
         )
         return judge_warping(self.weights[PART], made, perceptual=self._perceptual)
-
-    def merit(self, scores: Scores) -> float:
-        return scores["model"]["l1"] + scores["model"].get("perceptual", 0.0)
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        return {
-            "data": facts_of(self._faces, self._data, people=self._people, kept=self._kept),
-            "perceptual_loss": self._perceptual is not None,
-        }
 
 
 class _Corrected(nn.Module):
