@@ -81,12 +81,13 @@ class CorrespondenceWarp:
         centre, radii = _face_ellipse(driven)
         mesh = _Mesh.between(self._source, driven, centre)
 
-        rigid = _rigid_weight(self._centres[None, :], self._centres[:, None], centre, radii)
-        moved_x = affine[0, 0] * self._centres[None, :] + affine[0, 1] * self._centres[:, None]
-        moved_y = affine[1, 0] * self._centres[None, :] + affine[1, 1] * self._centres[:, None]
+        across, down = self._centres[None, :], self._centres[:, None]
+        rigid = _rigid_weight(across, down, centre, radii)
         shift = np.empty((self._grid, self._grid, 2), np.float32)
-        shift[..., 0] = rigid * (moved_x + affine[0, 2] - self._centres[None, :])
-        shift[..., 1] = rigid * (moved_y + affine[1, 2] - self._centres[:, None])
+        for axis, own in enumerate((across, down)):
+            moved = (affine[axis, 0] * across + affine[axis, 2]) + affine[axis, 1] * down
+            moved -= own
+            np.multiply(moved, rigid, out=shift[..., axis])
 
         # The mesh carries what the rigid field leaves over, so the two agree at every vertex and
         # the sum is continuous where the mesh ends.
@@ -279,9 +280,11 @@ def add_interpolated(
     level = row + 0.5
     for slope, tilt, start in zip(a, b, c, strict=True):
         with np.errstate(divide="ignore", invalid="ignore"):
-            bound = (-tilt / slope)[triangle] * level + (-start / slope)[triangle]
-        np.maximum(left, bound, out=left, where=(slope > 0)[triangle])
-        np.minimum(right, bound, out=right, where=(slope < 0)[triangle])
+            bound = (-tilt / slope).take(triangle)
+            bound *= level
+            bound += (-start / slope).take(triangle)
+        np.maximum(left, bound, out=left, where=(slope > 0).take(triangle))
+        np.minimum(right, bound, out=right, where=(slope < 0).take(triangle))
         if not slope.all():
             outside = (slope == 0)[triangle] & (tilt[triangle] * level + start[triangle] < 0)
             right[outside] = -np.inf
@@ -295,12 +298,14 @@ def add_interpolated(
     # The values are linear in the pixel too. Whole planes at once: gathering the covered pixels'
     # coefficients row by row took most of the time.
     linear = np.zeros((3, channels, len(visible) + 1), np.float32)
-    linear[..., :-1] = np.einsum("kjt,tjc->kct", np.stack([a, b, c]), values[triangles[visible]])
+    slopes = np.ascontiguousarray(np.stack([a, b, c]).transpose(2, 0, 1))  # (T, 3, 3)
+    linear[..., :-1] = (slopes @ values[triangles[visible]]).transpose(1, 2, 0)
     centres_x = np.arange(width, dtype=np.float32) + np.float32(0.5)
     centres_y = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)
     for channel in range(channels):
+        # `clip` spares numpy a look at every index.
         across, down, start = (
-            part.take(nearest).reshape(height, width) for part in linear[:, channel]
+            part.take(nearest, mode="clip").reshape(height, width) for part in linear[:, channel]
         )
         across *= centres_x
         down *= centres_y

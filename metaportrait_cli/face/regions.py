@@ -96,10 +96,8 @@ class OwnRegions:
         self._own: dict[Region, NDArray[np.uint8]] = {}
         for region in REGIONS:
             matrix = patch_to_picture(points, region)
-            maps = region_maps(points, matrix, region)
-            self._own[region] = np.concatenate(
-                [cut_patch(crop, matrix, patch_side(region)), maps], axis=-1
-            )
+            own = cv2.split(cut_patch(crop, matrix, patch_side(region)))
+            self._own[region] = np.stack([*own, *region_maps(points, matrix, region)])
 
     def beside(
         self,
@@ -108,26 +106,22 @@ class OwnRegions:
         gap: NDArray[np.float32],
         region: Region,
     ) -> NDArray[np.uint8]:
-        """What a network sees of one region, (P, P, 11): warped and own patch, RGB each; maps of
+        """What a network sees of one region, (11, P, P): warped and own patch, RGB each; maps of
         the driven face; mouth opening that the source doesn't show; maps of the source's face.
 
         `warped` (S, S, 3) under the driven points (478, 3); `gap` (N, 2), see `Correspondence`.
         """
         matrix, side = patch_to_picture(driven, region), patch_side(region)
         own = self._own[region]
-        unknown = filled_polygon(to_patch(gap, matrix), side=side, size=side)
-        if region != "mouth":
-            unknown = np.zeros_like(unknown)
-        return np.concatenate(
-            [
-                cut_patch(warped, matrix, side),
-                own[..., :3],
-                region_maps(driven, matrix, region),
-                unknown[..., None],
-                own[..., 3:],
-            ],
-            axis=-1,
-        )
+        seen = np.empty((11, side, side), np.uint8)
+        cv2.split(cut_patch(warped, matrix, side), list(seen[:3]))
+        seen[3:6], seen[9:] = own[:3], own[3:]
+        seen[6:8] = region_maps(driven, matrix, region)
+        if region == "mouth":
+            seen[8] = filled_polygon(to_patch(gap, matrix), side=side, size=side)
+        else:
+            seen[8] = 0
+        return seen
 
 
 def add_patch(
@@ -152,13 +146,13 @@ def add_patch(
 def region_maps(
     points: NDArray[np.float32], matrix: NDArray[np.float32], region: Region
 ) -> NDArray[np.uint8]:
-    """Where in the patch lips and opening are, or lids and iris: coverages (P, P, 2)."""
-    in_patch, side = to_patch(points, matrix), patch_side(region)
+    """Where in the patch lips and opening are, or lids and iris: coverages (2, P, P)."""
+    side = patch_side(region)
     maps = [
-        filled_polygon(in_patch[topology.ring(name)], side=side, size=side)
+        filled_polygon(to_patch(points[topology.ring(name)], matrix), side=side, size=side)
         for name in _RINGS[region]
     ]
-    return np.stack(maps, axis=-1)
+    return np.stack(maps)
 
 
 def to_patch(points: NDArray[np.floating], matrix: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -112,8 +112,10 @@ class CutDetector:
 
     def is_cut(self, image: NDArray[np.uint8]) -> bool:
         """Whether this RGB picture begins a new shot; feed every frame once, in order."""
-        step = max(1, min(image.shape[:2]) // self.SAMPLES)
-        sampled = np.ascontiguousarray(image[::step, ::step])
+        height, width = image.shape[:2]
+        step = max(1, min(height, width) // self.SAMPLES)
+        size = (-(-width // step), -(-height // step))
+        sampled = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)
         small = cv2.resize(sampled, self.SIZE, interpolation=cv2.INTER_AREA)
         thumbnail = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
         last, self._last = self._last, thumbnail

@@ -23,32 +23,30 @@ from metaportrait_cli.networks.regions import (
 )
 from metaportrait_cli.networks.teeth import (
     BEHIND,
+    BEHIND_HUE,
+    BEHIND_TINT,
+    BLACK,
     BRIGHT,
+    BRIGHTEST,
+    DARK,
+    DARKEST,
     DRAWN,
+    FIRST,
     GAMMA,
     LOWER,
+    MOST_BEHIND,
     ON_BEHIND,
     OPENING,
+    PAINT_BEHIND,
     RIM,
     RIM_SHADE,
+    TEETH_TINT,
     UPPER,
     with_teeth,
 )
 
 # The head's own channels: grey light of the three, seen, colours of teeth and of what is behind.
 HEAD_CHANNELS = 10
-FIRST = (-0.25, -0.8, -2.0)
-DARKEST, BRIGHTEST = -4.0, 0.6
-# Teeth of living people are nearly neutral; so far may light tint them, and what is behind.
-TEETH_TINT, BEHIND_TINT = 0.08, 0.25
-# Paint behind teeth is the mean of all tongues, teeth and darkness that there might be, a pale
-# mass: so much of it is shown, and what is drawn there gets no more light than this.
-PAINT_BEHIND, MOST_BEHIND = 0.6, -1.4
-# Means are greyer than flesh: logarithms of red, green and blue.
-BEHIND_HUE = (0.14, -0.1, -0.04)
-# Darker is as dark where light is mixed: roots are steep there.
-_DARK = 0.02
-_BLACK = 1e-3
 
 
 def encoded(colour: Tensor) -> Tensor:
@@ -59,7 +57,7 @@ def encoded(colour: Tensor) -> Tensor:
 def decoded(channels: Tensor) -> Tensor:
     """Undoes `encoded`."""
     # Not every machine knows the powers of 0.
-    return BRIGHT * channels.clamp(min=_BLACK) ** GAMMA
+    return BRIGHT * channels.clamp(min=BLACK) ** GAMMA
 
 
 class MouthNetwork(RegionNetwork):
@@ -80,23 +78,23 @@ class MouthNetwork(RegionNetwork):
             for row in (UPPER, LOWER)
         )
         fine = enlarge(light, patches.shape[-1])
-        linear = below.clamp(_DARK, 1) ** GAMMA
+        linear = below.clamp(DARK, 1) ** GAMMA
         lit = with_teeth(
             linear, upper=upper, lower=lower, rim=patches[:, RIM], light=fine, exp=torch.exp
         )
         # A difference, so that what lies below stays as it is where no teeth are.
         return Repainted(image=below + _shown_as(lit) - _shown_as(linear), mask=mask)
 
-    def below(self, patches: Tensor, identity: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The patch without its teeth, and light (B, 10, P / 4, P / 4)."""
-        change, _, light = self.seen(patches, identity)
-        return below_teeth(patches, change, light), light
+    def found(self, patches: Tensor, identity: Tensor) -> list[Tensor]:
+        """What convolutions find: the head (B, 16, P / 2, P / 2), and light before it is bounded,
+        (B, 10, P / 4, P / 4)."""
+        features = self.features(patches, identity)
+        return [self.head(features[-1]), self.light(features[-2])]
 
     def seen(self, patches: Tensor, identity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The painted change (B, 3, P, P), its mask (B, 1, P, P), and light (B, 10, P/4, P/4)."""
-        features = self.features(patches, identity)
-        change, mask = self.painted(features[-1], patches)
-        found = self.light(features[-2]).float()
+        head, found = (x.float() for x in self.found(patches, identity))
+        change, mask = self.painted(head, patches)
         grey = (found[:, :3] + found.new_tensor(FIRST)[:, None, None]).clamp(DARKEST, BRIGHTEST)
         share = colourful(patches.float())
         tint = TEETH_TINT * share * _coloured(found[:, 4:7])
@@ -121,14 +119,14 @@ def below_teeth(patches: Tensor, change: Tensor, light: Tensor) -> Tensor:
     opening = patches[:, OPENING]
     on_behind = enlarge(light[:, ON_BEHIND], patches.shape[-1]).exp()
     behind = decoded(patches[:, BEHIND]) * on_behind * (1 - RIM_SHADE * patches[:, RIM])
-    warped = patches[:, :3].clamp(_DARK, 1)
+    warped = patches[:, :3].clamp(DARK, 1)
     mixed = warped**GAMMA * (1 - opening) + behind
     painted = change * (1 - (1 - PAINT_BEHIND) * opening)
     return patches[:, :3] + painted + _shown_as(mixed) - warped
 
 
 def _shown_as(linear: Tensor) -> Tensor:
-    return linear.clamp(_DARK**GAMMA, 1) ** (1 / GAMMA)
+    return linear.clamp(DARK**GAMMA, 1) ** (1 / GAMMA)
 
 
 def _coloured(found: Tensor) -> Tensor:

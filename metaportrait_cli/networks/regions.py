@@ -20,21 +20,22 @@ from torch.nn import functional as F  # noqa: N812
 from metaportrait_cli.networks.compact_blocks import ConvBlock, ModulatedConvBlock, enlarge, zeroed
 from metaportrait_cli.networks.layers import conv2d
 from metaportrait_cli.networks.network import Network
+from metaportrait_cli.networks.swift.repainted import (
+    BORDER_SHARE,
+    COARSE,
+    COLOURFUL,
+    EDGE,
+    FADE,
+    MASK_BIAS,
+    OPENING,
+    OUTLINE,
+    OWN,
+    REACH,
+    UNKNOWN,
+)
 
 # Warped and own picture; driven maps with what the source doesn't show; own maps.
 PATCH_CHANNELS = 3 + 3 + 3 + 2
-OWN, OUTLINE, OPENING, UNKNOWN = slice(3, 6), 6, 7, 8
-# Shares of a patch's side: by which painting may go beyond what is unknown, and fine painting
-# beyond the inside, then fades out; by which it may go into what is known from the lips on; and
-# what is too coarse to be the grain of skin.
-REACH, FADE, EDGE, COARSE = 1 / 32, 1 / 32, 1 / 64, 1 / 32
-# At first the mask is half open: a closed one would keep the change from being learnt.
-MASK_BIAS = 0.0
-# Below this mean difference between the channels of the source's own patch, painting loses colour
-# with it: an old photo stays grey.
-COLOURFUL = 0.03
-# A patch changes nothing at its border: share of the side over which it may more and more.
-BORDER_SHARE = 0.12
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,13 @@ class RegionNetwork(Network):
 
     def forward(self, patches: Tensor, identity: Tensor) -> Repainted:
         """`patches` (B, C, P, P) in [0, 1], see `PATCH_CHANNELS`; `identity` (B, 128)."""
-        change, mask = self.painted(self.features(patches, identity)[-1], patches)
+        (head,) = self.found(patches, identity)
+        change, mask = self.painted(head, patches)
         return Repainted(image=patches[:, :3].float() + change, mask=mask)
 
-    def below(self, patches: Tensor, identity: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The image (B, 3, P, P) without what is drawn over it, and the light (B, L, h, w) for
-        that, if any is."""
-        return self(patches, identity).image, None
+    def found(self, patches: Tensor, identity: Tensor) -> list[Tensor]:
+        """What convolutions find, first the head (B, 16, P / 2, P / 2): its RGB change and mask."""
+        return [self.head(self.features(patches, identity)[-1])]
 
     def features(self, patches: Tensor, identity: Tensor) -> list[Tensor]:
         """What it makes of patches, coarse to fine; the last two are at P / 4 and P / 2."""
@@ -111,9 +112,9 @@ class RegionNetwork(Network):
             found.append(x)
         return found
 
-    def painted(self, features: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """The change (B, 3, P, P) and its mask (B, 1, P, P), from the finest features."""
-        change, mask = F.pixel_shuffle(self.head(features), 2).float().split([3, 1], dim=1)
+    def painted(self, head: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """The change (B, 3, P, P) and its mask (B, 1, P, P), from what the head gives."""
+        change, mask = F.pixel_shuffle(head, 2).float().split([3, 1], dim=1)
         patches = patches.float()
         mask = torch.sigmoid(mask + MASK_BIAS) * _window(patches.shape[-1], patches.device)
         inside = patches[:, OUTLINE : OUTLINE + 1]

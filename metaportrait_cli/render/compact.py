@@ -18,7 +18,7 @@ from metaportrait_cli.networks.swift.function import Running
 from metaportrait_cli.render.flows import Corrections, Uncorrected
 from metaportrait_cli.render.learned_flows import LearnedFlows
 from metaportrait_cli.render.opening import Opening, Rendering
-from metaportrait_cli.render.regions import RegionRefiner
+from metaportrait_cli.render.regions import RegionMaker, RegionRefiner
 from metaportrait_cli.render.shading.light import SHADING, Shading
 from metaportrait_cli.render.teeth import bundled_teeth
 from metaportrait_cli.render.warped import RefinedWarpRenderer, WarpRenderer
@@ -66,8 +66,11 @@ def from_file(opening: Opening) -> Rendering:
         if opening.deltas:
             networks()
         return Rendering(WarpRenderer(corrected, shading=shading, on_notice=opening.on_notice))
-    makes = {kind: partial(_one_of, networks, kind) for kind in kinds}
-    refiner = RegionRefiner(makes, Identity(), teeth=bundled_teeth(), running=running)
+    makers = {
+        kind: RegionMaker(partial(_one_of, networks, kind), configs[kind].get("keep_shown", False))
+        for kind in kinds
+    }
+    refiner = RegionRefiner(makers, Identity(), teeth=bundled_teeth(), running=running)
     if not refiner.is_known:
         networks()
     shading = shading or Shading.of_file(bundled_path("shading"))

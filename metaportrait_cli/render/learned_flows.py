@@ -105,18 +105,28 @@ class LearnedCorrection:
         self, flows: LearnedFlows, crop: NDArray[np.uint8], landmarks: Points, fade: Grid
     ) -> None:
         self._flows = flows
-        self._fade = fade[..., None]
+        self._fade = fade
+        self._unit = np.float32(2 / len(crop))
+        self._fade_to_pixels = fade / self._unit
         (self._source,) = flows.encode(*flows.source(crop, landmarks))
 
     def __call__(self, driven: Points, found: Correspondence) -> Correspondence:
         """The flow found for driven landmarks (478, 3) in pixels of the crop, put right."""
-        unit = np.float32(2 / found.side)
-        prior = found.shift * unit
-        asked = _conditions(prior, driven, found.mouth_gap, side=found.side)
-        (flow,) = map(_grid, self._flows.correct(self._source, *asked))
+        # All that the network sees and says is coarse: only that goes to it and back.
+        size = self._source.shape[-1]
+        seen = np.dstack(_drawings(driven, found.mouth_gap, side=found.side)).astype(np.float32)
+        planes = cv2.split(_shrunk(seen * np.float32(1 / 255), size))
+        prior = cv2.split(_shrunk(found.shift, size) * self._unit)
+        asked = (np.stack(each)[None] for each in (prior, planes[:3], planes[3:]))
+        (added,) = self._flows.correct(self._source, *asked)
+        x, y, hold = cv2.split(_enlarged(cv2.merge(list(added[0])), len(self._fade)))
         # The correction fades out before the border as the prior does, for pasting back.
-        shift = (prior + self._fade * (flow - prior)) / unit
-        return Correspondence(shift.astype(np.float32), found.mouth_gap, found.side)
+        keeps = 1 - self._fade * hold
+        shift = [
+            plane * keeps + change * self._fade_to_pixels
+            for plane, change in zip(cv2.split(found.shift), (x, y), strict=True)
+        ]
+        return Correspondence(cv2.merge(shift), found.mouth_gap, found.side)
 
 
 class LearnedLayers:
@@ -148,7 +158,7 @@ def _correcting(network: CompactWarping) -> Function:
     from metaportrait_cli.networks.compact_warping import CompactConditions  # noqa: PLC0415  torch
 
     dtype = network.head.weight.dtype
-    return lambda source, *driven: [network(source.to(dtype), CompactConditions(*driven))]
+    return lambda source, *driven: [network.change(source.to(dtype), CompactConditions(*driven))]
 
 
 def _encoding_layers(network: LayeredWarping) -> Function:
@@ -166,9 +176,26 @@ def _correcting_layers(network: LayeredWarping) -> Function:
 
 def _conditions(prior: Grid, driven: Points, gap: Points, *, side: int) -> list[Grid]:
     """Of a prior flow (G, G, 2) in half sides, and driven landmarks in pixels of the crop."""
-    lines = landmark_image(driven, side=side, size=GRID)
-    mouth = filled_polygon(gap, side=side, size=GRID)
+    lines, mouth = _drawings(driven, gap, side=side)
     return [_planes(prior), _bright(lines), _bright(mouth[..., None])]
+
+
+def _drawings(
+    driven: Points, gap: Points, *, side: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Landmarks (478, 3) and the polygon of the mouth's gap, drawn: (GRID, GRID, 3 and none)."""
+    lines = landmark_image(driven, side=side, size=GRID)
+    return lines, filled_polygon(gap, side=side, size=GRID)
+
+
+def _shrunk(picture: Grid, size: int) -> Grid:
+    """(G, G, C) as means, (size, size, C)."""
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _enlarged(picture: Grid, size: int) -> Grid:
+    """(H, W, C) with what lies between, (size, size, C)."""
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
 def _planes(image: NDArray[np.generic]) -> Grid:

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -26,26 +25,34 @@ from metaportrait_cli.face.regions import (
     patch_to_picture,
 )
 from metaportrait_cli.networks.swift.function import Function, Running, SwiftFunction
+from metaportrait_cli.networks.swift.repainted import below_teeth, light_of, painted
 from metaportrait_cli.render.lid_line import LidLine
 from metaportrait_cli.render.protocol import Memory
 from metaportrait_cli.render.teeth import Drawn, OpenedTeeth, TeethPainter, drawn_patches
 from metaportrait_cli.stages import Once, side_by_side
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from metaportrait_cli.networks.regions import RegionNetwork
 
 TOGETHER = 8
 """Frames that go through a network at once: half the time of one by one, and no less by more."""
 
 
+@dataclass(frozen=True)
+class RegionMaker:
+    """Gives a network when torch needs it."""
+
+    make: Callable[[], RegionNetwork]
+    keep_shown: bool
+    """See `RegionConfig`"""
+
+
 class RegionRefiner:
-    """Repaints with networks, one for each kind of region, that are made when torch needs them."""
+    """Repaints with networks, one for each kind of region."""
 
     def __init__(
         self,
-        networks: Mapping[Kind, Callable[[], RegionNetwork]],
+        networks: Mapping[Kind, RegionMaker],
         identity: Identity,
         *,
         teeth: TeethPainter,
@@ -54,9 +61,12 @@ class RegionRefiner:
         self._running = running = running or Running()
         self._identity = identity
         self._teeth = teeth
-        self._networks = {kind: Once(_placing(make, running)) for kind, make in networks.items()}
-        self._changes = {
-            kind: SwiftFunction(_change(network), running, name=kind)
+        self._makers = networks
+        self._networks = {
+            kind: Once(_placing(maker.make, running)) for kind, maker in networks.items()
+        }
+        self._convolutions = {
+            kind: SwiftFunction(_convolutions(network), running, name=kind)
             for kind, network in self._networks.items()
         }
         self._of_networks = WeakValueDictionary[tuple[int, ...], RegionRefiner]()
@@ -79,8 +89,8 @@ class RegionRefiner:
     @property
     def is_known(self) -> bool:
         """Whether it can probably go without torch."""
-        changes = all(change.is_known for change in self._changes.values())
-        return changes and self._identity.is_known
+        known = all(each.is_known for each in self._convolutions.values())
+        return known and self._identity.is_known
 
     def for_many(self) -> AbstractContextManager[None]:
         """Within, opening sources is cheaper, at the price of memory."""
@@ -92,9 +102,9 @@ class RegionRefiner:
         key = tuple(map(id, networks.values()))
         known = self._of_networks.get(key)
         if known is None:
-            makes = {kind: partial(_itself, network) for kind, network in networks.items()}
+            makers = {kind: _maker_of(network) for kind, network in networks.items()}
             running = replace(self._running, shelf=None)
-            known = RegionRefiner(makes, self._identity, teeth=self._teeth, running=running)
+            known = RegionRefiner(makers, self._identity, teeth=self._teeth, running=running)
             self._of_networks[key] = known
         return known
 
@@ -103,7 +113,10 @@ class RegionRefiner:
     ) -> RegionRefiner:
         """A refiner that knows the teeth of somebody, see `TeethPainter.of_person`."""
         teeth = self._teeth.of_person(pictures)
-        return RegionRefiner(self._networks, self._identity, teeth=teeth, running=self._running)
+        made = {
+            kind: replace(maker, make=self._networks[kind]) for kind, maker in self._makers.items()
+        }
+        return RegionRefiner(made, self._identity, teeth=teeth, running=self._running)
 
     def open(
         self,
@@ -123,13 +136,28 @@ class RegionRefiner:
 
     def changes(
         self, kind: Kind, patches: NDArray[np.uint8], identity: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """What to add to patches (N, P, P, C) of one kind, (N, P, P, 3) in grey levels, before
-        anything is drawn over them; and the light for that, see `RegionNetwork.below`."""
-        inputs = np.multiply(patches.transpose(0, 3, 1, 2), 1 / 255, dtype=np.float32)
-        change, *light = self._changes[kind](inputs, identity)
-        grey = np.ascontiguousarray(255 * change.transpose(0, 2, 3, 1))
-        return grey, light[0] if light else None
+    ) -> list[Change]:
+        """What to add to each of the patches (N, C, P, P) of one kind."""
+        heads, *lights = self._convolutions[kind](patches, identity)
+        keep_shown = self._makers[kind].keep_shown
+
+        def change(n: int) -> Change:
+            found = painted(heads[n], patches[n], keep_shown=keep_shown)
+            light = light_of(lights[0][n], patches[n]) if lights else None
+            if light is not None:
+                found = below_teeth(found, patches[n], light)
+            return Change(255 * found, light)
+
+        return side_by_side(change, range(len(patches)))
+
+
+@dataclass(frozen=True)
+class Change:
+    """`pixels` (P, P, 3) in grey levels are added to a patch before teeth are drawn over it, under
+    the `light` (10, h, w) that the network of the mouth gives."""
+
+    pixels: NDArray[np.float32]
+    light: NDArray[np.float32] | None
 
 
 class OpenedRegions:
@@ -189,46 +217,34 @@ class OpenedRegions:
         gaps: Sequence[NDArray[np.float32]],
     ) -> None:
         size = frames.shape[1]
-        changes: list[tuple[int, Region, NDArray[np.float32]]] = []
-        drawn: list[Drawn | None] = []
-        lights: NDArray[np.float32] | None = None
+        drawn: dict[int, Drawn | None] = {}
 
-        def draw(t: int) -> Drawn | None:
-            return self._teeth.draw(driven[t], gaps[t], size=size)
+        def cut(place: tuple[int, Region]) -> NDArray[np.uint8]:
+            t, region = place
+            patch = self._own.beside(frames[t], driven[t], gaps[t], region)
+            if region != "mouth":
+                return patch
+            drawn[t] = self._teeth.draw(driven[t], gaps[t], size=size)
+            return np.concatenate([patch, *drawn_patches([drawn[t]])])
 
+        changes: dict[tuple[int, Region], Change] = {}
         for kind in self._refiner.kinds:
             places = [(t, region) for t in range(len(frames)) for region in _regions_of(kind)]
-
-            def cut(place: tuple[int, Region]) -> NDArray[np.uint8]:
-                t, region = place
-                return self._own.beside(frames[t], driven[t], gaps[t], region)
-
             patches = np.stack(side_by_side(cut, places))
-            if kind == "mouth":
-                drawn = side_by_side(draw, range(len(frames)))
-                patches = np.concatenate([patches, np.stack(drawn_patches(drawn))], axis=-1)
-            found, light = self._refiner.changes(kind, patches, self._known)
-            lights = light if kind == "mouth" else lights
-            changes += [
-                (t, region, change) for (t, region), change in zip(places, found, strict=True)
-            ]
+            found = self._refiner.changes(kind, patches, self._known)
+            changes.update(zip(places, found, strict=True))
         # Patches of a face overlap: all are cut before any is changed.
-        for t, region, change in changes:
-            add_patch(frames[t], change, patch_to_picture(driven[t], region))
-        if lights is not None:
-            for frame, mouth, light in zip(frames, drawn, lights, strict=True):
-                self._teeth.blend(frame, mouth, light)
+        for (t, region), change in changes.items():
+            add_patch(frames[t], change.pixels, patch_to_picture(driven[t], region))
+        for (t, region), change in changes.items():
+            if region == "mouth" and change.light is not None:
+                self._teeth.blend(frames[t], drawn[t], change.light)
 
 
-def _change(made: Callable[[], RegionNetwork]) -> Callable[[], Function]:
+def _convolutions(made: Callable[[], RegionNetwork]) -> Callable[[], Function]:
     def function() -> Function:
         network = made()
-
-        def change(patches: Tensor, identity: Tensor) -> list[Tensor]:
-            below, light = network.below(patches, identity)
-            return [below - patches[:, :3], *([] if light is None else [light])]
-
-        return change
+        return lambda patches, identity: network.found(patches / 255, identity)
 
     return function
 
@@ -237,8 +253,8 @@ def _placing(make: Callable[[], RegionNetwork], running: Running) -> Callable[[]
     return lambda: running.placed(make())
 
 
-def _itself(network: RegionNetwork) -> RegionNetwork:
-    return network
+def _maker_of(network: RegionNetwork) -> RegionMaker:
+    return RegionMaker(lambda: network, network.config.keep_shown)
 
 
 def _regions_of(kind: Kind) -> list[Region]:

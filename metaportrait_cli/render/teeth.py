@@ -131,32 +131,33 @@ class Drawn:
     """(2, 3) from pixels of the mouth's patch to those of the box"""
 
     def patch(self) -> NDArray[np.uint8]:
-        """The same as the network sees it, (P, P, 16)."""
-        whole = np.zeros((PATCHES["mouth"], PATCHES["mouth"], CHANNELS), np.uint8)
+        """The same as the network sees it, (16, P, P)."""
+        size = PATCHES["mouth"]
+        whole = np.zeros((CHANNELS, size, size), np.uint8)
         height, width = self.inside.opening.shape
         box = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float32)
         places = to_patch(box, self.matrix)
-        x, y = np.clip(np.floor(places.min(0)).astype(int), 0, len(whole) - 1).tolist()
+        x, y = np.clip(np.floor(places.min(0)).astype(int), 0, size - 1).tolist()
         side = int(np.ceil(places.max(0) - (x, y)).max())
-        side = min(side, len(whole) - x, len(whole) - y)
+        side = min(side, size - x, size - y)
         matrix = self.matrix.copy()
         matrix[:, 2] += matrix[:, :2] @ (x, y)
-        found = np.empty((side, side, CHANNELS), np.float32)
+        found = np.empty((CHANNELS, side, side), np.float32)
         for first in range(0, CHANNELS, 4):
-            part = np.ascontiguousarray(self.layers[first : first + 4].transpose(1, 2, 0))
-            found[..., first : first + 4] = cut_patch(part, matrix, side)
+            part = cv2.merge(list(self.layers[first : first + 4]))
+            cv2.split(cut_patch(part, matrix, side), list(found[first : first + 4]))
         levels = np.rint(255 * found.clip(0, 1)).astype(np.uint8)
         for colours in (UPPER, LOWER, BEHIND):
             channels = slice(colours.start, colours.start + 3)
-            steps = (found[..., channels] * (_STEPS / BRIGHT)).clip(0, _STEPS).astype(np.uint16)
-            levels[..., channels] = _ENCODED[steps]
-        whole[y : y + side, x : x + side] = levels
+            steps = (found[channels] * (_STEPS / BRIGHT)).clip(0, _STEPS).astype(np.intp)
+            levels[channels] = _ENCODED.take(steps)
+        whole[:, y : y + side, x : x + side] = levels
         return whole
 
 
 def drawn_patches(mouths: Sequence[Drawn | None]) -> list[NDArray[np.uint8]]:
-    """Each one's patch (P, P, 16); without anything drawn, nothing."""
-    nothing = np.zeros((PATCHES["mouth"], PATCHES["mouth"], CHANNELS), np.uint8)
+    """Each one's patch (16, P, P); without anything drawn, nothing."""
+    nothing = np.zeros((CHANNELS, PATCHES["mouth"], PATCHES["mouth"]), np.uint8)
     return [nothing if mouth is None else mouth.patch() for mouth in mouths]
 
 

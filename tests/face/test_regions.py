@@ -71,9 +71,9 @@ def test_maps_show_lips_and_their_opening(portrait_face: Face) -> None:
     lower = np.array([pair[1] for pair in topology.INNER_LIPS])
     points[lower, 1] += 0.04 * np.ptp(points[:, 1])
     maps = region_maps(points, patch_to_picture(points, "mouth"), "mouth")
-    lips, opening = maps[..., 0] > 127, maps[..., 1] > 127
+    lips, opening = maps > 127
     side = patch_side("mouth")
-    assert maps.shape == (side, side, 2)
+    assert maps.shape == (2, side, side)
     assert 0.025 * side**2 < opening.sum() < lips.sum() < side**2 / 2
 
 
@@ -85,7 +85,7 @@ def test_what_a_network_sees_of_an_unmoved_face_is_twice_the_same(
     nothing = np.zeros((3, 2), np.float32)
     for region in REGIONS:
         seen = own.beside(portrait, points, nothing, region)
-        assert seen.shape == (patch_side(region), patch_side(region), 11)
-        np.testing.assert_array_equal(seen[..., :3], seen[..., 3:6])
-        np.testing.assert_array_equal(seen[..., 6:8], seen[..., 9:])
-        assert not seen[..., 8].any()
+        assert seen.shape == (11, patch_side(region), patch_side(region))
+        np.testing.assert_array_equal(seen[:3], seen[3:6])
+        np.testing.assert_array_equal(seen[6:8], seen[9:])
+        assert not seen[8].any()

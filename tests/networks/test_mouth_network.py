@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metaportrait_cli.networks.mouth import TEETH_TINT, MouthNetwork, decoded, encoded
+from metaportrait_cli.networks.mouth import MouthNetwork, decoded, encoded
 from metaportrait_cli.networks.regions import RegionConfig
 from metaportrait_cli.networks.teeth import (
     BEHIND,
@@ -14,6 +14,7 @@ from metaportrait_cli.networks.teeth import (
     ON_LOWER,
     ON_UPPER,
     OPENING,
+    TEETH_TINT,
     UPPER,
     with_teeth,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Array = NDArray[np.float32]
+Input = NDArray[Any]
 NetworkT = TypeVar("NetworkT", bound="nn.Module")
 Function = Callable[..., Sequence["Tensor"]]
 ALIKE = 1e-3
@@ -83,7 +84,7 @@ class SwiftFunction:
         self._function: Function | None = None
         self._machine: Machine | None = None
 
-    def __call__(self, *inputs: Array) -> list[Array]:
+    def __call__(self, *inputs: Input) -> list[Array]:
         """Arrays (B, …) → arrays (B, …); of an input (1, …), all B are the same."""
         with self._lock:
             if not self._plain and self._machine is None:
@@ -110,7 +111,7 @@ class SwiftFunction:
         """Whether ncnn runs it, once it was called."""
         return self._machine is not None
 
-    def _by_torch(self, inputs: Sequence[Array]) -> list[Array]:
+    def _by_torch(self, inputs: Sequence[Input]) -> list[Array]:
         import torch  # noqa: PLC0415  as above
 
         self._function = self._function or self._make()
@@ -120,7 +121,7 @@ class SwiftFunction:
             found = self._function(*(x.expand(batch, *x.shape[1:]) for x in tensors))
             return [x.float().cpu().numpy() for x in found]
 
-    def _from_shelf(self, inputs: Sequence[Array]) -> Machine | None:
+    def _from_shelf(self, inputs: Sequence[Input]) -> Machine | None:
         program = self._running.shelf.get(self._name) if self._running.shelf else None
         if program is None or program.inputs != tuple(x.shape[1:] for x in inputs):
             return None
@@ -129,7 +130,7 @@ class SwiftFunction:
         except (ImportError, ValueError):
             return None
 
-    def _recorded(self, inputs: Sequence[Array]) -> Machine | None:
+    def _recorded(self, inputs: Sequence[Input]) -> Machine | None:
         import torch  # noqa: PLC0415  as above
 
         from metaportrait_cli.networks.swift.ledger import NotRecordedError  # noqa: PLC0415

@@ -41,7 +41,7 @@ class Machine:
             if self._net.load_param_mem(program.text) or self._net.load_model(str(weights)):
                 raise ValueError("ncnn can't read these layers")
 
-    def __call__(self, inputs: Sequence[Array]) -> list[Array]:
+    def __call__(self, inputs: Sequence[NDArray[Any]]) -> list[Array]:
         """Arrays of the shapes that the program was made for → those that it gives."""
         run = self._net.create_extractor()
         for number, (values, dims) in enumerate(zip(inputs, self.inputs, strict=True)):

@@ -159,8 +159,8 @@ class PatchList:
                 patch = own.beside(warped, driven, gap, region)
                 if kind == "mouth":
                     drawn = drawn_patches([teeth.draw(driven, gap, size=len(truth))])
-                    patch = np.concatenate([patch, *drawn], axis=-1)
-                self._inputs[kind].append(patch)
+                    patch = np.concatenate([patch, *drawn])
+                self._inputs[kind].append(patch.transpose(1, 2, 0))
                 matrix = patch_to_picture(driven, region)
                 self._target[kind].append(cut_patch(truth, matrix, patch_side(region)))
                 self._person[kind].append(person)
