@@ -6,22 +6,24 @@
 The teacher is the portrait's own weights, or the bundled ones with the student's picture. Both get
 the same landmarks, of consecutive frames from the middle of each clip. PSNR, LPIPS-like distance of
 whole pictures and of faces; the warping error of each along its own motion, which is flicker, and
-the student's along the teacher's, which is also moving otherwise. Times are of the processor, a
-frame of the network alone: in torch, with ncnn for the convolutions as `animate` runs it, and in
-ONNX Runtime where it is there.
+the student's along the teacher's, which is also moving otherwise. Times are of a picture of the
+network alone, on one and two cores: in torch, as `animate` runs it (with ncnn and OpenCV, four at
+once), and in ONNX Runtime where it is there.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,9 +35,9 @@ from metaportrait_cli.face.track import LARGEST_FACE
 from metaportrait_cli.metrics.perceptual import bundled_features, lpips_like
 from metaportrait_cli.metrics.pictures import psnr
 from metaportrait_cli.metrics.warping import true_motion, warping_error
-from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.squeezenet import SqueezeNet
 from metaportrait_cli.networks.student import Student
+from metaportrait_cli.networks.swift.function import Running
 from metaportrait_cli.pipeline.compose import all_resized
 from metaportrait_cli.pipeline.driver import load_motion
 from metaportrait_cli.pipeline.performance import DriveOptions, Performance
@@ -43,9 +45,12 @@ from metaportrait_cli.pipeline.person.onnx_file import export_onnx
 from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portrait
 from metaportrait_cli.pixels import as_tensor
 from metaportrait_cli.progress import Stopwatch, silent
-from metaportrait_cli.render.painted.student import swift_trunk
+from metaportrait_cli.render.painted.moving import PART, SwiftStudent
+from metaportrait_cli.render.painted.student import AT_ONCE, still
 from metaportrait_cli.render.protocol import Driven, Frames
-from metaportrait_cli.weights.store import load_network
+from metaportrait_cli.stages import Once
+from metaportrait_cli.weights.architectures import STUDENT
+from metaportrait_cli.weights.store import load_network, save_networks
 
 WINDOW = 8
 SHOWN = 4
@@ -63,10 +68,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.clips:
         compare(chosen)
-    network = load_network(Student, chosen.student, part="student").float()
-    print(f"\n{chosen.student.stat().st_size / 1e6:.1f} MB\n")
-    own = load_portrait(chosen.student).source.landmarks(1)
-    speeds(network, torch.from_numpy(own[None]))
+    print(f"\n{chosen.student.stat().st_size / 1e6:.1f} MB\n", flush=True)
+    speeds(chosen.student)
 
 
 def compare(chosen: argparse.Namespace) -> None:
@@ -145,46 +148,74 @@ def score(
         scores["the teacher's"].append(warping_error(truth[k - 1], truth[k], motion)[0])
 
 
-def speeds(network: Student, points: torch.Tensor) -> None:
-    """Prints milliseconds of processor a picture of points (1, 478, 3) in sides of the crop, and
-    pictures a second of the clock."""
-    network = channels_last(network)
-    print("| | threads | ms of processor | pictures/s |\n|---|---|---|---|")
-    for size in (256, network.config.size):
+def speeds(file: Path) -> None:
+    """Prints milliseconds of processor a picture, and pictures a second of the clock."""
+    print("| | cores | ms of processor | pictures/s |\n|---|---|---|---|")
+    cores = sorted(os.sched_getaffinity(0))
+    for count in (1, 2):
+        # How many there are is asked once a process.
+        child = get_context("spawn").Process(target=speeds_on, args=(file, cores[:count]))
+        child.start()
+        child.join()
+
+
+def speeds_on(file: Path, cores: list[int]) -> None:
+    """The same on some cores."""
+    os.sched_setaffinity(0, cores)
+    cv2.setNumThreads(len(cores))
+    torch.set_num_threads(len(cores))
+    whole = load_network(Student, file, part=PART).float().requires_grad_(False)
+    points = load_portrait(file).source.landmarks(1)[None].repeat(AT_ONCE, axis=0)
+    for size in (whole.config.size // 2, whole.config.size):
+        told = partial(tell, len(cores), size)
+        network = at_size(whole, size)
         pictures = network.pictures_at(size)
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            with torch.inference_mode():
-                tell(f"torch, {size}²", threads, partial(network, points, pictures))
-                trunk = swift_trunk(network, device="cpu", dtype=torch.float32)
-                swift = partial(network, points, pictures, trunk=trunk)
-                tell(f"torch with ncnn, {size}²", threads, swift)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "student.safetensors")
+            save_networks(path, {PART: network}, architecture=STUDENT)
+            make = partial(still, Once(partial(at_size, whole, size)))
+            swift = SwiftStudent(path, Running(), make)
+            session = onnx_session(network, Path(folder, "student.onnx"), threads=len(cores))
+        with torch.inference_mode():
+            told("torch", partial(network, torch.from_numpy(points[:1]), pictures), 1)
+        told("as `animate` runs it", partial(swift, points), AT_ONCE)
+        if session is not None:
+            told("ONNX Runtime", partial(session.run, None, {"landmarks": points[:1]}), 1)
+
+
+def at_size(network: Student, size: int) -> Student:
+    """The same student with pictures of another size."""
+    if size == network.config.size:
+        return network
+    smaller = Student(replace(network.config, size=size))
+    pictures = (network.pictures_at(size) * 255).round().to(torch.uint8)
+    smaller.load_state_dict({**network.state_dict(), "pictures": pictures})
+    return smaller.eval().requires_grad_(False)
+
+
+def onnx_session(network: Student, path: Path, *, threads: int) -> Any:
+    """ONNX Runtime with the student, where that is installed."""
     try:
         import onnxruntime  # noqa: PLC0415
     except ImportError:
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "student.onnx")
-        export_onnx(network, path)
-        print(f"ONNX file: {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
-        for threads in (1, 2):
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = threads
-            session = onnxruntime.InferenceSession(os.fspath(path), options)
-            feed = {"landmarks": points.numpy()}
-            name = f"ONNX Runtime, {network.config.size}²"
-            tell(name, threads, partial(session.run, None, feed))
+        return None
+    export_onnx(network, path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(os.fspath(path), options)
 
 
-def tell(name: str, threads: int, paint: Callable[[], object]) -> None:
-    """Prints a row of the table of times."""
+def tell(cores: int, size: int, name: str, paint: Callable[[], object], count: int) -> None:
+    """Prints a row of the table of times; a call paints `count` pictures."""
     for _ in range(3):
         paint()
     spent, clock = time.process_time(), time.perf_counter()
     for _ in range(RUNS):
         paint()
     spent, clock = time.process_time() - spent, time.perf_counter() - clock
-    print(f"| {name} | {threads} | {1e3 * spent / RUNS:.1f} | {RUNS / clock:.1f} |", flush=True)
+    painted = RUNS * count
+    row = f"{name}, {size}²", cores, f"{1e3 * spent / painted:.1f}", f"{painted / clock:.1f}"
+    print("|", " | ".join(map(str, row)), "|", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ half sides of the picture from its middle (`align_corners=False`), motion is bac
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +33,6 @@ from metaportrait_cli.networks.compact_blocks import enlarge, shrink, zeroed
 from metaportrait_cli.networks.layers import conv2d, leaky_relu
 from metaportrait_cli.networks.network import Network
 
-Trunk = Callable[[Tensor, Tensor], Tensor]
 LANDMARKS = 478
 FINE, PAINTED = 2, 4
 """Sides of the fine maps and of the paint, in sides of the coarse ones"""
@@ -111,52 +109,48 @@ class Student(Network):
         paint = 3 * (PAINTED // FINE) ** 2
         self.head = zeroed(conv2d(c.fine_width, c.maps + paint, kernel=3))
 
-    def forward(self, landmarks: Tensor, pictures: Tensor, *, trunk: Trunk | None = None) -> Tensor:
-        """Pictures (B, 3, S, S); S is that of `pictures` (P + 1, 3, S, S), see `pictures_at`.
-
-        Something faster may stand in for `self.trunk`.
-        """
-        head, coarse, h = self.read(landmarks)
-        maps, paint = self.placed(head, coarse, (trunk or self.trunk)(coarse, h))
-        return self.mixed(maps, paint, pictures)
+    def forward(self, landmarks: Tensor, pictures: Tensor) -> Tensor:
+        """Pictures (B, 3, S, S); S is that of `pictures` (P + 1, 3, S, S), see `pictures_at`."""
+        head, seen = self.observed(landmarks)
+        return self.mixed(*self.placed(head, *self.still(seen)), pictures)
 
     def pictures_at(self, size: int) -> Tensor:
         """The stored pictures in [0, 1], (P + 1, 3, `size`, `size`)."""
         return shrink(self.pictures.to(self.rest.dtype) / 255, size)
 
-    def read(self, landmarks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """A (B, 3, 2), coarse maps (B, M, G, G), and h."""
-        head, seen = self.observed(landmarks)
+    def still(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (B, M, F, F) and paint (B, 3, 2 F, 2 F) of a head that stands still, of what
+        `observed` gave: motion in half sides, masks as logits, rigidity."""
+        c = self.config
         z, h = self.codes(seen)
         amounts = SETTLED * self.amounts(torch.cat([z, h], dim=1))
         coarse = self.base + SETTLED * (amounts @ self.fields).view(-1, *self.base.shape)
-        return head, coarse, h
+        maps, paint = self.trunk(coarse, h).split([c.maps, 3 * (PAINTED // FINE) ** 2], dim=1)
+        maps = enlarge(coarse, FINE * c.coarse) + maps
+        motion, masks, rigidity = maps.split([2 * c.pictures, c.pictures, 1], dim=1)
+        maps = torch.cat([FLOW_UNIT * motion, LOGIT_UNIT * masks, rigidity], dim=1)
+        return maps, F.pixel_shuffle(paint, PAINTED // FINE)
 
     def trunk(self, coarse: Tensor, h: Tensor) -> Tensor:
-        """What the convolutions add to the maps, and the paint, (B, C, F, F)."""
+        """What convolutions add to coarse maps (B, M, G, G), and the paint, (B, C, F, F)."""
         x = torch.cat([self.features.expand(len(h), -1, -1, -1), coarse], dim=1)
         x = self.enter(x, h)
         x = x + self.body(x, h)
         x = F.pixel_shuffle(self.up(x, h), FINE)
         return self.head(self.fine(x, h))
 
-    def placed(self, head: Tensor, coarse: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+    def placed(self, head: Tensor, maps: Tensor, paint: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (B, M - 1, F, F) of motion and masks, and paint (B, 3, 2 F, 2 F), where they belong
-        in the picture; `found` is the trunk's."""
-        c = self.config
-        maps, paint = found.split([c.maps, found.shape[1] - c.maps], dim=1)
-        maps = enlarge(coarse, FINE * c.coarse) + maps
-        paint = F.pixel_shuffle(paint, PAINTED // FINE)
+        in the picture under A (B, 3, 2)."""
+        count = self.config.pictures
         # From where the head stands still to where it is; the CPU kernel looks up whatever address
         # a NaN turns into.
         head = torch.nan_to_num(head)
         here, there = grid(maps), head_places(grid(maps), head)  # (F, F, 2), (B, F, F, 2)
-        maps = sampled(maps, there)
-        motion, masks, rigidity = maps.split([2 * c.pictures, c.pictures, 1], dim=1)
+        motion, masks, rigidity = sampled(maps, there).split([2 * count, count, 1], dim=1)
         rigid = rigidity * (there - here).permute(0, 3, 1, 2)
-        motion = FLOW_UNIT * motion + rigid.repeat(1, c.pictures, 1, 1)
-        maps = torch.nan_to_num(torch.cat([motion, LOGIT_UNIT * masks], dim=1))
-        return maps, sampled(paint, head_places(grid(paint), head))
+        maps = torch.cat([motion + rigid.repeat(1, count, 1, 1), masks], dim=1)
+        return torch.nan_to_num(maps), sampled(paint, head_places(grid(paint), head))
 
     def observed(self, landmarks: Tensor) -> tuple[Tensor, Tensor]:
         """A (B, 3, 2), which takes a place (x, y, 1) to where it is while the head stands still;

@@ -35,7 +35,7 @@ from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portra
 from metaportrait_cli.pipeline.person.student_file import save_student
 from metaportrait_cli.pipeline.source import Picture, load_sources
 from metaportrait_cli.progress import Progress, silent
-from metaportrait_cli.render.painted.student import PART
+from metaportrait_cli.render.painted.moving import PART
 from metaportrait_cli.training.data.lessons import Lessons, shard_path, write_shard
 from metaportrait_cli.training.distill import DistillTraining, distil
 from metaportrait_cli.training.loop import Record, unheard

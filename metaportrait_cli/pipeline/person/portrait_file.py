@@ -175,7 +175,7 @@ def portrait_tensors(portrait: Portrait) -> tuple[dict[str, Tensor], dict[str, s
 def is_portrait(path: Path) -> bool:
     """Whether a file says that it is a portrait."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             return (file.metadata() or {}).get("architecture") in HOLD_PORTRAITS
     except (SafetensorError, OSError):
         return False
@@ -186,13 +186,13 @@ def load_portrait(path: Path) -> Portrait:
     are then the file itself. Raises `WeightsError`."""
     reject_pointer(path)
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             notes = file.metadata() or {}
             if notes.get("architecture") in HOLD_PORTRAITS and len(file.keys()) > MOST_TENSORS:
                 raise SafetensorError(f"{len(file.keys())} parts")
             ours = [key for key in file.keys() if not key.startswith(f"{STUDENT}.")]  # noqa: SIM118
             tensors = {key: file.get_tensor(key) for key in ours}
-    except (SafetensorError, OSError, UnicodeError) as error:
+    except (SafetensorError, OSError, UnicodeError, TypeError) as error:  # of kinds numpy lacks
         raise WeightsError(
             f"{path}: is not a whole portrait file ({error}); make it with: metaportrait"
             " personalize"
@@ -226,7 +226,7 @@ def described(portrait: Portrait) -> str:
     )
 
 
-def _read(path: Path, notes: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Portrait:
+def _read(path: Path, notes: Mapping[str, str], tensors: Mapping[str, NDArray]) -> Portrait:
     crops = [_crop(*crop) for crop in json.loads(notes["crops"])]
     points = _numbers(tensors["points"], len(crops), POINTS, 3)
     if not 1 <= len(crops) <= MOST_VIEWS or notes["lends"] not in ("face", "head", "all"):
@@ -237,7 +237,7 @@ def _read(path: Path, notes: Mapping[str, str], tensors: Mapping[str, Tensor]) -
     views = [
         Source(
             path=path,
-            picture=_picture(tensors[f"view.{k}"].numpy()),
+            picture=_picture(tensors[f"view.{k}"]),
             face=Face(points[k], shapes[k], 1.0),
             faces_seen=1,
             crop=crop,
@@ -250,12 +250,12 @@ def _read(path: Path, notes: Mapping[str, str], tensors: Mapping[str, Tensor]) -
         if rows.start >= rows.stop or columns.start >= columns.stop:
             raise ValueError("a crop lies beside its picture")
     deltas = {
-        key.removeprefix("delta."): tensor
-        for key, tensor in tensors.items()
+        key.removeprefix("delta."): values
+        for key, values in tensors.items()
         if key.startswith("delta.")
     }
     for name, delta in deltas.items():
-        if not (delta.is_floating_point() and delta.isfinite().all()):
+        if not (np.issubdtype(delta.dtype, np.floating) and np.isfinite(delta).all()):
             raise ValueError(f"delta.{name} holds what is no number")
     settings, report = (json.loads(notes[name]) for name in ("settings", "report"))
     if not (isinstance(settings, dict) and isinstance(report, dict)):
@@ -265,14 +265,21 @@ def _read(path: Path, notes: Mapping[str, str], tensors: Mapping[str, Tensor]) -
         shape=_numbers(tensors["shape"], len(tensors["shape"])),
         embedding=_numbers(tensors["embedding"], EMBEDDING_SIZE),
         base=Base.read(notes["base"]),
-        deltas=deltas,
+        deltas=_tensors(deltas),
         settings=settings,
         report=report,
     )
 
 
-def _numbers(tensor: Tensor, *shape: int) -> NDArray[np.float32]:
-    values = tensor.numpy()
+def _tensors(deltas: Mapping[str, NDArray]) -> dict[str, Tensor]:
+    if not deltas:
+        return {}
+    import torch  # noqa: PLC0415  as above
+
+    return {name: torch.tensor(values) for name, values in deltas.items()}
+
+
+def _numbers(values: NDArray, *shape: int) -> NDArray[np.float32]:
     if values.shape != shape or values.dtype != np.float32 or not np.isfinite(values).all():
         raise ValueError("its parts don't fit together")
     return values

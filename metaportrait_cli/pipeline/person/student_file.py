@@ -16,7 +16,7 @@ import torch
 
 from metaportrait_cli.networks.student import Student
 from metaportrait_cli.pipeline.person.portrait_file import Base, Portrait, portrait_tensors
-from metaportrait_cli.render.painted.student import PART
+from metaportrait_cli.render.painted.moving import PART
 from metaportrait_cli.weights.architectures import STUDENT
 from metaportrait_cli.weights.store import save_tensors
 

@@ -3,97 +3,144 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Final
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
 
+import cv2
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.source import Source
-from metaportrait_cli.networks.compact_blocks import channels_last, shrink
-from metaportrait_cli.networks.student import Student, Trunk
-from metaportrait_cli.networks.swift.function import SwiftFunction
-from metaportrait_cli.pixels import as_pictures, as_tensor
+from metaportrait_cli.networks.swift.function import Function, Running
 from metaportrait_cli.render.opening import Opening, Rendering
-from metaportrait_cli.render.protocol import Driven, Rendered, Session
-from metaportrait_cli.weights.store import load_network
+from metaportrait_cli.render.painted.moving import PART, SwiftStudent
+from metaportrait_cli.render.protocol import Driven, Frames, Rendered, Session
+from metaportrait_cli.stages import Once
+from metaportrait_cli.weights.shelf import WeightsShelf
 
-PART: Final = "student"
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from metaportrait_cli.networks.student import Student
+
 COMPARED: Final = 64
 """Side at which a source is compared with the picture that the student knows"""
-OTHER: Final = 0.06
-"""Mean difference of RGB in [0, 1] from which on it is another picture. JPEG and what a training
-changes are below .01; two people's crops, .15 and more"""
+OTHER: Final = 15.0
+"""Mean difference of RGB in grey levels from which on it is another picture. JPEG and what a
+training changes are below 3; two people's crops, 38 and more"""
 AT_ONCE: Final = 4
 
 
 def from_file(opening: Opening) -> Rendering:
     """Reads a file made by `distill`. Raises `WeightsError`."""
-    network = load_network(Student, opening.path, part=PART).float()
-    return Rendering(
-        StudentRenderer(network, name=str(opening.path), device=opening.device, dtype=opening.dtype)
-    )
+    running = Running(opening.device, opening.precision, WeightsShelf(opening.path))
+    network = Once(partial(_network, opening.path))
+    painter: Painter
+    if running.swift:
+        painter = swift = SwiftStudent(opening.path, running, partial(still, network))
+        if not swift.is_known:  # what is wrong with it is told now
+            network()
+    else:
+        painter = TorchStudent(network(), running)
+    return Rendering(StudentRenderer(painter, name=str(opening.path)))
+
+
+class Painter(Protocol):
+    """A student ready to paint."""
+
+    @property
+    def own(self) -> NDArray[np.uint8]:
+        """The person's own picture (S, S, 3)."""
+        ...
+
+    def __call__(self, landmarks: NDArray[np.float32]) -> Frames:
+        """Pictures (T, S, S, 3) of landmarks (T, 478, 3) in sides of the crop."""
+        ...
 
 
 class StudentRenderer:
-    """A student, ready to paint the person it knows, and nobody else."""
+    """A student of the person it knows, and nobody else."""
 
     keeps_detail = True
 
-    def __init__(self, network: Student, *, name: str, device: str, dtype: torch.dtype) -> None:
-        self._network = channels_last(network.to(device, dtype))
-        self._pictures = network.pictures_at(network.config.size)
-        self._trunk = swift_trunk(network, device=device, dtype=dtype)
+    def __init__(self, painter: Painter, *, name: str) -> None:
+        self._painter = painter
         self._name = name
-        self._device = device
 
     @property
     def fixed_size(self) -> int:
         """Side of its pictures."""
-        return self._network.config.size
+        return len(self._painter.own)
 
-    @torch.inference_mode()
     def open(self, source: Source, *, size: int, rate: Fraction | None = None) -> StudentSession:
         """Raises `WeightsError` for any source but the picture it was taught with."""
         del rate
-        shown = as_tensor(source.crop.cut(source.picture, self.fixed_size)[None], self._device)
-        apart = shrink(self._pictures[:1].float() - shown, COMPARED).abs().mean()
-        if apart > OTHER:
+        shown = source.crop.cut(source.picture, self.fixed_size)
+        ours, theirs = (
+            cv2.resize(picture, (COMPARED, COMPARED), interpolation=cv2.INTER_AREA).astype(float)
+            for picture in (self._painter.own, shown)
+        )
+        if np.abs(ours - theirs).mean() > OTHER:
             raise WeightsError(
                 f"{self._name}: knows one picture of one person, and {source.path} is not it;"
                 " animate it with `portrait` alone, or teach another: metaportrait distill"
             )
-        return StudentSession(self._network, self._pictures, self._trunk, size=size)
+        return StudentSession(self._painter, size=size)
 
 
 class StudentSession(Session):
     """The one person."""
 
-    def __init__(self, network: Student, pictures: Tensor, trunk: Trunk, *, size: int) -> None:
-        self._network = network
-        self._pictures = pictures
-        self._trunk = trunk
+    def __init__(self, painter: Painter, *, size: int) -> None:
+        self._painter = painter
         self._size = size
 
-    @torch.inference_mode()
     def render(self, driven: Driven) -> Rendered:
         """Pictures (T, S, S, 3) at the student's own size."""
-        points = torch.from_numpy(driven.landmarks / np.float32(self._size)).to(self._pictures)
-        painted = [
-            as_pictures(self._network(part, self._pictures, trunk=self._trunk))
-            for part in points.split(AT_ONCE)
-        ]
-        return Rendered(np.concatenate(painted))
+        points = driven.landmarks / np.float32(self._size)
+        starts = range(0, len(points), AT_ONCE)
+        return Rendered(np.concatenate([self._painter(points[n : n + AT_ONCE]) for n in starts]))
 
 
-def swift_trunk(network: Student, *, device: str, dtype: torch.dtype) -> Trunk:
-    """The student's convolutions as they are fastest there."""
-    run = SwiftFunction(lambda: lambda *given: (network.trunk(*given),))
+class TorchStudent:
+    """The network as it is, for other devices and precisions."""
 
-    def trunk(coarse: Tensor, h: Tensor) -> Tensor:
-        with torch.inference_mode(False):  # in which nothing can be recorded
-            (found,) = run(coarse.numpy(), h.numpy())
-        return torch.from_numpy(found)
+    def __init__(self, network: Student, running: Running) -> None:
+        self._network = running.placed(network)
+        self._pictures = network.pictures_at(network.config.size)
 
-    return trunk if device == "cpu" and dtype == torch.float32 else network.trunk
+    @property
+    def own(self) -> NDArray[np.uint8]:
+        """See `Painter`."""
+        return self._network.pictures[0].permute(1, 2, 0).cpu().numpy()
+
+    def __call__(self, landmarks: NDArray[np.float32]) -> Frames:
+        """See `Painter`."""
+        import torch  # noqa: PLC0415  it is seldom needed, and takes seconds
+
+        from metaportrait_cli.pixels import as_pictures  # noqa: PLC0415
+
+        with torch.inference_mode():
+            points = torch.from_numpy(landmarks).to(self._pictures)
+            return as_pictures(self._network(points, self._pictures))
+
+
+def still(network: Once[Student]) -> Function:
+    """The student's maps and paint of a head that stands still, see `moving.observed`."""
+    import torch  # noqa: PLC0415  as above
+
+    from metaportrait_cli.networks.student import HEAD_WEIGHT  # noqa: PLC0415
+
+    def found(places: Tensor, depths: Tensor, pose: Tensor) -> tuple[Tensor, Tensor]:
+        return network().still(torch.cat([places, depths, HEAD_WEIGHT * pose], dim=1))
+
+    return found
+
+
+def _network(path: Path) -> Student:
+    from metaportrait_cli.networks.student import Student  # noqa: PLC0415  torch
+    from metaportrait_cli.weights.store import load_network  # noqa: PLC0415
+
+    return load_network(Student, path, part=PART).float().requires_grad_(False)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,17 +123,46 @@ def test_it_can_be_shown_live(made: tuple[Path, list], portrait: NDArray[np.uint
         assert performer.perform(portrait, 0.04).shape == (256, 256, 3)
 
 
-def test_pictures_are_the_networks_own(made: tuple[Path, list]) -> None:
+def test_pictures_are_the_networks_own(
+    made: tuple[Path, list], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     source = load_portrait(made[0]).source
-    renderer = rendering_named(str(made[0]), device="cpu", precision="fp32").renderer
     points = np.stack([source.landmarks(128) + np.array([k, 0, 0]) for k in range(6)])
+    points[5] = np.nan  # no face at all
     driven = Driven.of(points.astype(np.float32))
-    found = renderer.open(source, size=128).render(driven).frames
-    assert (renderer.fixed_size, renderer.keeps_detail, found.shape) == (64, True, (6, 64, 64, 3))
     network = load_network(Student, made[0], part="student").float()
     with torch.no_grad():
-        wanted = network(torch.from_numpy(driven.landmarks / 128), network.pictures_at(64))
-    assert np.abs(found.astype(int) - as_pictures(wanted).astype(int)).max() <= 1
+        shown = network(torch.from_numpy(driven.landmarks / 128), network.pictures_at(64))
+    wanted = as_pictures(shown).astype(int)
+    # The second one comes from the shelf; bf16 places pixels less exactly.
+    for precision, mean, most in (("fp32", 0.5, 3), ("fp32", 0.5, 3), ("bf16", 2, 64)):
+        renderer = rendering_named(str(made[0]), device="cpu", precision=precision).renderer
+        found = renderer.open(source, size=128).render(driven).frames
+        assert (renderer.fixed_size, renderer.keeps_detail) == (64, True)
+        assert found.shape == (6, 64, 64, 3)
+        apart = np.abs(found.astype(int) - wanted)
+        assert apart.mean() < mean
+        assert apart.max() <= most
+
+
+def test_known_students_start_without_torch(made: tuple[Path, list], tmp_path: Path) -> None:
+    code = """if 1:
+        import sys
+        from pathlib import Path
+        from metaportrait_cli.pipeline.person.portrait_file import load_portrait
+        from metaportrait_cli.render.named import rendering_named
+        from metaportrait_cli.render.protocol import Driven
+        path = Path(sys.argv[1])
+        source = load_portrait(path).source
+        session = rendering_named(str(path), device="auto").renderer.open(source, size=64)
+        session.render(Driven.of(source.landmarks(64)[None]))
+        print("torch" in sys.modules)
+    """
+    run = partial(subprocess.run, check=True, capture_output=True, text=True)
+    command = [sys.executable, "-c", code, str(made[0])]
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    assert [run(command, env=env).stdout.strip() for _ in range(2)] == ["True", "False"]
 
 
 def test_onnx_runs_to_a_thousandth(made: tuple[Path, list], tmp_path: Path) -> None:
