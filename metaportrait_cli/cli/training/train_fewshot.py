@@ -24,7 +24,8 @@ def command(
     config: Annotated[
         Literal["paper", "lite"],
         typer.Option(
-            help="The paper's networks at 256 pixels, or narrow ones at 128.",
+            help="The paper's networks at 256 pixels, for 400000 steps of 2 episodes, or narrow"
+            " ones at 128, for 100000 of 8.",
             rich_help_panel=BASIC,
         ),
     ] = "lite",
@@ -43,24 +44,8 @@ def command(
             rich_help_panel=BASIC,
         ),
     ] = "478",
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Length of the whole training; by default 400000, lite 100000.",
-            rich_help_panel=BASIC,
-        ),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Episodes a step; by default 2, lite 8.",
-            rich_help_panel=BASIC,
-        ),
-    ] = None,
+    steps: training.OwnSteps = None,
+    batch: training.OwnBatch = None,
     minutes: training.Minutes = None,
     as_json: shared.AsJson = False,
     device: shared.Device = "auto",
@@ -78,9 +63,7 @@ def command(
 
         chosen = FewShotTraining.paper() if config == "paper" else FewShotTraining.lite()
         model = replace(chosen.model, landmarks=f"lines{landmarks}")
-        chosen = replace(
-            chosen, model=model, steps=steps or chosen.steps, batch=batch or chosen.batch
-        )
+        chosen = training.of_length(replace(chosen, model=model), steps=steps, batch=batch)
         card = train_fewshot(
             chosen.feed_forward() if feed_forward else chosen,
             data,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Literal
 
 import typer
@@ -21,17 +20,12 @@ def command(
     output: training.Output,
     config: Annotated[
         Literal["paper", "lite"],
-        typer.Option(help="VGG-16, or one an eighth as wide.", rich_help_panel=BASIC),
-    ] = "lite",
-    steps: Annotated[
-        int | None,
         typer.Option(
-            min=1,
-            metavar="N",
-            help="Length of the whole training; by default 56000, lite 6000.",
+            help="VGG-16, for 56000 steps, or one an eighth as wide, for 6000.",
             rich_help_panel=BASIC,
         ),
-    ] = None,
+    ] = "lite",
+    steps: training.OwnSteps = None,
     minutes: training.Minutes = None,
     as_json: shared.AsJson = False,
     device: shared.Device = "auto",
@@ -46,7 +40,7 @@ def command(
 
         chosen = GazeTraining.paper() if config == "paper" else GazeTraining.lite()
         card = train_gaze(
-            replace(chosen, steps=steps or chosen.steps),
+            training.of_length(chosen, steps=steps),
             data,
             output,
             options=training.run_options(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,7 +25,8 @@ def command(
     config: Annotated[
         Literal["paper", "lite"],
         typer.Option(
-            help="The paper's networks at 512 pixels, or narrow ones at 256.",
+            help="The paper's networks at 512 pixels, for 300000 steps of 16 samples, or narrow"
+            " ones at 256, for 150000 of 8.",
             rich_help_panel=BASIC,
         ),
     ] = "lite",
@@ -47,24 +47,8 @@ def command(
             rich_help_panel=BASIC,
         ),
     ] = True,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Length of the whole training; by default 300000, lite 150000.",
-            rich_help_panel=BASIC,
-        ),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Samples a step; by default 16, lite 8.",
-            rich_help_panel=BASIC,
-        ),
-    ] = None,
+    steps: training.OwnSteps = None,
+    batch: training.OwnBatch = None,
     minutes: training.Minutes = None,
     as_json: shared.AsJson = False,
     device: shared.Device = "auto",
@@ -82,7 +66,7 @@ def command(
         from metaportrait_cli.weights import bundled_path  # noqa: PLC0415
 
         chosen = MegaTraining.paper() if config == "paper" else MegaTraining.lite()
-        chosen = replace(chosen, steps=steps or chosen.steps, batch=batch or chosen.batch)
+        chosen = training.of_length(chosen, steps=steps, batch=batch)
         card = train_mega(
             chosen if cosine else chosen.without_cosine(),
             data,

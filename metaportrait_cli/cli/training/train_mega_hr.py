@@ -34,28 +34,13 @@ def command(
     config: Annotated[
         Literal["paper", "lite"],
         typer.Option(
-            help="The paper's network, to 1024 pixels, or a narrow one to 512.",
+            help="The paper's network, to 1024 pixels, for 50000 steps of 16 samples, or a narrow"
+            " one to 512, of 8.",
             rich_help_panel=BASIC,
         ),
     ] = "lite",
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Length of the whole training; by default 50000.",
-            rich_help_panel=BASIC,
-        ),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Samples a step; by default 16, lite 8.",
-            rich_help_panel=BASIC,
-        ),
-    ] = None,
+    steps: training.OwnSteps = None,
+    batch: training.OwnBatch = None,
     minutes: training.Minutes = None,
     as_json: shared.AsJson = False,
     device: shared.Device = "auto",
@@ -74,12 +59,7 @@ def command(
 
         chosen = MegaHighTraining.paper() if config == "paper" else MegaHighTraining.lite()
         card = train_mega_high(
-            replace(
-                chosen,
-                base=digest(base),
-                steps=steps or chosen.steps,
-                batch=batch or chosen.batch,
-            ),
+            training.of_length(replace(chosen, base=digest(base)), steps=steps, batch=batch),
             base,
             data,
             output,

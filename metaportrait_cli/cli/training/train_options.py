@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -12,7 +13,10 @@ from metaportrait_cli.cli.console import Reporter, print_result
 from metaportrait_cli.cli.options import BASIC, MACHINE
 
 if TYPE_CHECKING:
+    from metaportrait_cli.training.descent import DescentConfig
     from metaportrait_cli.training.place import RunOptions
+
+ConfigT = TypeVar("ConfigT", bound="DescentConfig")
 
 Data = Annotated[
     Path,
@@ -48,6 +52,24 @@ Steps = Annotated[
 Batch = Annotated[
     int, typer.Option(min=1, metavar="N", help="Samples a step.", rich_help_panel=BASIC)
 ]
+OwnSteps = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Length of the whole training; by default the configuration's.",
+        rich_help_panel=BASIC,
+    ),
+]
+OwnBatch = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Samples a step; by default the configuration's.",
+        rich_help_panel=BASIC,
+    ),
+]
 LearningRate = Annotated[
     float,
     typer.Option("--lr", metavar="X", help="Learning rate of Adam.", rich_help_panel=BASIC),
@@ -69,6 +91,11 @@ Workers = Annotated[
     int,
     typer.Option(min=0, metavar="N", help="Processes that make samples.", rich_help_panel=MACHINE),
 ]
+
+
+def of_length(config: ConfigT, **lengths: int | None) -> ConfigT:
+    """The configuration with those of `steps` and `batch` that were given."""
+    return replace(config, **{name: value for name, value in lengths.items() if value is not None})
 
 
 def run_options(*, minutes: float | None, **others: Any) -> RunOptions:
