@@ -36,11 +36,8 @@ SKULL = 0.75
 the middle of the head, for the back of it comes into view then"""
 ROUNDING, INFLATION = 0.55, 0.55
 """Over which distance from its silhouette the head bulges towards the camera, and how far"""
-STEEPEST, EAR_STEEPEST = 1.4, 0.5
-"""Depth over distance in the picture: a turn by 30° then stretches nothing to twice its size. Ears
-are flat: they keep their shape."""
-EAR_HEIGHT = (0.15, 0.35)
-"""Ears end between these distances above and below the points before them."""
+STEEPEST = 1.4
+"""Depth over distance in the picture: a turn by 30° then stretches nothing to twice its size."""
 OVAL_REACH, OVAL_DEPTH_REACH = 0.45, 0.3
 """How far beyond the oval its own deformation and its depth are felt"""
 NECK = (-0.6, 0.2)
@@ -160,9 +157,7 @@ class HeadSheet:
         z = depth[_cells(flat, alpha.shape)]
         missing = oval[:, 2] - depth[_cells(oval[:, :2], alpha.shape)]
         z = z + (1 - smoothstep(apart / (OVAL_DEPTH_REACH * width))) * (nearness @ missing)
-        height = np.abs((flat - head.middle[:2]) @ _unit(head.axes[1, :2])) / width
-        ear = 1 - smoothstep((height - EAR_HEIGHT[0]) / (EAR_HEIGHT[1] - EAR_HEIGHT[0]))
-        z = _no_steeper(flat, z, oval, STEEPEST + ear * (EAR_STEEPEST - STEEPEST))
+        z = _no_steeper(flat, z, oval)
         return np.column_stack([flat, z]).astype(np.float32)
 
     def _nearness(self, flat: Points) -> tuple[Points, Points]:
@@ -361,14 +356,14 @@ def _triangulated(points: Points, oval: Points, *, longest: float) -> NDArray[np
     return triangles[(sides < longest) & (area > 0.02 * sides**2)]
 
 
-def _no_steeper(flat: Points, z: Points, oval: Points, steepest: Points) -> Points:
-    """Depths (V,) of vertices (V, 2) brought forwards until none falls off more steeply than
-    `steepest` (V,), from the oval (36, 3) or from each other."""
-    to_oval = np.linalg.norm(flat[:, None] - oval[None, :, :2], axis=2) * steepest[:, None]
+def _no_steeper(flat: Points, z: Points, oval: Points) -> Points:
+    """Depths (V,) of vertices (V, 2) brought forwards until none falls off too steeply, from the
+    oval (36, 3) or from each other."""
+    to_oval = STEEPEST * np.linalg.norm(flat[:, None] - oval[None, :, :2], axis=2)
     z = np.minimum(z, (oval[:, 2] + to_oval).min(1))
     z = np.maximum(z, (oval[:, 2] - to_oval).max(1))
-    apart = np.linalg.norm(flat[:, None] - flat[None], axis=2)
-    return (z[None] + steepest.max() * apart).min(1)
+    apart = STEEPEST * np.linalg.norm(flat[:, None] - flat[None], axis=2)
+    return (z[None] + apart).min(1)
 
 
 def _cells(points: Points, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -41,6 +41,10 @@ FOLD = 3.0
 """Pixels of the source a pixel, from which on two neighbours lie on different parts of the sheet"""
 SOFT_FOLD = 0.6
 """How soft such an edge is, in cells of the layout"""
+RIM, RIM_STEEPNESS = 0.9, 2.0
+"""An edge's stairs are smoothed over so many cells, then made so much sharper"""
+SOME = (0.5, 0.9)
+"""Shares of the person nearby from which on it goes on where a turned source's face was"""
 NOISE = 24
 """Grey levels by which hair may differ from the person's colours nearby, where it is half seen"""
 
@@ -57,7 +61,7 @@ class Layers:
     twice: NDArray[np.float32] | None
     """See `face_outside_oval`"""
     instead: Picture | None
-    """What the sheet shows there, as `person`: the colours around"""
+    """What the sheet shows there, as `person`: what is around, be it nothing"""
 
     @classmethod
     def of(
@@ -90,9 +94,11 @@ class Layers:
             face = np.zeros(alpha.shape, np.uint8)
             oval = points[topology.ring("face_oval"), :2]
             cv2.fillPoly(face, [np.rint(oval).astype(np.int32)], 1)
-            around = (1 - face) * (twice < LEAST_TWICE) * (alpha > CERTAIN)
-            colours = spread(crop.astype(np.float32), around.astype(np.float32))
-            instead = np.dstack([share * colours, 255 * share]).clip(0, 255).astype(np.uint8)
+            around = (1 - face) * (twice < LEAST_TWICE)
+            instead = spread(both.astype(np.float32), around.astype(np.float32))
+            held = np.maximum(instead[..., 3:], 1) / 255
+            instead *= smoothstep((held - SOME[0]) / (SOME[1] - SOME[0])) / held
+            instead = np.rint(instead).clip(0, 255).astype(np.uint8)
         return cls(sheet=sheet, plate=plate, person=both, twice=twice, instead=instead)
 
     def known(self, *, side: float, grid: int) -> NDArray[np.float32]:
@@ -106,31 +112,61 @@ class Layers:
     def composed(self, layout: Layout) -> Picture:
         """The person as the layout says, before the background: (S, S, 3)."""
         size = self.plate.shape[0]
-        place = closed(layout.place, layout.cover) - np.float32(0.5)
-        folds = _folds(place, layout.cover > 0, side=size)
-        # A cell is covered or not: its neighbours smooth the stairs of the rim, inwards.
-        cover = np.minimum(layout.cover, 1)
-        cover = cover * cv2.blur(cover, (3, 3), borderType=cv2.BORDER_REPLICATE)
+        covered = layout.cover > 0
+        place = closed(layout.place, covered) - np.float32(0.5)
+        folds = _folds(place, covered, side=size)
         wanted = cv2.resize(place, (size, size), interpolation=cv2.INTER_LINEAR)
-        wanted[folds] = _unmixed(place, folds, side=size)
-        person = _sampled(self.person, wanted)
-        if self.twice is not None and self.instead is not None:
-            ghost = layout.around * cv2.remap(self.twice, place, None, cv2.INTER_LINEAR)
-            ghost = cv2.resize(ghost, (size, size), interpolation=cv2.INTER_LINEAR)
-            person = cv2.blendLinear(_sampled(self.instead, wanted), person, ghost, 1 - ghost)
-        seen = _beyond(place, layout.cover > 0, self.person)
-        if seen is not None:
-            cover = cover * seen
-        covered = cv2.resize(np.uint8(np.rint(255 * cover)), (size, size))
-        person = cv2.multiply(person, cv2.merge([covered] * 4), scale=1 / 255)
-        shown = 255 - person[..., 3]
-        behind = cv2.multiply(self.plate, cv2.merge([shown] * 3), scale=1 / 255)
-        frame = cv2.add(behind, np.ascontiguousarray(person[..., :3]))
+        person = self._sampled(wanted, layout.around)
+        if len(folds[0]):
+            person[folds] = self._at_folds(layout, folds)
+        seen = layout.cover
+        beyond = _beyond(place, covered, self.person)
+        if beyond is not None:
+            seen = seen * beyond
+        shown = np.rint(255 * closed(np.minimum(seen, 1), covered)).astype(np.uint8)
+        shown = cv2.multiply(cv2.resize(shown, (size, size)), _rim(covered, size), scale=1 / 255)
+        person = cv2.multiply(person, cv2.merge([shown] * 4), scale=1 / 255)
+        left = 255 - person[..., 3]
+        behind = cv2.multiply(self.plate, cv2.merge([left] * 3), scale=1 / 255)
+        frame = np.asarray(cv2.add(behind, np.ascontiguousarray(person[..., :3])), np.uint8)
         seen = person[folds][:, 3] > 0
         if seen.any():
-            edges = folds[0][seen], folds[1][seen]
-            frame[edges] = cv2.GaussianBlur(frame, (0, 0), SOFT_FOLD * size / len(place))[edges]
+            _soften(frame, (folds[0][seen], folds[1][seen]), SOFT_FOLD * size / len(place))
         return frame
+
+    def _sampled(self, place: NDArray[np.float32], around: NDArray[np.float32]) -> Picture:
+        """The person (H, W, 4) at places (H, W, 2); beyond an edge it goes on as in a mirror.
+
+        No part of the face is seen twice where the sheet is what is `around` it, (H', W').
+        """
+        mirrored = cv2.BORDER_REFLECT
+        person = cv2.remap(self.person, place, None, cv2.INTER_LINEAR, borderMode=mirrored)
+        if self.twice is None or self.instead is None:
+            return np.asarray(person, np.uint8)
+        ghost = cv2.remap(self.twice, place, None, cv2.INTER_LINEAR)
+        ghost = ghost * cv2.resize(around, place.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        instead = cv2.remap(self.instead, place, None, cv2.INTER_LINEAR, borderMode=mirrored)
+        return np.asarray(cv2.blendLinear(instead, person, ghost, 1 - ghost), np.uint8)
+
+    def _at_folds(self, layout: Layout, pixels: Pixels) -> Picture:
+        """The person (N, 4) at pixels where the face begins before what is around it, or a part of
+        that before another: a smooth edge between the two, and nothing from between them."""
+        size = self.plate.shape[0]
+        covered = layout.cover > 0
+        before = covered & (layout.around < 0.5)
+        behind = covered & ~before
+        front, back = (
+            _unmixed(closed(layout.place, part) - np.float32(0.5), pixels, side=size)
+            for part in (before, behind)
+        )
+        nothing = np.zeros((len(back), 1), np.float32)
+        face = self._sampled(front[:, None], nothing)[:, 0]
+        rest = self._sampled(back[:, None], nothing + 1)[:, 0]
+        cells = tuple(each * len(covered) // size for each in pixels)
+        share = _rim(before, size)[pixels] / np.float32(255)
+        share = np.where(_grown(behind)[cells], share, 1)
+        share = np.where(_grown(before)[cells], share, 0)[:, None]
+        return np.rint(rest + share * (face.astype(np.float32) - rest)).astype(np.uint8)
 
 
 class MovedCrop:
@@ -208,11 +244,6 @@ class MovedCrop:
         return np.asarray(frame, np.uint8), flow
 
 
-def _sampled(picture: Picture, place: NDArray[np.float32]) -> Picture:
-    """A person (S, S, 4) at places (S, S, 2); beyond an edge it goes on as in a mirror."""
-    return cv2.remap(picture, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-
-
 def _beyond(
     place: NDArray[np.float32], covered: NDArray[np.bool_], picture: Picture
 ) -> NDArray[np.float32] | None:
@@ -259,14 +290,37 @@ def _unmixed(place: NDArray[np.float32], pixels: Pixels, *, side: int) -> NDArra
     return (place[at[:, 0], at[:, 1]] + within[:, ::-1]).astype(np.float32)
 
 
-def closed(place: NDArray[np.float32], cover: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Places (G, G, 2), at uncovered cells their neighbours': enlarging mixes them in."""
-    covered = np.float32(cover > 0)
-    held = cv2.blur(
-        cv2.multiply(place, cv2.merge([covered] * 2)), (3, 3), borderType=cv2.BORDER_REPLICATE
-    )
-    share = cv2.blur(covered, (3, 3), borderType=cv2.BORDER_REPLICATE)
-    rim = (covered == 0) & (share > 0)
-    result = place.copy()
-    result[rim] = held[rim] / share[rim][:, None]
+def _soften(frame: Picture, pixels: Pixels, sigma: float) -> None:
+    """Blurs a frame (H, W, 3) at some of its pixels."""
+    box = tuple(slice(int(each.min()), int(each.max()) + 1) for each in pixels)
+    blurred = cv2.GaussianBlur(frame[box], (0, 0), sigma)
+    rows, columns = (each - part.start for each, part in zip(pixels, box, strict=True))
+    frame[pixels] = blurred[rows, columns]
+
+
+def closed(values: NDArray[np.float32], covered: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Values (G, G, …), at uncovered cells their neighbours': enlarging mixes them in."""
+    known = np.float32(covered)
+    held = cv2.multiply(values, known if values.ndim == 2 else cv2.merge([known] * 2))
+    held, share = (cv2.blur(x, (3, 3), borderType=cv2.BORDER_REPLICATE) for x in (held, known))
+    rim = ~covered & (share > 0)
+    result = values.copy()
+    result[rim] = (held[rim].T / share[rim]).T
     return result
+
+
+def _grown(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """With their neighbours, (G, G)."""
+    return cv2.dilate(np.uint8(cells), np.ones((3, 3), np.uint8)) > 0
+
+
+def _rim(covered: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
+    """How much (S, S), in [0, 255], covered cells (G, G) cover, without their stairs."""
+    soft = cv2.GaussianBlur(np.uint8(255 * covered), (0, 0), RIM, borderType=cv2.BORDER_REPLICATE)
+    soft = cv2.resize(soft, (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.LUT(soft, _STEEPER), np.uint8)
+
+
+_STEEPER = np.rint(255 * np.clip(0.5 + RIM_STEEPNESS * (np.arange(256) / 255 - 0.5), 0, 1)).astype(
+    np.uint8
+)

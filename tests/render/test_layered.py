@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.head_sheet import Layout
 from metaportrait_cli.face.matte import Segmenter, matte
 from metaportrait_cli.face.source import Source
+from metaportrait_cli.render.layered import Layers
 from metaportrait_cli.render.protocol import Driven
 from metaportrait_cli.render.warped import SEGMENTER, WarpRenderer
 from metaportrait_cli.weights import bundled_path
@@ -52,7 +54,8 @@ def test_a_turn_leaves_the_background_where_it_is(source: Source) -> None:
     assert moved["sheet"].mean() > 10 * moved["layered"].mean()
 
 
-def test_what_folds_before_something_else_has_a_clean_soft_edge(source: Source) -> None:
+@pytest.mark.parametrize("face", [True, False])
+def test_what_folds_before_something_else_has_a_clean_soft_edge(source: Source, face: bool) -> None:
     """Between two parts of the sheet there is nothing of what lies between them in the source."""
     session = WarpRenderer().open_warp(source, size=SIZE)
     opened = session.move.layers()
@@ -68,11 +71,33 @@ def test_what_folds_before_something_else_has_a_clean_soft_edge(source: Source) 
     behind = place[..., 0] < 0.6 * place[..., 1]  # a slanting edge
     place[..., 0] = np.where(behind, 20, 230)
     whole = np.ones((grid, grid), np.float32)
-    layout = Layout(place, whole, whole, np.zeros((3, 2), np.float32))
+    around = behind.astype(np.float32) if face else whole
+    layout = Layout(place, whole, around, np.zeros((3, 2), np.float32))
     frame = layers.composed(layout).astype(int)
     assert frame[..., 1].max() == 0
     mixed = (frame[..., 0] > 20) & (frame[..., 2] > 20)
     assert 2 <= mixed.sum(1)[SIZE // 2] <= 8
+    if face:  # its edge has no stairs
+        edge = frame[20:-20, :, 0].sum(1) / 255
+        straight = np.polyval(np.polyfit(np.arange(len(edge)), edge, 1), np.arange(len(edge)))
+        assert np.abs(edge - straight).max() < 0.8
+
+
+def test_where_a_turned_face_was_nothing_of_its_shoulders_is_left(source: Source) -> None:
+    """Beside its far cheek there is but background, as far as what is around tells."""
+    points = turned(source.landmarks(SIZE), degrees=50)
+    mesh = np.zeros((SIZE, SIZE), np.uint8)
+    for corners in points[topology.triangles(), :2]:
+        cv2.fillConvexPoly(mesh, np.rint(corners).astype(np.int32), 1)
+    mesh[int(points[:, 1].max()) + 8 :] = 1
+    crop = np.full((SIZE, SIZE, 3), 120, np.uint8)
+    everywhere = np.ones((SIZE, SIZE), np.float32)
+    layers = Layers.of(crop, points, alpha=mesh.astype(np.float32), loose=everywhere, plate=crop)
+    assert layers.twice is not None
+    assert layers.instead is not None
+    shown = layers.instead[layers.twice > 0.9][:, 3]
+    assert len(shown) > 20
+    assert np.median(shown) == 0
 
 
 def test_small_motions_need_no_layers(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:

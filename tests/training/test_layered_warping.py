@@ -63,6 +63,17 @@ def test_samples_are_mirrored_as_a_whole(prepared: Path) -> None:
         assert still.abs().mean() <= wrong.abs().mean() + 1e-3
 
 
+def test_heads_that_turn_are_asked_for_more_than_they_are_there(prepared: Path) -> None:
+    faces = Faces.load(prepared)
+    people = sorted({clip.identity for clip in faces.clips if clip.count > 1})
+    first, end = faces.ranges[[c.identity for c in faces.clips].index(people[0])]
+    faces.points[end - 1] = turned(faces.points[first], degrees=22)
+    pairs = LayeredPairs(faces, people=people, length=40, seed=0)
+    drawn = [pairs[i]["points"].numpy()[:, 0] for i in range(16)]
+    wide = [np.ptp(x) for x in drawn]
+    assert sum(w < 0.97 * max(wide) for w in wide) > len(wide) / 2
+
+
 def test_stopping_and_going_on_is_the_same_as_not_stopping(prepared: Path, tmp_path: Path) -> None:
     for folder, stops in (("straight", [None]), ("twice", [1, None])):
         for stop in stops:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
+from itertools import zip_longest
 
 import cv2
 import numpy as np
@@ -19,18 +20,20 @@ from torch.utils.data import Dataset
 from metaportrait_cli.errors import MediaError
 from metaportrait_cli.face.conditions import GRID
 from metaportrait_cli.face.crop import Crop, border_fade
-from metaportrait_cli.face.head_sheet import HeadFrame
+from metaportrait_cli.face.head_sheet import HeadFrame, skull_points, turned_away
 from metaportrait_cli.face.landmark_image import filled_polygon, landmark_image
 from metaportrait_cli.face.matte import Segmenter, matte
 from metaportrait_cli.render.layered import Layers, closed
 from metaportrait_cli.render.plate import plain_background
-from metaportrait_cli.training.data.pairs import Faces, Sample, farthest_of, planes, varied_light
+from metaportrait_cli.training.data.pairs import Faces, Sample, one_shot, planes, varied_light
 from metaportrait_cli.training.data.teacher import teacher_flow
 from metaportrait_cli.weights import bundled_path
 
 LOOSE_SHARE = 0.1  # as in the renderer
-SOURCES = 2
+SOURCES = 4
 """Pictures of a clip that are sources, evenly spread"""
+MOST_TURNED = np.radians(25.0)
+"""Up to which turns are asked for alike: heads mostly hardly turn, and there layers serve little"""
 
 
 class CutPictures:
@@ -60,7 +63,7 @@ class CutPictures:
 
 
 class LayeredPairs(Dataset[Sample]):
-    """Source and target out of one clip; the target is the one of three draws that differs most.
+    """Source and target out of one clip, turned from each other by at least an angle that is drawn.
 
     Tensors of a sample, S the size of the pictures, G that of the conditions: `source`, `target`,
     `plate` (3, S, S), `person` (4, S, S), `source_lines`, `lines` (3, G, G), `gap`, `trust` and
@@ -73,13 +76,12 @@ class LayeredPairs(Dataset[Sample]):
         self._cut = CutPictures(faces)
         self._length = length
         self._seed = seed
-        self._clips: dict[str, list[int]] = defaultdict(list)
-        for number, clip in enumerate(faces.clips):
-            if clip.identity in set(people) and clip.count > 1:
-                self._clips[clip.identity].append(number)
-        if not self._clips:
+        turns = _turns(faces, people)
+        if not turns:
             raise MediaError("no clip with two different pictures of a face in the prepared data")
-        self._people = sorted(self._clips)
+        self._people = sorted(turns)
+        self._turns = [turns[person] for person in self._people]
+        self._most = np.array([max(angles.max() for _, _, angles in own) for own in self._turns])
 
     def __len__(self) -> int:
         return self._length
@@ -87,45 +89,54 @@ class LayeredPairs(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         for attempt in range(100):
             draw = np.random.default_rng((self._seed, index, attempt))
-            numbers = self._clips[self._people[draw.integers(len(self._people))]]
-            clip = numbers[draw.integers(len(numbers))]
-            source = int(draw.choice(sources(self._faces, clip)))
+            source, target = self._pair(draw)
             layers = self._cut[source]
             if layers is not None:
-                target = farthest_of(self._faces, draw, clip, source)
                 sample = as_layered_sample(self._faces, layers, source=source, target=target)
                 return _varied(sample, draw)
         raise MediaError("hardly a picture of the prepared data shows a person to be told apart")
 
+    def _pair(self, draw: np.random.Generator) -> tuple[int, int]:
+        """Pictures by number: a person who turns by the angle drawn, and any of those turns."""
+        least = min(draw.uniform(0, MOST_TURNED), self._most.max())
+        person = draw.choice(np.flatnonzero(self._most >= least))
+        fit = [(s, t) for s, all_, angles in self._turns[person] for t in all_[angles >= least]]
+        source, target = fit[draw.integers(len(fit))]
+        return int(source), int(target)
 
-def sources(faces: Faces, clip: int) -> list[int]:
-    """Pictures of a clip, by number, that are cut into layers."""
-    start, end = faces.ranges[clip]
-    return list(range(start, end, -(-(end - start) // SOURCES)))
+
+Turns = tuple[int, NDArray[np.int64], NDArray[np.float64]]
+"""A source by number, targets of its clip (N,), and the angles (N,) in radians between them"""
+
+
+def _turns(faces: Faces, people: Sequence[str]) -> dict[str, list[Turns]]:
+    """Of the people's clips, by person; none of a source without a target in the same shot."""
+    found: dict[str, list[Turns]] = defaultdict(list)
+    for number, clip in enumerate(faces.clips):
+        if clip.identity not in people or clip.count < 2:
+            continue
+        start, end = faces.ranges[number]
+        for source in range(start, end, -(-(end - start) // SOURCES)):
+            skull = skull_points(faces.points[source])
+            targets = np.array(one_shot(faces, number, source), np.int64)
+            away = [
+                turned_away(faces.points[source, skull], faces.points[target, skull])
+                for target in targets
+            ]
+            if len(targets):
+                found[clip.identity].append((source, targets, np.array(away)))
+    return dict(found)
 
 
 def held_out_layered(faces: Faces, *, people: Sequence[str], most: int) -> list[Sample]:
-    """Sources → the farthest picture of their clips, at most `most` in all, people in turn."""
-    allowed, cut = set(people), CutPictures(faces)
-    by_person: dict[str, list[int]] = defaultdict(list)
-    for number, clip in enumerate(faces.clips):
-        if clip.identity in allowed and clip.count > 1:
-            by_person[clip.identity] += sources(faces, number)
-    found = []
-    clip_of = {
-        picture: number
-        for number in range(len(faces.clips))
-        for picture in range(*faces.ranges[number])
-    }
-    for k in range(max(map(len, by_person.values()), default=0)):
-        for pictures in by_person.values():
-            if k >= len(pictures) or len(found) == most:
-                continue
-            source = pictures[k]
+    """Sources → the picture of their clips that is turned most, at most `most` in all, people in
+    turn."""
+    cut, found = CutPictures(faces), []
+    for sources in zip_longest(*_turns(faces, people).values()):
+        for source, targets, away in filter(None, sources):
             layers = cut[source]
-            if layers is not None:
-                draw = np.random.default_rng(source)
-                target = farthest_of(faces, draw, clip_of[source], source)
+            if layers is not None and len(found) < most:
+                target = int(targets[away.argmax()])
                 found.append(as_layered_sample(faces, layers, source=source, target=target))
     return found
 
@@ -134,7 +145,7 @@ def as_layered_sample(faces: Faces, layers: Layers, *, source: int, target: int)
     """Tensors of one sample, see `LayeredPairs`."""
     side, points = faces.size, faces.points[target]
     layout = layers.sheet.layout(points, side=side, grid=GRID)
-    place = closed(layout.place, layout.cover)
+    place = closed(layout.place, layout.cover > 0)
     # Beyond the sheet's neighbours nothing moves.
     moved = cv2.blur(layout.cover, (3, 3)) > 0
     flow = np.where(moved[..., None], place - _centres(side), 0) * np.float32(2 / side)

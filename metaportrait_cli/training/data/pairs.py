@@ -163,11 +163,12 @@ class PairDataset(Dataset[Sample]):
         )
 
 
-def farthest_of(faces: Faces, draw: np.random.Generator, clip: int, source: int) -> int:
-    """Of some pictures of a clip drawn by number the one that differs most from the source."""
+def one_shot(faces: Faces, clip: int, source: int) -> list[int]:
+    """Pictures of a clip, by number, that are hardly of another shot than the source."""
     start, end = faces.ranges[clip]
-    others = [n for n in start + draw.permutation(end - start) if n != source]
-    return _farthest(faces, source, others[:CANDIDATES])
+    points, most = faces.points, FARTHEST_PAIR * faces.size
+    others = (n for n in range(start, end) if n != source)
+    return [n for n in others if _difference(points[source], points[n]) <= most]
 
 
 def _farthest(faces: Faces, source: int, others: Iterable[int]) -> int:
