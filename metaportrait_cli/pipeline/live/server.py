@@ -45,7 +45,7 @@ MOST_PAGES = 4
 """At a time; each shares the processor with the others."""
 STATUS_SECONDS = 0.5
 PATIENCE_SECONDS = 20
-POLICY = "default-src 'self' 'unsafe-inline' blob:; frame-ancestors 'none'"
+POLICY = "default-src 'self' 'unsafe-inline' blob: data:; frame-ancestors 'none'"
 
 
 @dataclass(frozen=True)
@@ -255,9 +255,11 @@ class LiveServer:
             finished: asyncio.Future[Path | None] = loop.create_future()
             stage.stop_recording(done)
             path = await finished
-            if path is not None:
-                self._recordings[path.name] = path
-                await watcher.tell(recorded=path.name)
+            if path is None:
+                await watcher.tell(error="nothing was recorded")
+                return
+            self._recordings[path.name] = path
+            await watcher.tell(recorded=path.name)
 
     async def _change_source(self, watcher: Watcher, stage: Stage, file: bytes) -> None:
         picture = await asyncio.to_thread(decoded, file)
