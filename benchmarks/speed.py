@@ -1,11 +1,14 @@
 """What a frame of `animate` costs, end to end, as a table that the README may quote.
 
-    python -m benchmarks.speed [--sides 512 1080] [--weights none bundled] [--seconds 10] [--runs 5]
+    python -m benchmarks.speed [--sides 512 1080] [--weights none bundled] [--precisions auto bf16]
+        [--seconds 10] [--runs 5] [--beside OLDER_CHECKOUT …]
 
 Each row is the median of the runs, each a process of its own on the sample: frames a second by the
-clock, start and end included; core-milliseconds a frame of the process and its ffmpegs, which do
-not depend on what else the machine does; the most memory; and the report's own milliseconds a
-frame by stage, which overlap. A first run, not counted, prepares the weights.
+clock, start and end included; core-milliseconds a frame of the process and its ffmpegs; seconds of
+a clip of one second, all included; the most memory. Checkouts are run by turns, so that whatever
+else the machine does is shared. A first run, not counted, prepares the weights. Then a table of
+core-milliseconds by stage (`core_time.py`), of the first precision. On CPUs other precisions than
+fp32 (`auto`) are torch's: ncnn runs our networks in fp32 alone.
 """
 
 from __future__ import annotations
@@ -27,7 +30,10 @@ from benchmarks.animate import ROOT, resident_mb
 from metaportrait_cli.media.binaries import ffmpeg_binary
 
 SIZES = {512: "512:512", 1080: "1920:1080"}
-COLUMNS = ("driver", "weights", "precision", "frames/s", "core-ms a frame", "start, s", "MB")
+COLUMNS = (
+    *("driver", "weights", "precision", "code"),
+    *("frames/s", "core-ms a frame", "1 s clip, s", "MB"),
+)
 
 
 @dataclass(frozen=True)
@@ -57,20 +63,20 @@ def clip(folder: Path, side: int, seconds: int) -> Path:
     return path
 
 
-def measured(driver: Path, folder: Path, more: Sequence[str]) -> Run:
-    """The command in a process of its own."""
-    command = [sys.executable, "-m", "metaportrait_cli", "animate"]
-    command += [
-        "-s",
-        str(ROOT / "samples" / "portrait.png"),
-        "-d",
-        str(driver),
-        "--quiet",
-        "--json",
-    ]
+def environment(checkout: Path) -> dict[str, str]:
+    """For processes that are to run its code."""
+    return {**os.environ, "PYTHONPATH": str(checkout)}
+
+
+def measured(checkout: Path, driver: Path, folder: Path, more: Sequence[str]) -> Run:
+    """A checkout's command in a process of its own."""
+    command = [sys.executable, "-m", "metaportrait_cli", "animate", "--quiet", "--json"]
+    command += ["-s", str(ROOT / "samples" / "portrait.png"), "-d", str(driver)]
     command += ["-o", str(folder / "out.mp4"), "--overwrite", *more]
     started = time.perf_counter()
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        command, cwd=checkout, env=environment(checkout), stdout=subprocess.PIPE
+    )
     peak = [0.0]
 
     def watch() -> None:
@@ -90,6 +96,19 @@ def measured(driver: Path, folder: Path, more: Sequence[str]) -> Run:
     return Run(seconds, usage.ru_utime + usage.ru_stime, peak[0], json.loads(told))
 
 
+def stages(checkout: Path, driver: Path, folder: Path, weights: str) -> dict[str, float]:
+    """Core-milliseconds a frame by stage."""
+    command = [sys.executable, str(Path(__file__).with_name("core_time.py")), str(driver), weights]
+    done = subprocess.run(
+        [*command, str(folder / "out.mp4")],
+        cwd=checkout,
+        env=environment(checkout),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def row(runs: Sequence[Run], short: Sequence[Run]) -> list[str]:
     """The figures of runs over a clip, and over one of a second."""
 
@@ -99,9 +118,14 @@ def row(runs: Sequence[Run], short: Sequence[Run]) -> list[str]:
     return [
         f"{median([run.frames / run.seconds for run in runs]):.1f}",
         f"{median([1000 * run.core_seconds / run.frames for run in runs]):.1f}",
-        f"{median([run.seconds for run in short]):.1f}",
+        f"{median([run.seconds for run in short]):.1f}" if short else "",
         f"{median([run.megabytes for run in runs]):.0f}",
     ]
+
+
+def show(*cells: str) -> None:
+    """A row of a table."""
+    print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def main() -> None:
@@ -109,29 +133,47 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sides", type=int, nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--weights", nargs="+", default=["none", "bundled"])
-    parser.add_argument("--precisions", nargs="+", default=["auto"])
+    parser.add_argument("--precisions", nargs="+", default=["auto", "bf16"])
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--beside", type=Path, nargs="*", default=[], metavar="CHECKOUT")
     chosen = parser.parse_args()
-    print("| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS), sep="\n")
-    stages: dict[str, dict[str, float]] = {}
+    checkouts = [ROOT, *(path.resolve() for path in chosen.beside)]
+    precisions = {"none": chosen.precisions[:1]}
+    show(*COLUMNS)
+    print("|" + "---|" * len(COLUMNS))
+    spent: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        second = clip(folder, 512, 1)
+        second = clip(folder, min(SIZES), 1)
         for side in chosen.sides:
             long = clip(folder, side, chosen.seconds)
             for weights in chosen.weights:
-                for precision in chosen.precisions if weights != "none" else ["auto"]:
+                what = [SIZES[side].replace(":", "×"), weights]
+                for precision in precisions.get(weights, chosen.precisions):
                     more = ["--precision", precision]
                     more += [] if weights == "bundled" else ["--weights", weights]
-                    measured(second, folder, more)
-                    short = [measured(second, folder, more) for _ in range(chosen.runs)]
-                    runs = [measured(long, folder, more) for _ in range(chosen.runs)]
-                    what = [SIZES[side].replace(":", "×"), weights, precision]
-                    print("| " + " | ".join([*what, *row(runs, short)]) + " |", flush=True)
-                    stages[" ".join(what)] = runs[-1].report["stage_ms_per_frame"]
-    for what, found in stages.items():
-        print(f"{what}: " + ", ".join(f"{stage} {value}" for stage, value in found.items()))
+                    runs: dict[Path, list[Run]] = {checkout: [] for checkout in checkouts}
+                    short: dict[Path, list[Run]] = {checkout: [] for checkout in checkouts}
+                    for checkout in checkouts:
+                        measured(checkout, second, folder, more)
+                    for _ in range(chosen.runs):
+                        for checkout in checkouts:
+                            runs[checkout].append(measured(checkout, long, folder, more))
+                            if side == min(SIZES):
+                                short[checkout].append(measured(checkout, second, folder, more))
+                    for checkout in checkouts:
+                        figures = row(runs[checkout], short[checkout])
+                        show(*what, precision, checkout.name, *figures)
+                for checkout in checkouts:
+                    title = " ".join([*what, checkout.name])
+                    spent[title] = stages(checkout, long, folder, weights)
+    print()
+    show("core-ms a frame", *spent)
+    print("|" + "---|" * (len(spent) + 1))
+    for stage in sorted(dict.fromkeys(stage for found in spent.values() for stage in found)):
+        show(stage, *(f"{found.get(stage, 0):.1f}" for found in spent.values()))
+    show("sum", *(f"{sum(found.values()):.1f}" for found in spent.values()))
 
 
 if __name__ == "__main__":
