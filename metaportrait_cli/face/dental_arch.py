@@ -53,7 +53,7 @@ OPENING = (1.5, 3.0)
 LENS = 1.5  # height of a mouth's opening to its mean height
 # Turned farther than the first (radians), drawn teeth fade; at the second they are gone: the far
 # corner of the mouth is a guess of the landmarks.
-TURN = (0.52, 0.65)
+TURN = (0.8, 0.95)
 
 
 @dataclass(frozen=True)

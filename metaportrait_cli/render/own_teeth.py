@@ -12,13 +12,22 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import smoothstep
-from metaportrait_cli.face.dental_arch import LOWER_LIP, NOSE_BASE, UPPER_LIP, Bite, SkullPose
+from metaportrait_cli.face.dental_arch import (
+    LOWER_LIP,
+    NOSE_BASE,
+    PUPILS,
+    UPPER_LIP,
+    Bite,
+    SkullPose,
+)
 from metaportrait_cli.face.landmark_image import filled_polygon
 from metaportrait_cli.networks.teeth import GAMMA, TeethConfig
 
 LUMA = np.array([0.2126, 0.7152, 0.0722])
 # Lids may hide the whites of the eyes.
 EYES_TO_TEETH, LEAST_OF_SKIN = 1.3, 0.7
+# Height of an opening (mm) below which its light is the lips', and how far off them it counts.
+LEAST_SEEN, LIPS_SHARE = 3.0, 0.3
 _SKIN = (205, 425, 50, 280, 187, 411, 200, 199)
 _LIPS = (0, 17, 37, 267, 84, 314)
 # Logarithms of red and blue against green: enamel is nearly neutral and warm, whatever the skin.
@@ -98,7 +107,9 @@ class Colours:
         by_skin = 0.8 * math.exp(-0.05 + 0.62 * math.log(bright))
         # Hardly whiter than the eyes: those of paintings are dark.
         by_eyes = max(EYES_TO_TEETH * _eye_white(crop, points), LEAST_OF_SKIN * by_skin)
-        tooth = hue / (hue @ LUMA) * min(0.85, by_skin, by_eyes)
+        # What is lighter between the lips is a tooth.
+        told = max(min(by_skin, by_eyes), _light_inside(crop, points))
+        tooth = hue / (hue @ LUMA) * min(0.85, told)
         flesh = np.sqrt(lips / (lips @ LUMA) * np.array([1.9, 0.75, 0.75]))
         flesh = 1 + (flesh - 1) * colourful
         return cls(tooth, flesh / (flesh @ LUMA) * bright, colourful)
@@ -106,18 +117,40 @@ class Colours:
 
 def _eye_white(crop: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
     """Linear brightness of the light parts of a face's eyes."""
-    found = []
-    for name in ("left_eye", "right_eye"):
-        outline = points[topology.ring(name), :2]
-        x0, y0 = np.clip(np.floor(outline.min(0)).astype(int), 0, len(crop) - 2).tolist()
-        x1, y1 = np.clip(np.ceil(outline.max(0)).astype(int), 1, len(crop)).tolist()
-        side = max(x1 - x0, y1 - y0, 1)
-        mask = filled_polygon(outline - (x0, y0), side=side, size=side)
-        part = crop[y0:y1, x0:x1]
-        inside = part[mask[: part.shape[0], : part.shape[1]] > 200]
-        if len(inside):
-            found.append(np.percentile((inside / 255.0) ** GAMMA @ LUMA, 90))
+    rings = (topology.ring(name) for name in ("left_eye", "right_eye"))
+    inside = [_inside(crop, points[ring, :2]) for ring in rings]
+    found = [np.percentile(light, 90) for light in inside if len(light)]
     return float(np.mean(found)) if found else 1.0
+
+
+def _light_inside(crop: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
+    """Linear brightness of the light part of what a mouth shows; 0 of one that is nearly shut."""
+    if opening_height(points) < LEAST_SEEN:
+        return 0.0
+    upper, lower = np.moveaxis(points[np.array(topology.INNER_LIPS), :2], 1, 0)
+    # Off the lips, whose light lies beside the landmarks.
+    middle = (upper + lower) / 2
+    outline = np.concatenate([upper, lower[::-1]])
+    inner = np.concatenate([middle, middle[::-1]]) * LIPS_SHARE + outline * (1 - LIPS_SHARE)
+    light = _inside(crop, inner.astype(np.float32))
+    return float(np.percentile(light, 80)) if len(light) else 0.0
+
+
+def opening_height(points: NDArray[np.float32]) -> float:
+    """Of the mouth of a face (478, 3), in mm."""
+    pupils = float(np.linalg.norm(points[topology.IRISES[0][0]] - points[topology.IRISES[1][0]]))
+    upper, lower = np.moveaxis(points[np.array(topology.INNER_LIPS), :2], 1, 0)
+    return float(np.linalg.norm(lower - upper, axis=-1).max()) * PUPILS / max(pupils, 1e-6)
+
+
+def _inside(crop: NDArray[np.uint8], outline: NDArray[np.float32]) -> NDArray[np.floating]:
+    """Linear brightness (N,) of the pixels of a picture (S, S, 3) within an outline (K, 2)."""
+    x0, y0 = np.clip(np.floor(outline.min(0)).astype(int), 0, len(crop) - 2).tolist()
+    x1, y1 = np.clip(np.ceil(outline.max(0)).astype(int), 1, len(crop)).tolist()
+    side = max(x1 - x0, y1 - y0, 1)
+    mask = filled_polygon(outline - (x0, y0), side=side, size=side)
+    part = crop[y0:y1, x0:x1]
+    return (part[mask[: part.shape[0], : part.shape[1]] > 200] / 255.0) ** GAMMA @ LUMA
 
 
 @dataclass(frozen=True)

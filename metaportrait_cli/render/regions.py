@@ -217,6 +217,7 @@ class OpenedRegions:
         gaps: Sequence[NDArray[np.float32]],
     ) -> None:
         size = frames.shape[1]
+        gaps = [self._teeth.unknown(face, gap) for face, gap in zip(driven, gaps, strict=True)]
         drawn: dict[int, Drawn | None] = {}
 
         def cut(place: tuple[int, Region]) -> NDArray[np.uint8]:

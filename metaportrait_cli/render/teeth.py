@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import smoothstep
 from metaportrait_cli.face.dental_arch import (
     LOWER_LIP,
@@ -36,6 +37,7 @@ from metaportrait_cli.render.own_teeth import (
     Row,
     TeethOfPerson,
     blended,
+    opening_height,
     own_teeth,
     teeth_of_person,
 )
@@ -65,6 +67,11 @@ BEHIND, RIM, NEAR, GAP = (
 CHANNELS = GAP.stop
 RIM_MM = 0.6
 """How far the shade of lips reaches into the mouth"""
+# What a source shows hangs from the upper lip and rides on it. A strip no higher than the first
+# (mm) would be a second row above teeth that stay in the skull: it is drawn over the more, the
+# farther the mouth opens beyond it. A source that shows more keeps all of it.
+STRIP = (5.0, 8.0)
+BEYOND_STRIP = (2.0, 5.0)
 
 
 def skull_pose(shape: NDArray[np.floating], points: NDArray[np.float32]) -> SkullPose:
@@ -196,7 +203,10 @@ class TeethPainter:
         elif shown is not None:
             upper = blended(upper, shown, self.config)
         bite = bite if shown is None else shown.bite
-        return OpenedTeeth(self, bite, Colours.of(crop, points), upper=upper, rate=rate)
+        colours = Colours.of(crop, points)
+        return OpenedTeeth(
+            self, bite, colours, upper=upper, shown=opening_height(points), rate=rate
+        )
 
     def of_person(
         self, pictures: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]]
@@ -230,9 +240,12 @@ class OpenedTeeth:
         colours: Colours,
         *,
         upper: NDArray[np.float32] | None = None,
+        shown: float = 0.0,
         rate: Fraction | None = None,
     ) -> None:
+        """`shown` is the height of the mouth's opening in the source, in mm."""
         self._painter = painter
+        self._shown = shown
         self.bite = bite
         self.colours = colours
         self._upper = Row(painter.upper if upper is None else upper, painter.config)
@@ -249,7 +262,20 @@ class OpenedTeeth:
         shown = own_teeth(
             self.bite, pose, picture, points, texture=painter.upper, config=painter.config
         )
-        return OpenedTeeth(painter, shown.bite if shown else self.bite, self.colours)
+        bite = shown.bite if shown else self.bite
+        return OpenedTeeth(painter, bite, self.colours, shown=self._shown)
+
+    def unknown(self, points: NDArray[np.float32], gap: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The part (N, 2) of the mouth of a driven face (478, 3) that is to be made up: `gap`, as
+        of `OpenedRegions.repaint`, and a thin strip above it that the source shows."""
+        low = 1 - float(smoothstep((self._shown - STRIP[0]) / (STRIP[1] - STRIP[0])))
+        start, end = BEYOND_STRIP
+        opened = float(smoothstep((opening_height(points) - self._shown - start) / (end - start)))
+        lip = points[[upper for upper, _ in topology.INNER_LIPS], :2]
+        wider = gap.copy()
+        hanging = slice(1, 1 + len(lip))
+        wider[hanging] += low * opened * (lip - gap[hanging])
+        return wider
 
     def draw(
         self, points: NDArray[np.float32], gap: NDArray[np.float32], *, size: int

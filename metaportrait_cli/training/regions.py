@@ -325,8 +325,9 @@ def drawn(
 
     The share `hard` of it is of `Patches.hard`.
     """
-    # People alike, however many pictures they have.
-    person = draw.choice(np.unique(patches.person), count)
+    # People nearly alike, however many pictures they have; but a photo tells of its mouth alone.
+    people, owned = np.unique(patches.person, return_counts=True)
+    person = draw.choice(people, count, p=np.sqrt(owned) / np.sqrt(owned).sum())
     first, last = (np.searchsorted(patches.person, person, side) for side in ("left", "right"))
     chosen: NDArray[np.integer] = draw.integers(first, last)
     if hard and len(patches.hard):

@@ -37,7 +37,7 @@ from metaportrait_cli.render.warped import WarpRenderer
 from metaportrait_cli.weights.join import join_files
 from metaportrait_cli.weights.store import read_header, save_networks
 
-NOTHING = np.zeros((3, 2), np.float32)
+NOTHING = np.zeros((20, 2), np.float32)
 
 
 @pytest.fixture(scope="module")

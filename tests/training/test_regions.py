@@ -17,10 +17,10 @@ from metaportrait_cli.networks.mouth import MouthNetwork
 from metaportrait_cli.networks.regions import RegionConfig
 from metaportrait_cli.render.teeth import bundled_teeth
 from metaportrait_cli.training.data.pairs import Faces
-from metaportrait_cli.training.data.patches import CHANNELS, make_patches
+from metaportrait_cli.training.data.patches import CHANNELS, Patches, make_patches
 from metaportrait_cli.training.loop import Record
 from metaportrait_cli.training.place import RunOptions
-from metaportrait_cli.training.regions import RegionTraining, faded, train_regions
+from metaportrait_cli.training.regions import RegionTraining, drawn, faded, train_regions
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network, read_header, save_networks
 
@@ -93,6 +93,20 @@ def test_stopping_and_going_on_is_the_same_as_not_stopping(
     straight, twice = (load_file(tmp_path / n / "last.safetensors") for n in ("straight", "twice"))
     for key, value in straight.items():
         assert torch.equal(value, twice[key]), key
+
+
+def test_a_photo_is_drawn_less_often_than_a_clip() -> None:
+    shown = np.repeat([0, 1], [1, 16]).astype(np.uint8)
+    inputs = np.broadcast_to(shown[:, None, None, None], (17, 4, 4, 11))
+    patches = Patches(
+        inputs=inputs,
+        target=inputs[..., :3],
+        person=shown.astype(np.int32),
+        identity=np.zeros((2, 128), np.float32),
+    )
+    device = torch.device("cpu")
+    _, target, _ = drawn(patches, np.random.default_rng(0), 2000, "eyes", device)
+    assert float((target > 0).float().mean()) == pytest.approx(0.8, abs=0.05)
 
 
 def test_light_and_colour_vary_together_and_some_samples_have_none() -> None:

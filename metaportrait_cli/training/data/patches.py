@@ -39,8 +39,7 @@ from metaportrait_cli.render.teeth import OpenedTeeth, TeethPainter, drawn_patch
 from metaportrait_cli.training.data.pairs import Faces
 
 SOURCES, TARGETS = 4, 4
-CHOSEN = 2
-"""So many sources are those whose mouths are most shut, and so many targets the most open ones"""
+"""Of a clip: those whose mouths are most shut and most open, and others by chance"""
 OPEN_PHOTO = 0.06
 """Opening of a photo's mouth, in distances of the pupils, from which on it tells of teeth"""
 FLOW_GRID = 256  # as the renderer's
@@ -115,7 +114,7 @@ def make_patches(
                 warp = CorrespondenceWarp(points, side=faces.size, fade=everywhere)
                 own, mouth = OwnRegions(image, points), MouthInside(image, points)
                 drawn = teeth.open(image, points)
-                for n in _some(order[order != source][::-1], TARGETS, draw):
+                for n in _some(order[order != source], TARGETS, draw):
                     found = warp(faces_of[n])
                     warped = moved_by(image, found.shift)
                     mouth.fill(warped, found.mouth_gap)
@@ -153,6 +152,7 @@ class PatchList:
         kinds: Sequence[Kind] = KINDS,
     ) -> None:
         """A source's regions warped to `driven` (478, 3), and the truth, both (S, S, 3)."""
+        gap = teeth.unknown(driven, gap)
         for region in REGIONS:
             kind = kind_of(region)
             if kind in kinds:
@@ -228,9 +228,9 @@ def _openings(points: NDArray[np.float32]) -> NDArray[np.floating]:
 
 
 def _some(order: NDArray[np.integer], count: int, draw: np.random.Generator) -> list[int]:
-    """So many of these numbers: the first `CHOSEN`, and others by chance."""
-    chosen = [order[:CHOSEN], draw.permutation(order[CHOSEN:])[: count - CHOSEN]]
-    return np.concatenate(chosen).tolist()
+    """So many of these numbers: the first and the last, and others by chance."""
+    ends = order[[0, -1]] if len(order) > 1 else order
+    return np.concatenate([ends, draw.permutation(order[1:-1])[: count - len(ends)]]).tolist()
 
 
 def _embedding(
