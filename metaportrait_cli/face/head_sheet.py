@@ -229,10 +229,11 @@ class HeadSheet:
         gap = np.concatenate(
             [driven[[left], :2], driven_ends, driven[[right], :2], driven[pairs[::-1, 1], :2]]
         )
+        x, y, cover, around = cv2.split(field)
         return Layout(
-            place=np.ascontiguousarray(field[..., :2]),
-            cover=np.ascontiguousarray(field[..., 2]),
-            around=np.ascontiguousarray(field[..., 3]),
+            place=cv2.merge([x, y]),
+            cover=cover,
+            around=around,
             gap=gap.astype(np.float32),
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import ceil
 
 import cv2
 import numpy as np
@@ -41,6 +42,8 @@ FOLD = 3.0
 """Pixels of the source a pixel, from which on two neighbours lie on different parts of the sheet"""
 SOFT_FOLD = 0.6
 """How soft such an edge is, in cells of the layout"""
+REACH = 4
+"""Cells around such an edge that its smoothing sees"""
 RIM, RIM_STEEPNESS = 0.9, 2.0
 """An edge's stairs are smoothed over so many cells, then made so much sharper"""
 SOME = (0.5, 0.9)
@@ -124,11 +127,13 @@ class Layers:
         if beyond is not None:
             seen = seen * beyond
         shown = np.rint(255 * closed(np.minimum(seen, 1), covered)).astype(np.uint8)
-        shown = cv2.multiply(cv2.resize(shown, (size, size)), _rim(covered, size), scale=1 / 255)
+        shown = cv2.multiply(
+            cv2.resize(shown, (size, size)), _rim(covered, (size, size)), scale=1 / 255
+        )
         person = cv2.multiply(person, cv2.merge([shown] * 4), scale=1 / 255)
         left = 255 - person[..., 3]
         behind = cv2.multiply(self.plate, cv2.merge([left] * 3), scale=1 / 255)
-        frame = np.asarray(cv2.add(behind, np.ascontiguousarray(person[..., :3])), np.uint8)
+        frame = np.asarray(cv2.add(behind, cv2.cvtColor(person, cv2.COLOR_BGRA2BGR)), np.uint8)
         seen = person[folds][:, 3] > 0
         if seen.any():
             _soften(frame, (folds[0][seen], folds[1][seen]), SOFT_FOLD * size / len(place))
@@ -141,31 +146,47 @@ class Layers:
         """
         mirrored = cv2.BORDER_REFLECT
         person = cv2.remap(self.person, place, None, cv2.INTER_LINEAR, borderMode=mirrored)
+        person = np.asarray(person, np.uint8)
         if self.twice is None or self.instead is None:
-            return np.asarray(person, np.uint8)
-        ghost = cv2.remap(self.twice, place, None, cv2.INTER_LINEAR)
-        ghost = ghost * cv2.resize(around, place.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        instead = cv2.remap(self.instead, place, None, cv2.INTER_LINEAR, borderMode=mirrored)
-        return np.asarray(cv2.blendLinear(instead, person, ghost, 1 - ghost), np.uint8)
+            return person
+        # Mostly a strip beside the far cheek: only its box is mixed.
+        size, cells = place.shape[1::-1], around.shape[::-1]
+        rough = cv2.resize(place, cells, interpolation=cv2.INTER_NEAREST)
+        rough = cv2.remap(self.twice, rough, None, cv2.INTER_LINEAR) * around
+        left, top, wide, high = cv2.boundingRect(np.uint8(_grown(rough > LEAST_TWICE)))
+        if not wide:
+            return person
+        x, y = size[0] / cells[0], size[1] / cells[1]
+        rows = slice(int(top * y), ceil((top + high) * y))
+        box = rows, slice(int(left * x), ceil((left + wide) * x))
+        ghost = cv2.remap(self.twice, place[box], None, cv2.INTER_LINEAR)
+        ghost = ghost * cv2.resize(around, size, interpolation=cv2.INTER_LINEAR)[box]
+        instead = cv2.remap(self.instead, place[box], None, cv2.INTER_LINEAR, borderMode=mirrored)
+        person[box] = cv2.blendLinear(instead, person[box], ghost, 1 - ghost)
+        return person
 
     def _at_folds(self, layout: Layout, pixels: Pixels) -> Picture:
         """The person (N, 4) at pixels where the face begins before what is around it, or a part of
         that before another: a smooth edge between the two, and nothing from between them."""
-        size = self.plate.shape[0]
-        covered = layout.cover > 0
-        before = covered & (layout.around < 0.5)
+        cell = np.float32(self.plate.shape[0] / len(layout.cover))
+        cells = [np.int64(each / cell) for each in pixels]
+        box = tuple(slice(max(0, each.min() - REACH), each.max() + REACH + 1) for each in cells)
+        covered, place = layout.cover[box] > 0, layout.place[box] - np.float32(0.5)
+        before = covered & (layout.around[box] < 0.5)
         behind = covered & ~before
-        front, back = (
-            _unmixed(closed(layout.place, part) - np.float32(0.5), pixels, side=size)
-            for part in (before, behind)
-        )
+        # Within its cell a place goes on as the picture does: nothing is from between two parts.
+        within = [each + 0.5 - cell * (its + 0.5) for each, its in zip(pixels, cells, strict=True)]
+        within = np.stack(within[::-1], 1).astype(np.float32)
+        at = tuple(each - part.start for each, part in zip(cells, box, strict=True))
+        front, back = (closed(place, part)[at] + within for part in (before, behind))
         nothing = np.zeros((len(back), 1), np.float32)
         face = self._sampled(front[:, None], nothing)[:, 0]
         rest = self._sampled(back[:, None], nothing + 1)[:, 0]
-        cells = tuple(each * len(covered) // size for each in pixels)
-        share = _rim(before, size)[pixels] / np.float32(255)
-        share = np.where(_grown(behind)[cells], share, 1)
-        share = np.where(_grown(before)[cells], share, 0)[:, None]
+        rim = _rim(before, (round(before.shape[1] * cell), round(before.shape[0] * cell)))
+        start = [round(part.start * cell) for part in box]
+        share = rim[pixels[0] - start[0], pixels[1] - start[1]] / np.float32(255)
+        share = np.where(_grown(behind)[at], share, 1)
+        share = np.where(_grown(before)[at], share, 0)[:, None]
         return np.rint(rest + share * (face.astype(np.float32) - rest)).astype(np.uint8)
 
 
@@ -282,14 +303,6 @@ def _folds(place: NDArray[np.float32], covered: NDArray[np.bool_], *, side: int)
     return places[:, 1], places[:, 0]
 
 
-def _unmixed(place: NDArray[np.float32], pixels: Pixels, *, side: int) -> NDArray[np.float32]:
-    """Places of pixels (N, 2) as their cell has them, none between two parts of the sheet."""
-    cell = side / len(place)
-    at = np.minimum((np.stack(pixels, 1) / cell).astype(int), len(place) - 1)  # (N, 2), (y, x)
-    within = np.stack(pixels, 1) + 0.5 - cell * (at + 0.5)
-    return (place[at[:, 0], at[:, 1]] + within[:, ::-1]).astype(np.float32)
-
-
 def _soften(frame: Picture, pixels: Pixels, sigma: float) -> None:
     """Blurs a frame (H, W, 3) at some of its pixels."""
     box = tuple(slice(int(each.min()), int(each.max()) + 1) for each in pixels)
@@ -314,10 +327,11 @@ def _grown(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return cv2.dilate(np.uint8(cells), np.ones((3, 3), np.uint8)) > 0
 
 
-def _rim(covered: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
-    """How much (S, S), in [0, 255], covered cells (G, G) cover, without their stairs."""
+def _rim(covered: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """How much (H, W), in [0, 255], covered cells (G, G) cover, without their stairs; `size` is
+    (W, H)."""
     soft = cv2.GaussianBlur(np.uint8(255 * covered), (0, 0), RIM, borderType=cv2.BORDER_REPLICATE)
-    soft = cv2.resize(soft, (size, size), interpolation=cv2.INTER_LINEAR)
+    soft = cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(cv2.LUT(soft, _STEEPER), np.uint8)
 
 

@@ -145,9 +145,10 @@ class LearnedLayers:
         asked = _conditions(prior, driven, found.gap, side=self._side)
         cover = np.minimum(found.cover, 1)
         flow, shown = map(_grid, self._correct(*self._source, *asked, cover[None, None]))
-        place = found.place + self._fade[..., None] * (flow - prior) / unit
-        seen = found.cover * (1 - self._fade * (1 - shown[..., 0]))
-        return replace(found, place=place.astype(np.float32), cover=seen.astype(np.float32))
+        fade, change = cv2.merge([self._fade] * 2), cv2.subtract(flow, prior)
+        place = cv2.add(found.place, cv2.multiply(fade, change, scale=1 / float(unit)))
+        seen = found.cover * (1 - self._fade * (1 - shown))
+        return replace(found, place=place, cover=seen)
 
 
 def _encoding(network: CompactWarping) -> Function:
@@ -209,5 +210,5 @@ def _bright(image: NDArray[np.uint8]) -> Grid:
 
 
 def _grid(planes: Grid) -> Grid:
-    """(1, C, G, G) → (G, G, C)"""
-    return planes[0].transpose(1, 2, 0)
+    """(1, C, G, G) → (G, G, C), or (G, G)"""
+    return cv2.merge(list(planes[0]))
