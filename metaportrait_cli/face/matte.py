@@ -2,12 +2,13 @@
 
 MediaPipe's selfie segmenter gives a soft silhouette at 256 × 256; a guided filter brings it to the
 picture's own edges, and what isn't connected with the face is left out: other people stay where
-they are. A hat, a hand or glasses that hang together with the person move as one with it.
+they are, also where they touch: what is nearer to another face than to this one is another's. A
+hat, a hand or glasses that hang together with the person move as one with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -65,19 +66,27 @@ class Segmenter:
 
 
 def matte(
-    picture: NDArray[np.uint8], points: NDArray[np.float32], segmenter: Silhouette
+    picture: NDArray[np.uint8],
+    points: NDArray[np.float32],
+    segmenter: Silhouette,
+    *,
+    strangers: Sequence[NDArray[np.float32]] = (),
 ) -> NDArray[np.float32] | None:
-    """The person's share (H, W) of each pixel of a picture (H, W, 3) RGB; face points (478, 3).
+    """The person's share (H, W) of each pixel of a picture (H, W, 3) RGB; face points (478, 3), and
+    those of the `strangers` in it.
 
     `None` if the silhouette misses the face.
     """
     height, width = picture.shape[:2]
     scale = min(1.0, MOST_PIXELS / max(height, width))
-    small, face = picture, points[:, :2]
+    small = picture
     if scale < 1:
         small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        face = face * np.float32(scale)
-    alpha = _matte(small, face, segmenter(small))
+    face, *others = (each[:, :2] * np.float32(scale) for each in (points, *strangers))
+    likely = segmenter(small)
+    for other in others:
+        likely = np.where(_nearer(face, other, likely.shape), likely, 0)
+    alpha = _matte(small, face, likely)
     if alpha is None or scale == 1:
         return alpha
     return cv2.resize(alpha, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -113,6 +122,19 @@ def _matte(
     # Certainly a person, certainly not, and the filter's word between.
     soft = np.clip((soft - 0.06) / 0.88, 0, 1)
     return soft * np.clip(2 - 2 * away / REACH, 0, 1)
+
+
+def _nearer(
+    face: NDArray[np.float32], other: NDArray[np.float32], shape: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """Where (H, W) a face (478, 2) is nearer than another, measured in the size of each."""
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    away = []
+    for points in (face, other):
+        oval = points[topology.ring("face_oval")]
+        middle, size = oval.mean(0), np.ptp(oval, axis=0).mean()
+        away.append(np.hypot(x - middle[0], y - middle[1]) / size)
+    return away[0] <= away[1]
 
 
 def guided(

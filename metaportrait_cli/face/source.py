@@ -28,6 +28,8 @@ class Source:
     crop: Crop
     turns: int = 0
     """Quarter turns counter-clockwise by which the file's picture was brought upright."""
+    strangers: tuple[Face, ...] = ()
+    """Further faces in the picture: other people's"""
     others: tuple[Source, ...] = ()
     """Further pictures of the same person, used where they look more like what is driven."""
     lends: Lends = "face"

@@ -135,7 +135,13 @@ def _source(
         )
     crop = Crop.around(face.points, within=(width, height))
     return Source(
-        path=path, picture=picture, face=face, faces_seen=len(faces), crop=crop, turns=turns
+        path=path,
+        picture=picture,
+        face=face,
+        faces_seen=len(faces),
+        crop=crop,
+        turns=turns,
+        strangers=tuple(other for other in faces if other is not face),
     )
 
 

@@ -147,7 +147,7 @@ class LearnedLayers:
         flow, shown = map(_grid, self._correct(*self._source, *asked, cover[None, None]))
         fade, change = cv2.merge([self._fade] * 2), cv2.subtract(flow, prior)
         place = cv2.add(found.place, cv2.multiply(fade, change, scale=1 / float(unit)))
-        seen = found.cover * (1 - self._fade * (1 - shown))
+        seen = np.asarray(found.cover * (1 - self._fade * (1 - shown)), np.float32)
         return replace(found, place=place, cover=seen)
 
 

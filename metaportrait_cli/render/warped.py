@@ -162,7 +162,12 @@ class WarpRenderer:
         part = window.widened(self.AROUND, within=(width, height))
         origin = np.array([part[1].start, part[0].start, 0], np.float32)
         segmenter = Segmenter(bundled_path(SEGMENTER))
-        alpha = matte(source.picture[part], source.face.points - origin, segmenter)
+        alpha = matte(
+            source.picture[part],
+            source.face.points - origin,
+            segmenter,
+            strangers=[face.points - origin for face in source.strangers],
+        )
         if alpha is None:
             return None
         whole = np.zeros((height, width), np.float32)

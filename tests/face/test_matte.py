@@ -51,6 +51,26 @@ def test_only_what_hangs_together_with_the_face_is_the_person(
     assert alpha[y, x] > 0.99
 
 
+def test_people_who_touch_are_parted_between_their_faces(
+    portrait: NDArray[np.uint8], portrait_face: Face
+) -> None:
+    points = portrait_face.points
+    wide = np.float32(np.ptp(points[:, 0]))
+    stranger = 0.5 * points + (points[:, :1].max() + 0.4 * wide, 0.5 * points[:, 1].mean(), 0)
+    stranger = stranger.astype(np.float32)
+    picture = np.hstack([portrait, portrait])
+
+    def everyone(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.ones(picture.shape[:2], np.float32)
+
+    alpha = matte(picture, points, everyone, strangers=[stranger])
+    assert alpha is not None
+    x, y = stranger[1, :2].astype(int)
+    assert alpha[y, x] == 0
+    x, y = points[1, :2].astype(int)
+    assert alpha[y, x] > 0.99
+
+
 def test_the_filter_follows_the_edge_of_the_picture() -> None:
     """Width and height differ: a swap would show."""
     picture = np.zeros((60, 80, 3), np.uint8)
