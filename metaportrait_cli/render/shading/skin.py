@@ -62,13 +62,18 @@ class SkinMap:
         centres = np.arange(SIDE, dtype=np.float32) + 0.5
         places = np.stack(np.meshgrid(centres, centres), axis=-1)
         order = triangles[np.argsort(-model.mean[triangles, 2].mean(1), kind="stable")]
-        numbers = np.zeros((SIDE, SIDE, 1), np.float32)
-        for number, triangle in enumerate(order):  # far to near, later ones count
-            single = np.zeros((SIDE, SIDE, 1), np.float32)
-            add_interpolated(single, vertices, triangle[None], np.ones((MESH_POINTS, 1)))
-            numbers[single > 0] = number + 1
-        inside = numbers[..., 0] > 0
-        corners = order[np.maximum(numbers[..., 0].astype(int) - 1, 0)]
+        field = np.zeros((SIDE, SIDE, 1), np.float32)
+        # Corners of its own for each triangle, that all bear its number: later ones count.
+        own = np.arange(order.size, dtype=np.int32).reshape(order.shape)
+        add_interpolated(
+            field,
+            vertices[order].reshape(-1, 2),
+            own,
+            (own.reshape(-1, 1) // 3 + 1).astype(np.float32),
+        )
+        numbers = np.rint(field[..., 0]).astype(int)
+        inside = numbers > 0
+        corners = order[np.maximum(numbers - 1, 0)]
         shares = _barycentric(places, vertices[corners]) * inside[..., None]
         lips = _filled(vertices[topology.ring("lips_outer")])
         skin = np.pad(np.uint8(inside & (lips == 0)), 1)
