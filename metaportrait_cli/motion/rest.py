@@ -15,7 +15,7 @@ import numpy as np
 
 from metaportrait_cli.motion import apertures
 from metaportrait_cli.motion.alignment import Floats
-from metaportrait_cli.motion.features import FEATURES, feature_operator, features
+from metaportrait_cli.motion.features import FEATURES, feature_operator, features, legible_axes
 from metaportrait_cli.motion.fitting import FaceParameters, still_faces
 from metaportrait_cli.motion.morphable import MorphableModel
 
@@ -26,6 +26,11 @@ blendshapes explain grow with it."""
 BROWS: Final = 0.5
 """Share of what blendshapes explain of the brows that counts as expression. The other half is how a
 person is made: over people it varies half again as much as brows move within a person."""
+
+CERTAIN: Final = 0.5
+"""Share of the rest that is believed, but for its features (see `motion.features`), which are so
+whole. Half of what a clip tells of a person's rest another of their clips doesn't confirm (15
+people); passed on, it would be a constant error of every result's shape."""
 
 SQUINT: Final = 0.4
 """Share of the difference between an eye as it is seen and as blendshapes would have it at rest
@@ -49,7 +54,7 @@ def at_rest(model: MorphableModel, frames: FaceParameters, blendshapes: Floats) 
     chosen = frames.frames(quiet)
     middle = replace(
         chosen.frame(0),
-        expression=np.median(chosen.expression - shown[quiet], axis=0, keepdims=True),
+        expression=_certain(model, np.median(chosen.expression - shown[quiet], axis=0)[None]),
         gaze=np.median(frames.gaze, axis=0, keepdims=True),
         residual=np.median(chosen.residual, axis=0, keepdims=True),
         scale=np.median(frames.scale, keepdims=True),
@@ -68,6 +73,14 @@ def with_gaps(model: MorphableModel, frames: FaceParameters, gaps: Floats) -> Fa
     faces = still_faces(model, moved)
     exact = apertures.opened(faces, gaps - apertures.gaps(faces))
     return replace(moved, residual=moved.residual + exact - faces)
+
+
+def _certain(model: MorphableModel, expression: Floats) -> Floats:
+    """Expression (T, E) with the features it has, and less of all else."""
+    axes, jitter = legible_axes(model), model.expression_jitter
+    moves = (expression / jitter) @ axes.T
+    moves[:, len(FEATURES) :] *= CERTAIN
+    return (moves @ axes * jitter).astype(np.float32)
 
 
 def _explained(model: MorphableModel, blendshapes: Floats) -> Floats:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from metaportrait_cli.face.detector import BLENDSHAPE_COUNT
 from metaportrait_cli.motion import apertures
 from metaportrait_cli.motion.alignment import Floats, from_frame
-from metaportrait_cli.motion.features import FEATURES, feature_operator, features
+from metaportrait_cli.motion.features import FEATURES, feature_operator, features, legible_axes
 from metaportrait_cli.motion.fitting import FaceParameters, fit_frames, fit_identity, still_faces
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.motion.rest import at_rest
@@ -99,3 +101,18 @@ def test_the_operator_changes_one_feature_alone(model: MorphableModel) -> None:
     changed = np.tensordot(feature_operator(model), model.expression_basis, axes=1)
     np.testing.assert_allclose(features(changed), np.eye(len(FEATURES)), atol=1e-3)
     assert model.blendshape_effect.shape == (BLENDSHAPE_COUNT, model.expression_size)
+
+
+def test_of_what_no_feature_tells_half_counts_as_the_rest(
+    model: MorphableModel, performance
+) -> None:
+    """One clip isn't sure of it; the height of brows and the mouth's width are as they are."""
+    landmarks, shapes = seen(model, performance, 66, np.linspace(0.0, 0.4, 24))
+    plain = fitted(model, landmarks)
+    axes, jitter = legible_axes(model), model.expression_jitter
+    for axis, share in ((FEATURES.index("right_brow"), 1.0), (len(FEATURES) + 3, 0.5)):
+        held = 2 * axes[axis] * jitter
+        other = replace(plain, expression=plain.expression + held)
+        change = at_rest(model, other, shapes).expression - at_rest(model, plain, shapes).expression
+        kept = (change[0] / jitter) @ axes[axis] / 2
+        assert kept == pytest.approx(share, abs=0.05)
