@@ -54,6 +54,23 @@ def command(
         float,
         typer.Option(metavar="X", help="How much of the motion, 0 to 3.", rich_help_panel=MOTION),
     ] = 1.0,
+    yaw: Annotated[
+        float,
+        typer.Option(
+            metavar="DEGREES",
+            help="Turn the head to the picture's right, too.",
+            rich_help_panel=MOTION,
+        ),
+    ] = 0.0,
+    pitch: Annotated[
+        float, typer.Option(metavar="DEGREES", help="Raise the face, too.", rich_help_panel=MOTION)
+    ] = 0.0,
+    roll: Annotated[
+        float,
+        typer.Option(
+            metavar="DEGREES", help="Tilt the head clockwise, too.", rich_help_panel=MOTION
+        ),
+    ] = 0.0,
     size: Annotated[
         int,
         typer.Option(metavar="N", help="Side of the pictures in pixels.", rich_help_panel=OUTPUT),
@@ -90,9 +107,16 @@ def command(
     """
     with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.pipeline.live.run import LiveOptions, run_live  # noqa: PLC0415
+        from metaportrait_cli.pipeline.performance import DriveOptions  # noqa: PLC0415
 
         options = LiveOptions(
-            camera=camera, host=host, port=port, size=size, strength=strength, marked=mark
+            camera=camera,
+            host=host,
+            port=port,
+            size=size,
+            strength=strength,
+            marked=mark,
+            turn=DriveOptions(yaw=yaw, pitch=pitch, roll=roll).turn,
         )
         run_live(
             file or source,

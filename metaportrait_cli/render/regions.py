@@ -228,12 +228,15 @@ class OpenedRegions:
             drawn[t] = self._teeth.draw(driven[t], gaps[t], size=size)
             return np.concatenate([patch, *drawn_patches([drawn[t]])])
 
-        changes: dict[tuple[int, Region], Change] = {}
-        for kind in self._refiner.kinds:
+        def found(kind: Kind) -> dict[tuple[int, Region], Change]:
             places = [(t, region) for t in range(len(frames)) for region in _regions_of(kind)]
             patches = np.stack(side_by_side(cut, places))
-            found = self._refiner.changes(kind, patches, self._known)
-            changes.update(zip(places, found, strict=True))
+            return dict(zip(places, self._refiner.changes(kind, patches, self._known), strict=True))
+
+        # Several frames keep all cores busy with one network; for one, it takes both.
+        kinds = list(self._refiner.kinds)
+        each = side_by_side(found, kinds) if len(frames) == 1 else map(found, kinds)
+        changes = {place: change for some in each for place, change in some.items()}
         # Patches of a face overlap: all are cut before any is changed.
         for (t, region), change in changes.items():
             add_patch(frames[t], change.pixels, patch_to_picture(driven[t], region))

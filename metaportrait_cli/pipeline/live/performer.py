@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -56,11 +57,16 @@ class OpenedPortrait:
 
 
 def open_portrait(
-    engine: Engine, source: Path | Image | None, *, portrait: Path | None = None, size: int
+    engine: Engine,
+    source: Path | Image | None,
+    *,
+    portrait: Path | None = None,
+    size: int,
+    turn: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> OpenedPortrait:
     """A photo, a clip or a picture (H, W, 3), or a portrait file, opened for pictures of `size`.
 
-    Raises `MediaError`, `NoFaceError` or `WeightsError`.
+    `turn` as of `Retargeter`. Raises `MediaError`, `NoFaceError` or `WeightsError`.
     """
     person = load_portrait(portrait) if portrait is not None else None
     if person is not None:
@@ -77,6 +83,7 @@ def open_portrait(
         source_landmarks=np.stack([face.points for face in faces]),
         # A face that no detector looked at has none: it is taken as it is.
         source_blendshapes=shapes if shapes.any() else None,
+        turn=turn,
     )
     found = OpenedPortrait(name, opened, renderer, retargeter, renderer.fixed_size or size)
     networks = engine.detector.networks

@@ -37,7 +37,9 @@ def run_live(
             " watch and send pictures; the connection is not encrypted"
         )
     with Engine(weights, device=device, precision=precision) as engine:
-        opened = open_portrait(engine, source, portrait=portrait, size=options.size)
+        opened = open_portrait(
+            engine, source, portrait=portrait, size=options.size, turn=options.turn
+        )
         server = LiveServer(engine, opened, options)
 
         async def serve() -> None:

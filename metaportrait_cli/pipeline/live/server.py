@@ -60,6 +60,8 @@ class LiveOptions:
     size: int = 512
     strength: float = 1.0
     marked: bool = True
+    turn: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """By which the head is turned besides, see `DriveOptions.turn`"""
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 3:
@@ -269,7 +271,11 @@ class LiveServer:
         try:
             async with self._opening:
                 portrait = await asyncio.to_thread(
-                    open_portrait, self._engine, picture, size=self._options.size
+                    open_portrait,
+                    self._engine,
+                    picture,
+                    size=self._options.size,
+                    turn=self._options.turn,
                 )
         except MetaPortraitError as error:
             await watcher.tell(error=str(error))

@@ -26,6 +26,7 @@ from metaportrait_cli.pipeline.live.performer import OpenedPortrait, Performer, 
 from metaportrait_cli.pipeline.live.run import run_live
 from metaportrait_cli.pipeline.live.server import FRAME, PICTURE_FILE, LiveOptions, LiveServer
 from metaportrait_cli.pipeline.live.stage import decoded, encoded
+from metaportrait_cli.pipeline.performance import DriveOptions
 from metaportrait_cli.pipeline.report import MARK
 from tests.clips import scene, write_clip
 
@@ -81,6 +82,20 @@ def test_camera_without_a_face_shows_the_portrait(opened: OpenedPortrait) -> Non
     assert not performer.face_seen
     plain = opened.source.crop.cut(opened.source.picture, SIZE)
     assert np.abs(picture.astype(int) - plain).mean() < 2
+
+
+def test_a_portrait_may_be_turned_besides(
+    engine: Engine, opened: OpenedPortrait, portrait_path: Path
+) -> None:
+    turn = DriveOptions(yaw=12).turn
+    blank = np.full((240, 320, 3), 90, np.uint8)
+    turned = open_portrait(engine, portrait_path, size=SIZE, turn=turn)
+    pictures = []
+    for each in (opened, turned):
+        performer = Performer(each, size=SIZE, marked=False, strength=1.0)
+        pictures.append(performer.perform(blank, 0.04).astype(int))
+        performer.close()
+    assert np.abs(pictures[1] - pictures[0]).mean() > 2
 
 
 @asynccontextmanager
