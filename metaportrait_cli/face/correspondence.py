@@ -33,6 +33,11 @@ RIGID_RANGE_DOWN = (1.1, 1.9)
 LEAST_AREA = 2e-3
 # A pixel centre this close (in pixels) to an edge counts as inside, so that no seam shows.
 ON_EDGE = 1e-6
+# Where a lower lip is stretched its edge lies beside the mesh's line, and each triangle moves its
+# piece of it otherwise: around that line motion is blurred by so many distances of the pupils.
+LIP_EDGE = (146, 91, 181, 84, 17, 314, 405, 321, 375)
+LIP_SOFTNESS = 0.06
+LEAST_SOFTNESS = 0.5  # pixels
 # A point of the oval below this share of the face's height is moved by the jaw, not by the head.
 JAW_SHARE = 0.6
 
@@ -97,6 +102,7 @@ class CorrespondenceWarp:
         )
         left_over = (mesh.source - mesh.driven - at_vertex) * mesh.share[:, None]
         add_interpolated(shift, mesh.driven, mesh.triangles, left_over)
+        _smooth_lip(shift, driven)
 
         shift *= self._fade[..., None] / self._scale
         return Correspondence(shift, mesh.mouth_gap / self._scale, self._side)
@@ -234,6 +240,33 @@ def _rigid_weight(
     near = RIGID_RANGE_UP[0] + down * (RIGID_RANGE_DOWN[0] - RIGID_RANGE_UP[0])
     far = RIGID_RANGE_UP[1] + down * (RIGID_RANGE_DOWN[1] - RIGID_RANGE_UP[1])
     return 1 - smoothstep((radius - near) / (far - near))
+
+
+def _smooth_lip(shift: NDArray[np.float32], driven: NDArray[np.floating]) -> None:
+    """Blurs the motion (G, G, 2) around the lower edge of the lips of a face (478, 3) on its grid,
+    in place. The opening takes no part: it moves otherwise."""
+    pupils = [driven[iris[0], :2] for iris in topology.IRISES]
+    soft = LIP_SOFTNESS * float(np.linalg.norm(pupils[0] - pupils[1]))
+    edge, opening = driven[list(LIP_EDGE), :2], driven[topology.ring("lips_inner"), :2]
+    reach = int(3 * soft) + 2
+    x0, y0 = np.maximum(np.floor(edge.min(0)).astype(int) - reach, 0).tolist()
+    x1, y1 = np.minimum(np.ceil(edge.max(0)).astype(int) + reach, len(shift)).tolist()
+    if soft < LEAST_SOFTNESS or x1 - x0 < 2 or y1 - y0 < 2:
+        return
+    part = shift[y0:y1, x0:x1]
+    # Points have their origin at a pixel's corner, cv2 draws from its centre.
+    edge, opening = (np.rint(p - (x0 + 0.5, y0 + 0.5)).astype(np.int32) for p in (edge, opening))
+    skin = np.ones(part.shape[:2], np.float32)
+    cv2.fillPoly(skin, [opening], 0)
+    skin = cv2.erode(skin, np.ones((3, 3), np.uint8))
+    off = np.ones(part.shape[:2], np.uint8)
+    cv2.polylines(off, [edge], isClosed=False, color=0)
+    near = np.clip(2 - cv2.distanceTransform(off, cv2.DIST_L2, 3) / (1.6 * soft), 0, 1)
+    near = cv2.GaussianBlur(near * skin, (0, 0), 1.0) * skin
+    around = cv2.GaussianBlur(skin, (0, 0), soft)
+    blurred = cv2.GaussianBlur(part * skin[..., None], (0, 0), soft)
+    blurred /= np.maximum(around, 1e-3)[..., None]
+    part += near[..., None] * (blurred - part)
 
 
 def moved_by(image: NDArray[np.uint8], shift: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from metaportrait_cli.face import topology
+from metaportrait_cli.face import correspondence, topology
 from metaportrait_cli.face.correspondence import CorrespondenceWarp, add_interpolated
 from metaportrait_cli.face.crop import Crop, border_fade
 from metaportrait_cli.face.detector import Face
@@ -123,6 +123,25 @@ def test_opened_mouth_keeps_teeth_up_and_reports_the_rest(
     assert cv2.contourArea(flow.mouth_gap) > 15 * (landmarks[308, 0] - landmarks[78, 0]) / 2
     assert cv2.pointPolygonTest(flow.mouth_gap, (driven[14, 0], driven[14, 1] - 8.0), False) > 0
     assert cv2.pointPolygonTest(flow.mouth_gap, (driven[13, 0], driven[13, 1] + 0.5), False) < 0
+
+
+def test_edge_of_a_stretched_lip_moves_smoothly(
+    warp: CorrespondenceWarp, landmarks: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driven = landmarks.copy()
+    edge = list(correspondence.LIP_EDGE)
+    driven[[below for _, below in topology.INNER_LIPS], 1] += 20
+    driven[edge, 1] += 18 + 2 * (np.arange(len(edge)) % 2)
+    x = np.arange(driven[edge[0], 0] + 4, driven[edge[-1], 0] - 4)
+    line = np.column_stack([x, np.interp(x, driven[edge, 0], driven[edge, 1])])
+
+    def roughness() -> float:
+        came_from = origin_at(warp(driven).shift, line.astype(np.float32))
+        return float(np.abs(np.diff(came_from[:, 1], 2)).mean())
+
+    smooth = roughness()
+    monkeypatch.setattr(correspondence, "LIP_SOFTNESS", 0.0)
+    assert smooth < 0.5 * roughness()
 
 
 def test_closed_eye_shows_lid_not_iris(
