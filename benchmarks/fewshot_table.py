@@ -1,10 +1,13 @@
 """Few-shot talking heads with 1, 4 and 8 pictures, as they are and fine-tuned: the paper's table 1.
 
     python benchmarks/fewshot_table.py WEIGHTS CLIP.mp4... [--pictures 1 4 8] [--frames 16]
+        [--as-it-is] [--sheet sheet.png]
 
 Of each clip the first half gives the pictures, the second the frames that are judged. Printed are
 means over all frames of all clips: LPIPS-like and identity distances, and in place of FID the
-kernel distance of painted and true frames, which means little below hundreds of frames.
+kernel distance of painted and true frames, which means little below hundreds of frames. With
+`--as-it-is` nobody is learnt, which takes most of the time. The sheet has a row a clip: its last
+judged frame, then what is painted for it, by number of pictures and way.
 """
 
 from __future__ import annotations
@@ -14,8 +17,10 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metaportrait_cli.metrics.turning import kernel_distance, pooled_features
@@ -44,10 +49,13 @@ def main() -> None:
     parser.add_argument("clips", type=Path, nargs="+")
     parser.add_argument("--pictures", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--as-it-is", action="store_true")
+    parser.add_argument("--sheet", type=Path)
     chosen = parser.parse_args()
     kit = Kit.load()
     distances: defaultdict[tuple[int, str], list[list[float]]] = defaultdict(list)
     looks: defaultdict[tuple[int, str], list[Tensor]] = defaultdict(list)
+    rows: list[list[NDArray[np.uint8]]] = []
     with Engine(str(chosen.weights)) as engine:
         rendering = engine.rendering()
         if rendering.styled is None:
@@ -57,6 +65,7 @@ def main() -> None:
             whole = looker.video(clip)
             half = len(whole.looks) // 2
             known, held = whole.part(0, half), whole.part(half, len(whole.looks))
+            rows.append([])
             for count in chosen.pictures:
                 few = spread(known, count)
                 canvas = choose_canvas(few)
@@ -66,13 +75,14 @@ def main() -> None:
                 source = replace(views[canvas], others=others)
                 trial = video_trial(source, held, most=chosen.frames)
                 yardstick = Yardstick([trial], features=kit.features, identity=kit.identity)
-                ways = {
-                    "as it is": rendering.renderer,
-                    "fine-tuned": fine_tuned(rendering.styled, few, canvas),
-                }
+                ways = {"as it is": rendering.renderer}
+                if not chosen.as_it_is:
+                    ways["fine-tuned"] = fine_tuned(rendering.styled, few, canvas)
+                rows[-1] = rows[-1] or [trial.truth[-1]]
                 looks[count, "truth"].append(pooled_features(kit.features, as_tensor(trial.truth)))
                 for way, renderer in ways.items():
                     frames = trial.render(renderer, lends="all")
+                    rows[-1].append(frames[-1])
                     found = yardstick.measure([frames])
                     distances[count, way].append([found.lpips_like, found.identity_distance])
                     looks[count, way].append(pooled_features(kit.features, as_tensor(frames)))
@@ -81,6 +91,9 @@ def main() -> None:
         lpips, identity = np.mean(values, axis=0)
         apart = kernel_distance(*(torch.cat(looks[count, name]) for name in (way, "truth")))
         print(f"{count:8}  {way:10}  {lpips:10.4f}  {identity:8.4f}  {apart:.4f}")
+    if chosen.sheet:
+        sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows])
+        cv2.imwrite(str(chosen.sheet), sheet[..., ::-1])
 
 
 def spread(known: Recording, count: int) -> Recording:
