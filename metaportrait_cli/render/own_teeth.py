@@ -45,6 +45,8 @@ DIFFERS = (-0.7, 0.3)
 _CLOSE = 0.02  # of linear light: the noise of dark pixels
 # Lenses and video soften what they see, by so many millimetres.
 SOFTNESS = 0.16
+SIDE_FADE = 10.0
+"""Millimetres over which a row ends at its sides"""
 
 
 class Row:
@@ -70,7 +72,9 @@ class Row:
         found = cv2.remap(
             self._at[coarser], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
-        return found * (places[..., 1] < config.beyond)[..., None].astype(np.float32)
+        # Beyond the texture there is the dark of the cheeks.
+        shown = smoothstep((config.reach - np.abs(places[..., 0])) / SIDE_FADE)
+        return found * np.where(places[..., 1] < config.beyond, shown, 0)[..., None]
 
 
 @dataclass(frozen=True)
