@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from metaportrait_cli.errors import UsageError
-from metaportrait_cli.motion.features import features
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.shading import ShadingConfig, ShadingNetwork
 from metaportrait_cli.progress import Progress, silent
@@ -44,9 +43,8 @@ class ShadingTraining(DescentConfig):
     steps: int = 5000
     batch: int = 24
     lr: float = 1e-3
-    outlier: float = 0.3
-    """Change of light from which on an error counts no more than in proportion: hair, shadows. It
-    is more than a deep line of a frown changes, which would be told too faint otherwise."""
+    outlier: float = 0.12
+    """Change of light from which on an error counts no more than in proportion: hair, shadows."""
     alone: float = 0.5
     """Share of the samples whose own expression is known as a photo's is, by itself."""
 
@@ -105,7 +103,6 @@ class ShadingTask(Task[ShadingBatch]):
         self._people = np.unique(learnt.person)
         self._skin = skin_map(model)
         self._parity = np.concatenate([model.expression_parity, [-1, 1, -1]]).astype(np.float32)
-        self._effect = features(model.expression_basis)
         self._place = place
         self._descent = Descent({"shading": ShadingNetwork(config.model)}, config, place)
 
@@ -122,7 +119,7 @@ class ShadingTask(Task[ShadingBatch]):
         for step in steps:
             draw = np.random.default_rng((config.seed, step * place.world + place.rank))
             people = draw.choice(self._people, config.batch)
-            pairs = np.array([self._learnt.pair(draw, person, self._effect) for person in people])
+            pairs = np.array([self._learnt.pair(draw, person) for person in people])
             yield self._batch(self._learnt, pairs, draw)
 
     def step(self, batch: ShadingBatch, number: int) -> Terms:
@@ -143,7 +140,7 @@ class ShadingTask(Task[ShadingBatch]):
             return {}
         draw = np.random.default_rng(self.config.seed)
         people = draw.choice(np.unique(self._judged.person), JUDGED)
-        pairs = np.array([self._judged.pair(draw, person, self._effect) for person in people])
+        pairs = np.array([self._judged.pair(draw, person) for person in people])
         square = left = told = both = 0.0
         for part in np.array_split(pairs, JUDGED // 32):
             batch = self._batch(self._judged, part, draw)

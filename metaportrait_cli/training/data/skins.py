@@ -19,9 +19,6 @@ from metaportrait_cli.training.data.pairs import Faces
 MOST_TURNED = np.radians(35.0)
 """Faces turned further show too little of either cheek."""
 CANDIDATES = 4
-BY_FEATURE = 0.6
-"""Share of the pairs that differ in one feature of the expression, such as the height of a brow:
-frowns and raised brows are rare, and their lines would be told too faint."""
 
 
 @dataclass(frozen=True)
@@ -85,19 +82,11 @@ class Skins:
         for each in fields(self):
             np.save(folder / f"{each.name}.npy", getattr(self, each.name))
 
-    def pair(
-        self, draw: np.random.Generator, person: int, effect: NDArray[np.float32]
-    ) -> tuple[int, int]:
-        """Two pictures of one of the person's clips: the second differs much, as a whole or in one
-        of the features; `effect` (E, F) tells these of an expression."""
+    def pair(self, draw: np.random.Generator, person: int) -> tuple[int, int]:
+        """Two pictures of one of the person's clips: the second differs most out of a few."""
         own = np.flatnonzero(self.person == person)
         first = int(draw.choice(own))
         start, end = np.searchsorted(self.clip, self.clip[first] + np.array([0, 1]))
-        if draw.random() < BY_FEATURE:
-            others = np.arange(start, end)
-            feature = effect[:, draw.integers(effect.shape[1])]
-            apart = np.abs((self.expression[others] - self.expression[first]) @ feature)
-        else:
-            others = draw.integers(start, end, CANDIDATES)
-            apart = np.abs(self.expression[others] - self.expression[first]).mean(-1)
+        others = draw.integers(start, end, CANDIDATES)
+        apart = np.abs(self.expression[others] - self.expression[first]).mean(-1)
         return first, int(others[apart.argmax()])
