@@ -106,6 +106,7 @@ class HeadSheet:
 
     def __init__(self, points: Points, alpha: NDArray[np.float32], loose: Points) -> None:
         self.points = np.asarray(points, np.float32)
+        self.loose = loose
         self.head = HeadFrame.of(self.points)
         self._oval = topology.ring("face_oval")
         self._skull = skull_points(self.points)

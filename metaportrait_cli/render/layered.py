@@ -25,8 +25,9 @@ from metaportrait_cli.face.head_sheet import (
     skull_points,
     turned_away,
 )
+from metaportrait_cli.render.behind.far_side import FarSide
+from metaportrait_cli.render.behind.plate import spread
 from metaportrait_cli.render.flows import Corrections, LayoutCorrection
-from metaportrait_cli.render.plate import spread
 from metaportrait_cli.stages import Once
 
 Picture = NDArray[np.uint8]
@@ -112,8 +113,9 @@ class Layers:
         share = alpha.astype(np.float32) / 255
         return np.dstack([share, self.sheet.planes(side=side, grid=grid)])
 
-    def composed(self, layout: Layout) -> Picture:
+    def composed(self, layout: Layout, *, plate: Picture | None = None) -> Picture:
         """The person as the layout says, before the background: (S, S, 3)."""
+        plate = self.plate if plate is None else plate
         size = self.plate.shape[0]
         covered = layout.cover > 0
         place = closed(layout.place, covered) - np.float32(0.5)
@@ -132,7 +134,7 @@ class Layers:
         )
         person = cv2.multiply(person, cv2.merge([shown] * 4), scale=1 / 255)
         left = 255 - person[..., 3]
-        behind = cv2.multiply(self.plate, cv2.merge([left] * 3), scale=1 / 255)
+        behind = cv2.multiply(plate, cv2.merge([left] * 3), scale=1 / 255)
         frame = np.asarray(cv2.add(behind, cv2.cvtColor(person, cv2.COLOR_BGRA2BGR)), np.uint8)
         seen = person[folds][:, 3] > 0
         if seen.any():
@@ -190,6 +192,15 @@ class Layers:
         return np.rint(rest + share * (face.astype(np.float32) - rest)).astype(np.uint8)
 
 
+@dataclass(frozen=True)
+class Opened:
+    """All that a head needs that turns."""
+
+    layers: Layers
+    correction: LayoutCorrection
+    far_side: FarSide | None
+
+
 class MovedCrop:
     """A crop (S, S, 3) with its face at `points` (478, 3), moved to driven landmarks.
 
@@ -218,7 +229,7 @@ class MovedCrop:
         centres = (np.arange(len(fade), dtype=np.float32) + 0.5) * (crop.shape[0] / len(fade))
         self._centres = np.dstack(np.meshgrid(centres, centres)).astype(np.float32)
 
-    def _with_correction(self) -> tuple[Layers, LayoutCorrection] | None:
+    def _with_correction(self) -> Opened | None:
         """Made on demand: a second's work that a picture seen from its own side never needs."""
         layers = self._make_layers()
         if layers is None:
@@ -231,7 +242,7 @@ class MovedCrop:
             known=layers.known(side=side, grid=grid),
             plate=layers.plate,
         )
-        return layers, correction
+        return Opened(layers, correction, FarSide.of(layers, self._crop))
 
     def __call__(self, driven: Points) -> tuple[Picture, Correspondence]:
         """The picture (S, S, 3), and the flow of whatever in it is the source's."""
@@ -241,15 +252,18 @@ class MovedCrop:
         if opened is None:
             flow = self._correction(driven, self._warp(driven))
             return moved_by(self._crop, flow.shift), flow
-        (layers, correction), side = opened, len(self._crop)
+        layers, side = opened.layers, len(self._crop)
         layout = layers.sheet.layout(driven, side=side, grid=len(self._fade))
-        layout = correction(driven, layout)
+        layout = opened.correction(driven, layout)
         shift = layout.shift(side)
         if share < 1:
             flat = self._correction(driven, self._warp(driven)).shift
             shift = (share * shift + (1 - share) * flat).astype(np.float32)
             layout = replace(layout, place=shift + self._centres)
-        frame = layers.composed(layout)
+        plate = layers.plate
+        if opened.far_side is not None:
+            plate = opened.far_side.before(plate, driven, grid=len(self._fade))
+        frame = layers.composed(layout, plate=plate)
         # Where the person stands still, no error of the matte need be seen.
         moves = cv2.magnitude(shift[..., 0], shift[..., 1]) / (STILL * side)
         still = (1 - smoothstep(moves)) * np.minimum(layout.cover, 1)

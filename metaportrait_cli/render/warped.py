@@ -21,10 +21,10 @@ from metaportrait_cli.face.matte import Segmenter, matte
 from metaportrait_cli.face.mouth_inside import MouthInside
 from metaportrait_cli.face.regions import Kind
 from metaportrait_cli.face.source import Source
+from metaportrait_cli.render.behind.plate import background, revealed
 from metaportrait_cli.render.flows import Corrections, Uncorrected
 from metaportrait_cli.render.layered import Layers, MovedCrop
 from metaportrait_cli.render.opening import Rendering
-from metaportrait_cli.render.plate import background, revealed
 from metaportrait_cli.render.protocol import Driven, Memory, Rendered, Repainting, Session
 from metaportrait_cli.render.views import blended
 from metaportrait_cli.stages import Once, side_by_side

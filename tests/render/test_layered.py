@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face
-from metaportrait_cli.face.head_sheet import Layout
+from metaportrait_cli.face.head_sheet import HeadFrame, HeadSheet, Layout
 from metaportrait_cli.face.matte import Segmenter, matte
 from metaportrait_cli.face.source import Source
+from metaportrait_cli.render.behind.far_side import FarSide
 from metaportrait_cli.render.layered import Layers
 from metaportrait_cli.render.protocol import Driven
 from metaportrait_cli.render.warped import SEGMENTER, WarpRenderer
@@ -64,7 +65,7 @@ def test_what_folds_before_something_else_has_a_clean_soft_edge(source: Source, 
     person = np.zeros((SIZE, SIZE, 4), np.uint8)
     person[..., :3] = np.eye(3, dtype=np.uint8)[columns] * 255
     person[..., 3] = 255
-    layers = replace(opened[0], person=person, twice=None)
+    layers = replace(opened.layers, person=person, twice=None)
     grid = SIZE // 2
     at = (np.arange(grid, dtype=np.float32) + 0.5) * 2
     place = np.dstack(np.meshgrid(at, at))
@@ -133,7 +134,7 @@ def test_a_person_cut_off_by_the_edge_goes_on_beyond_it(source: Source) -> None:
     person[:, 40:100] = (250, 0, 0, 255)  # from the upper edge down
     person[12:60, 150:200] = (250, 0, 0, 255)  # begins below it
     plate = np.full((SIZE, SIZE, 3), 90, np.uint8)
-    layers = replace(opened[0], person=person, plate=plate, twice=None)
+    layers = replace(opened.layers, person=person, plate=plate, twice=None)
     grid = SIZE // 2
     at = (np.arange(grid, dtype=np.float32) + 0.5) * 2
     place = np.dstack(np.meshgrid(at, at - 30))  # all moves down
@@ -142,3 +143,37 @@ def test_a_person_cut_off_by_the_edge_goes_on_beyond_it(source: Source) -> None:
     assert (frame[4:60, 44:96] == (250, 0, 0)).all()
     assert (frame[4:36, 150:200] == 90).all()
     assert (frame[50:80, 160:190] == (250, 0, 0)).all()
+
+
+def test_what_a_turned_source_hides_is_mirrored_as_it_is_turned_back(source: Source) -> None:
+    """A white patch where the near ear would be comes into view on the other side."""
+    points = turned(source.landmarks(SIZE), degrees=25)
+    head = HeadFrame.of(points)
+    sign = np.sign(head.axes[2, 0])  # where the face looks
+    crop = np.full((SIZE, SIZE, 3), 120, np.uint8)
+    person = np.zeros((SIZE, SIZE), np.uint8)
+    for corners in points[topology.triangles(), :2]:
+        cv2.fillConvexPoly(person, np.rint(corners).astype(np.int32), 1)
+    near = points[:, 0].argmin() if sign > 0 else points[:, 0].argmax()
+    ear = points[near, :2] - (sign * 0.15 * head.width, 0)
+    cv2.circle(person, np.rint(ear).astype(int).tolist(), int(0.2 * head.width), 1, -1)
+    cv2.circle(crop, np.rint(ear).astype(int).tolist(), int(0.08 * head.width), (255,) * 3, -1)
+    everywhere = np.ones((SIZE, SIZE), np.float32)
+    layers = Layers.of(
+        crop,
+        points,
+        alpha=person.astype(np.float32),
+        loose=everywhere,
+        plate=np.zeros_like(crop),
+    )
+    far_side = FarSide.of(layers, crop)
+    assert far_side is not None
+    there = far_side.before(layers.plate, points, grid=SIZE // 2)
+    assert there.max() == 0  # the source as it is hides it
+    back = far_side.before(layers.plate, turned(points, degrees=-25), grid=SIZE // 2)
+    _, columns = np.nonzero(back[..., 0] > 200)
+    assert len(columns) > 20
+    middle = turned(points, degrees=-25)[:, 0].mean()
+    assert (sign * (columns - middle) > 0).all()
+    ahead = replace(layers, sheet=HeadSheet(source.landmarks(SIZE), everywhere, everywhere))
+    assert FarSide.of(ahead, crop) is None

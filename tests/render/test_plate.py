@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metaportrait_cli.render.plate import background, revealed, spread
+from metaportrait_cli.render.behind.plate import background, revealed, spread
 
 
 def test_stripes_go_on_behind_the_person() -> None:

@@ -25,9 +25,9 @@ from metaportrait_cli.networks.mega.base import Appearance, BaseModel
 from metaportrait_cli.networks.mega.blocks import fold
 from metaportrait_cli.networks.mega.enhancer import MegaEnhancer
 from metaportrait_cli.pixels import as_pictures, as_tensor
+from metaportrait_cli.render.behind.plate import background
 from metaportrait_cli.render.mega.pose import aligned_face, head_matrices
 from metaportrait_cli.render.opening import Opening, Rendering
-from metaportrait_cli.render.plate import background
 from metaportrait_cli.render.protocol import Driven, DriverLooks, Rendered, Session
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network, read_header

@@ -1,0 +1,1 @@
+"""What is seen behind and beside a person who moves."""
