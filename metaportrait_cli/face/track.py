@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -58,6 +59,7 @@ class MotionTrack:
         self.rate = rate
         self._file = tempfile.TemporaryFile(prefix="metaportrait-track-")  # noqa: SIM115
         self._count = 0
+        self._place = threading.Lock()  # several threads may read
 
     def __len__(self) -> int:
         return self._count
@@ -70,8 +72,9 @@ class MotionTrack:
     def read(self, start: int, stop: int) -> NDArray[np.void]:
         """Records start ≤ i < stop, clipped to the track: (n,) of dtype `RECORD`."""
         start, stop = max(start, 0), min(stop, self._count)
-        self._file.seek(start * RECORD.itemsize)
-        data = self._file.read(max(stop - start, 0) * RECORD.itemsize)
+        with self._place:
+            self._file.seek(start * RECORD.itemsize)
+            data = self._file.read(max(stop - start, 0) * RECORD.itemsize)
         return np.frombuffer(data, RECORD).copy()
 
     def write(self, start: int, records: NDArray[np.void]) -> None:

@@ -47,7 +47,7 @@ from metaportrait_cli.pipeline.work import Notes, Work
 from metaportrait_cli.progress import Progress, Stopwatch, silent
 from metaportrait_cli.render.opening import Rendering
 from metaportrait_cli.render.protocol import Driven, Frames, Session
-from metaportrait_cli.stages import Once
+from metaportrait_cli.stages import Once, prefetched
 
 DEFAULT_DRIVE = DriveOptions()
 CROP_SIZE = 512
@@ -294,12 +294,13 @@ class Animation:
         session.recall(notes.memory)  # compensating has rendered what is no frame of the clip
         first = 0
         notes.leave(session, first)
-        windows = performance.windows(self.options.window)
+        windows = self.stopwatch.timed("retarget", performance.windows(self.options.window))
         with ExitStack() as stack:
             faces = None
             if self.rendering.reads_driver:
                 faces = stack.enter_context(closing(DriverFaces(self.motion)))
-            for points in self.stopwatch.timed("retarget", windows):
+            # While one window is rendered the next one's motion is found.
+            for points in stack.enter_context(closing(prefetched(windows, depth=1))):
                 driven = Driven.of(self.source.crop.to_crop(points, self.size), first=first)
                 if faces is not None:
                     driven = replace(driven, seen=faces.next(len(points)))

@@ -71,6 +71,8 @@ def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> Non
         f"sys.argv = ['metaportrait', *{arguments!r}]\n"
         "from metaportrait_cli.__main__ import main\n"
         "try:\n    main()\nexcept SystemExit as done:\n    assert not done.code\n"
+        "import os\n"
+        "assert os.environ['OPENBLAS_NUM_THREADS']  # before numpy is imported\n"
         "heavy = {'torch', 'cv2', 'mediapipe', 'numpy', 'av'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)\n"
     )
