@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -86,7 +87,7 @@ def command(
         float | None,
         typer.Option(
             metavar="S",
-            help="A first look: so many seconds, the face at 256 pixels, in"
+            help="A first look: so many seconds, the face at 256 pixels or less, in"
             " {source}--{driver}-preview.mp4.",
             rich_help_panel=BASIC,
         ),
@@ -213,7 +214,9 @@ def command(
         if preview is not None:
             if end is not None:
                 raise UsageError("`preview` says where it ends: leave `end` out")
-            end, size = start + preview, size or PREVIEW_SIZE
+            if not 0 < preview < inf:
+                raise UsageError(f"`preview` {preview:g} is not a number of seconds above 0")
+            end = start + preview
             target = output or target.with_stem(f"{target.stem}-preview")
         if codec == "png" and output is None:
             target = target.with_suffix("")
@@ -247,6 +250,7 @@ def command(
                     ),
                     full=full,
                     size=size,
+                    at_most=None if preview is None else PREVIEW_SIZE,
                     start=start,
                     end=end,
                     compare=compare,
@@ -281,6 +285,7 @@ def sorted_out(
     given twice.
     """
     from metaportrait_cli.errors import UsageError  # noqa: PLC0415
+    from metaportrait_cli.media.stills import is_still  # noqa: PLC0415
 
     alone = [*files, *sources]
     if turned and driver is None and len(alone) == 1 and not portrait_given:
@@ -292,6 +297,8 @@ def sorted_out(
     if files and sources:
         raise UsageError(f"{files[0]}: give sources either with `source` or without")
     sources = sources or files
+    if not sources and not portrait_given and is_still(driver):
+        raise UsageError(f"{driver} is a photo: give a driver too, or turn it, as by --yaw 20")
     if bool(sources) == portrait_given:
         raise UsageError("give either `source` or `portrait`")
     return sources, driver

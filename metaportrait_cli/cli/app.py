@@ -26,8 +26,9 @@ app = group(
     "metaportrait",
     "Bring a portrait to life with the motion of a clip, on your own files.",
     epilog=(
-        "Exit codes: 0 done, 2 usage, 3 unreadable media, 4 no face, 5 weights, 6 ffmpeg,"
-        " 7 out of memory, 8 part of a batch failed, 130 interrupted."
+        "Exit codes: 0 done, 1 broken installation, 2 usage, 3 unreadable media, 4 no face,"
+        " 5 weights, 6 ffmpeg, 7 out of memory, 8 part of a batch failed, 130 interrupted, 143"
+        " terminated."
     ),
 )
 COMMANDS = (

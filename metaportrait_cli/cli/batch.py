@@ -154,7 +154,8 @@ def command(
             put(json.dumps(result.as_json(), ensure_ascii=False))
             reporter.progress("jobs", done, len(jobs))
         if failed:
-            raise BatchError(f"{failed} of {len(jobs)} jobs failed; the others are done")
+            others = "; the others are done" if failed < len(jobs) else ""
+            raise BatchError(f"{failed} of {len(jobs)} jobs failed{others}")
 
 
 def _jobs(

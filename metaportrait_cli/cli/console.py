@@ -96,7 +96,7 @@ class Reporter:
         for note in done.notes:
             self.note(note)
         fps = done.frames / max(done.elapsed_seconds, 1e-3)
-        self.say(f"{done.frames} frames, {fps:.1f} fps")
+        self.say(f"{done.frames} frame{'s' if done.frames != 1 else ''}, {fps:.1f} fps")
         if self.verbose:
             stages = ", ".join(f"{name} {ms}" for name, ms in done.stage_ms_per_frame.items())
             self.say(f"ms a frame: {stages}; peak memory {done.peak_memory_mb:.0f} MB")
@@ -204,9 +204,11 @@ def put(text: object) -> None:
     try:
         typer.echo(str(text), file=_results.get())
         (_results.get() or sys.stdout).flush()
-    except OSError:
+    except OSError as error:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         _results.set(None)
+        if not isinstance(error, BrokenPipeError):
+            tell(f"note: stdout can't be written ({error.strerror}): {text}")
 
 
 @contextmanager

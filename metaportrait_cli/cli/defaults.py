@@ -66,6 +66,27 @@ def _of(
     return found, used
 
 
+def readable(group: Any, file: Path = FILE) -> bool:
+    """Whether `default_map` takes the file."""
+    try:
+        default_map(group, file)
+    except UsageError:
+        return False
+    return True
+
+
+def whence(error: Any) -> str:
+    """Where a wrong value comes from that wasn't typed, to be added to what is said of it."""
+    context: Any = getattr(error, "ctx", None)
+    param: Any = getattr(error, "param", None)
+    if context is None or param is None:
+        return ""
+    source = getattr(context.get_parameter_source(param.name), "name", "")
+    if source == "ENVIRONMENT":
+        return f"; it comes from {context.auto_envvar_prefix}_{param.name.upper()}"
+    return f"; it comes from {FILE}" if source == "DEFAULT_MAP" else ""
+
+
 def in_effect(file: Path = FILE) -> Iterator[tuple[str, str]]:
     """For `doctor`: each default that the user has set, and where."""
     if file.exists():

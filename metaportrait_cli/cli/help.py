@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from metaportrait_cli.cli.console import OPTION_NAMES, tell
-from metaportrait_cli.cli.defaults import PREFIX, default_map
+from metaportrait_cli.cli.defaults import PREFIX, default_map, readable, whence
 from metaportrait_cli.cli.options import BASIC, MACHINE, PANELS
 from metaportrait_cli.errors import INTERRUPTED_EXIT_CODE, UsageError
 
-HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+HELP = ("-h", "--help")
+HELP_OPTIONS = {"help_option_names": [*HELP]}
 
 
 class Command(TyperCommand):
     """A command whose help comes in panels with examples, and whose errors name its options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuses what is empty, as a variable is that was never set: as a path it would be the
+        working folder."""
+        for before, given in zip(["", *args], args, strict=False):
+            option, _, value = given.partition("=")
+            if not given or (given.startswith("--") and "=" in given and not value):
+                where = option or (before if before.startswith("-") else "an argument")
+                raise UsageError(f"{where} is empty")
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command; while it does, messages that name its fields show its options."""
@@ -85,14 +96,21 @@ class Group(TyperGroup):
             tell("error: interrupted")
             raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(self, *given: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Runs a command and exits with its code."""
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return super().main(*given, standalone_mode=False, **extra)
+        for param in self.params:
+            if isinstance(param, TyperOption):  # `--version` and completion are to be typed
+                param.allow_from_autoenv = False
+        args: Sequence[str] | None = given[0] if given else extra.get("args")
+        typed = sys.argv[1:] if args is None else [*args]
         try:
-            defaults = default_map(self)
+            # Who looks for help gets it, whatever is wrong with the defaults.
+            helped = typed[:1] == ["doctor"] or {*HELP, "--version"} & {*typed}
+            defaults = {} if helped and not readable(self) else default_map(self)
             code = super().main(
-                *args,
+                *given,
                 standalone_mode=False,
                 default_map=defaults,
                 auto_envvar_prefix=PREFIX,
@@ -107,6 +125,7 @@ class Group(TyperGroup):
                 tell(message)
             else:
                 more = f"; see {context.command_path} --help" if context else ""
+                more = whence(error) + more
                 tell(f"error: {' '.join(message.split()).removesuffix('.')}{more}")
             code = error.exit_code
         except typer.Abort:

@@ -94,7 +94,13 @@ def command(
     ] = "127.0.0.1",
     port: Annotated[
         int,
-        typer.Option(metavar="N", help="0 takes any that is free.", rich_help_panel=MACHINE),
+        typer.Option(
+            min=0,
+            max=65535,
+            metavar="N",
+            help="0 takes any that is free.",
+            rich_help_panel=MACHINE,
+        ),
     ] = 0,
     device: shared.Device = "auto",
     precision: shared.Precision = "auto",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     reject_pointer(path)
     try:
-        with torch.serialization.safe_globals(SAFE_GLOBALS):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(SAFE_GLOBALS):
+            warnings.simplefilter("ignore")  # what is wrong is told below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not _begins_as_checkpoint(path):
@@ -44,8 +46,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 " download it again"
             ) from None
         raise WeightsError(
-            f"{path}: refused, nothing of it was run: it holds more than weights "
-            f"({_culprit(error)}); get the file from its authors"
+            f"{path}: refused, nothing of it was run: it holds more than weights"
+            f"{_culprit(error)}; get the file from its authors"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -77,11 +79,11 @@ def _begins_as_checkpoint(path: Path) -> bool:
 
 
 def _culprit(error: pickle.UnpicklingError) -> str:
-    """The name of what the file wanted to call, out of torch's long explanation."""
-    for line in str(error).splitlines():
-        for start in ("WeightsUnpickler error:", "GLOBAL "):
-            if start in line:
-                return (
-                    line[line.index(start) :].removeprefix("WeightsUnpickler error:").strip()[:120]
-                )
-    return "an unreadable pickle"
+    """In parentheses the name of what the file wanted to call, out of torch's long explanation."""
+    text = str(error)
+    for start in ("WeightsUnpickler error:", "GLOBAL "):
+        if start in text:
+            told = text[text.index(start) :].removeprefix("WeightsUnpickler error:").split("\n")
+            named = next((line.strip()[:120] for line in told if line.strip()), "")
+            return f" ({named})" if named else ""
+    return " (an unreadable pickle)"

@@ -28,6 +28,8 @@ class Source:
     crop: Crop
     turns: int = 0
     """Quarter turns counter-clockwise by which the file's picture was brought upright."""
+    on_white: bool = False
+    """Whether the file's picture is transparent somewhere, and shown before white."""
     strangers: tuple[Face, ...] = ()
     """Further faces in the picture: other people's"""
     others: tuple[Source, ...] = ()

@@ -37,6 +37,8 @@ def check_output(path: Path, *, overwrite: bool, is_input: Sequence[Path]) -> No
             raise UsageError(f"{path} is also an input: choose another name for the output")
         if not os.path.lexists(path):
             return
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is no regular file: choose another name for the output")
         for source in is_input:
             if path.exists() and source.exists() and path.samefile(source):
                 raise UsageError(f"{path} is also an input: choose another name for the output")
@@ -176,7 +178,10 @@ def _claim(path: Path) -> Iterator[None]:
     """A locked file beside `path` that names it and this process; the lock ends with the process,
     however that ends."""
     claim = path.with_name(hidden_name(path.name, _CLAIM))
-    descriptor = _locked(claim, create=True)
+    try:
+        descriptor = _locked(claim, create=True)
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}") from error
     if descriptor is None:
         raise UsageError(f"{path} is being written by another run: choose another name, or wait")
     try:
@@ -195,6 +200,8 @@ def _locked(claim: Path, *, create: bool) -> int | None:
         try:
             descriptor = os.open(claim, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
         except FileNotFoundError:
+            if create:  # nothing can be made in such a folder
+                raise
             return None
         try:
             if fcntl is not None:

@@ -26,6 +26,8 @@ PACKETS_READ = 2000
 MARK_START = "AI-"
 """How our results' comments begin."""
 
+ADDRESSES = ("http:", "https:", "rtsp:", "ftp:", "file:")
+"""How paths begin that are none."""
 _LISTS = (b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD")
 """How texts begin that name other files or addresses to fetch."""
 _TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
@@ -72,6 +74,8 @@ def require_file(path: Path) -> None:
         if path.is_dir():
             raise MediaError(f"{path} is a folder where a video file is expected")
         if not path.exists():
+            if path.parts and path.parts[0] in ADDRESSES:
+                raise MediaError(f"{path}: addresses are not opened: download the file first")
             raise MediaError(f"{path} doesn't exist: check the path")
         if not path.is_file():
             raise MediaError(f"{path} is no regular file: copy it to one first")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import floor
+from math import floor, isfinite
 
 from metaportrait_cli.errors import MediaError, UsageError
 from metaportrait_cli.media.frames import Frame, FrameSource
@@ -32,7 +32,8 @@ class Span:
         try:
             exact = [Fraction(str(value)) for value in (start, *([] if end is None else [end]))]
         except ValueError as error:  # inf, nan
-            raise UsageError(f"`start` {start}, `end` {end}: no times in seconds") from error
+            wrong = f"`start` {start}" if end is None or not isfinite(start) else f"`end` {end}"
+            raise UsageError(f"{wrong} is not a time in seconds") from error
         return cls(*exact)
 
     @property

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from metaportrait_cli.media.outputs import claimed
+from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.stills import is_still
 from metaportrait_cli.media.writer import check_video_name
 from metaportrait_cli.motion.motion_file import SUFFIX
@@ -16,6 +17,7 @@ from metaportrait_cli.pipeline.animation import AnimateOptions, Animation, liste
 from metaportrait_cli.pipeline.driver import Driver, DriverMotion, as_driver
 from metaportrait_cli.pipeline.encode import write_clip
 from metaportrait_cli.pipeline.engine import Engine, lasting
+from metaportrait_cli.pipeline.picture import SUFFIXES as PICTURES
 from metaportrait_cli.pipeline.picture import animate_picture
 from metaportrait_cli.pipeline.report import MARK, RunReport
 from metaportrait_cli.pipeline.source import Picture
@@ -75,6 +77,9 @@ def animate(
                 inputs=inputs,
                 on_progress=on_progress,
             )
+        if isinstance(driver, Path) and output.suffix.lower() in PICTURES:
+            with open_frames(driver):
+                pass  # a photo that isn't there or can't be read is told before its name
         with claimed(output, overwrite=overwrite, is_input=inputs):
             check_video_name(output, options.encoding)
             if options.signing is not None:

@@ -34,7 +34,7 @@ from metaportrait_cli.pipeline.driver import (
 )
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.performance import DriveOptions, Performance
-from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portrait
+from metaportrait_cli.pipeline.person.portrait_file import load_portrait
 from metaportrait_cli.pipeline.provenance import Label, Signing
 from metaportrait_cli.pipeline.report import (
     RunReport,
@@ -69,6 +69,8 @@ class AnimateOptions:
     size: int | None = None
     """Side of the face's crop in pixels; by default the source's own, and 512 where `full` is off.
     One that is asked for gets super-resolution where the renderer can't fill it."""
+    at_most: int | None = None
+    """Side that the crop doesn't exceed where no `size` is asked for: a first look"""
     compare: bool = False
     audio: bool = True
     start: float = 0.0
@@ -78,7 +80,7 @@ class AnimateOptions:
     """Frames a renderer gets at a time."""
     encoding: Encoding = USUAL
     label: bool = False
-    """Whether each picture says, in a corner, what it is."""
+    """Whether what is made says, in a corner, what it is."""
     signing: Signing | None = None
     """With what the finished clip is signed."""
 
@@ -145,8 +147,7 @@ class Animation:
         `portrait` file, made by `personalize`, stands in place of sources. Sources are paths or
         arrays (H, W, 3), a driver is a path or a `Clip` of frames. `on_progress` is called with
         the stages `landmarks` and `render`. `motion` is the driver's where it is known already;
-        what is found of it is kept in the `work`.
-        Raises the errors of `metaportrait_cli.errors`.
+        what is found of it is kept in the `work`. Raises the errors of `metaportrait_cli.errors`.
         """
         options = options or AnimateOptions()
         stopwatch = Stopwatch()
@@ -170,11 +171,11 @@ class Animation:
         )
         if isinstance(driver, Path):
             check_declared(driver, options.drive.reference_frame, options.span)
-        person: Portrait | None = None
         further: list[Source] = []
         with stopwatch("source"):
-            if portrait is not None:
-                person = load_portrait(Path(portrait))
+            person = None if portrait is None else load_portrait(Path(portrait))
+            engine.check(person)
+            if person is not None:
                 opened = person.source
             elif options.source_face.every:
                 opened, *further = load_every_face(sources[0], detector=engine.detector)
@@ -332,10 +333,10 @@ class Animation:
                         picture = paste(crop) if paste else resized(crop, size)
                         if together is not None:
                             picture = together([picture, *(next(each).image for each in others)])
-                        if panels is not None:
-                            picture = panels(next(driver, None), picture)
                         if label is not None:
                             picture = label(picture)
+                        if panels is not None:
+                            picture = panels(next(driver, None), picture)
                     yield picture
 
 
@@ -372,7 +373,7 @@ def _sized(
     """
     renderer = rendering.renderer
     side = source.crop.side + source.crop.side % 2
-    size = options.size or (side if options.full else CROP_SIZE)
+    size = options.size or min(side if options.full else CROP_SIZE, options.at_most or side)
     asked = options.size is not None
     own = renderer.fixed_size or side
     doublings = doublings_for(size, own=own)

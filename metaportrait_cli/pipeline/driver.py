@@ -252,6 +252,10 @@ def load_motion(
     order: Sequence[int] = range(len(track))
     if info.variable_rate:
         track.rate = even_rate(light["time"], info.rate)
+        notes.append(
+            f"{driver.name}: its frame rate varies; shown at {float(track.rate):.5g} a second,"
+            " as many frames in the same time"
+        )
         order = shown_frames(light["time"], track.rate)
         track = resampled(track)
     return DriverMotion(

@@ -14,7 +14,7 @@ from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.pipeline.person.portrait_file import Portrait
 from metaportrait_cli.progress import Progress, silent
-from metaportrait_cli.render.named import DEFAULT, rendering_named
+from metaportrait_cli.render.named import DEFAULT, check_usable, rendering_named
 from metaportrait_cli.render.opening import Rendering
 from metaportrait_cli.weights import bundled_path
 
@@ -92,6 +92,10 @@ class Engine:
             )
             self._rendering = name, opened
         return self._rendering[1]
+
+    def check(self, person: Portrait | None = None) -> None:
+        """Raises at once what `rendering` would for names, files and a device that aren't there."""
+        check_usable(self.named(person), device=self.device, precision=self.precision)
 
     @contextmanager
     def telling(self, on_notice: Callable[[str], None], on_progress: Progress) -> Iterator[None]:

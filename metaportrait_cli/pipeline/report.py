@@ -96,6 +96,8 @@ def describe_source(report: RunReport, source: Source, *, together: int = 1) -> 
         )
     if source.turns:
         report.notes.append(f"{source.path.name}: {describe_turns(source.turns)}; turned upright")
+    if source.on_white:
+        report.notes.append(f"{source.path.name}: what is transparent is shown white")
     if source.face.confidence < CONFIDENCE_STEPS[0]:
         report.notes.append(f"{source.path.name}: the face was found with low confidence only")
 

@@ -32,6 +32,7 @@ MAX_FURTHER_FRAMES = 4
 FURTHER_TURN = 9.0
 # Beside the largest face, others count from this share of its size on.
 LEAST_BESIDE = 0.3
+OPAQUE = 255
 
 
 Picture = str | os.PathLike[str] | NDArray[np.uint8]
@@ -76,8 +77,10 @@ def load_source(picture: Picture, *, choice: FaceChoice, detector: MediaPipeDete
     path = Path(picture)
     if path.is_file() and is_still(path):
         still = read_still(path)
-        image = still.image if still.alpha is None else _on_white(still.image, still.alpha)
-        return _source(path, image, choice=choice, detector=detector)
+        if still.alpha is None or still.alpha.min() == OPAQUE:
+            return _source(path, still.image, choice=choice, detector=detector)
+        image = _on_white(still.image, still.alpha)
+        return replace(_source(path, image, choice=choice, detector=detector), on_white=True)
     failure: NoFaceError | None = None
     with open_frames(path) as frames:
         for frame in islice(frames, 0, VIDEO_LOOKS * FRAMES_BETWEEN_LOOKS, FRAMES_BETWEEN_LOOKS):

@@ -40,6 +40,25 @@ OF_FILES: Final = {
 }
 
 
+def check_usable(name: str, *, device: str, precision: str) -> None:
+    """Raises at once, before anything is loaded, what `rendering_named` would for a name, for a
+    file that is no weights, and for a device that isn't there."""
+    check_names(device, precision)
+    if name not in PLAIN:
+        _usable_file(name)
+    if device not in ("auto", "cpu"):
+        choose(device, precision)
+
+
+def _usable_file(name: str) -> tuple[Path, str]:
+    """The file, and its architecture."""
+    path = resolve(Path(name) if Path(name).exists() else name)
+    architecture = read_header(path).architecture
+    if architecture not in OF_FILES:
+        raise WeightsError(f"{path}: holds {architecture}, which can't animate a portrait")
+    return path, architecture
+
+
 def rendering_named(
     name: str,
     *,
@@ -60,11 +79,8 @@ def rendering_named(
     if name in PLAIN:
         check(None)
         return import_module(f"metaportrait_cli.render.{PLAIN[name]}").without_weights(on_notice)
-    path = resolve(Path(name) if Path(name).exists() else name)
+    path, architecture = _usable_file(name)
     check(path)
-    architecture = read_header(path).architecture
-    if architecture not in OF_FILES:
-        raise WeightsError(f"{path}: holds {architecture}, which can't animate a portrait")
     # torch takes seconds to import, and not all need it.
     chosen, exactness = "cpu", "float32"
     if not plainly_cpu(device, precision):

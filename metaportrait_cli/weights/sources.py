@@ -50,6 +50,8 @@ def resolve(spec: str | Path) -> Path:
     if path.is_file():
         reject_pointer(path)
         return path
+    if path.is_dir():
+        raise WeightsError(f"{text} is a folder: give a file of weights, or a name")
     if isinstance(spec, Path) or len(path.parts) > 1:
         raise WeightsError(f"{text}: no such file")
     return _find(find_entry(text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,83 @@ def test_doctor() -> None:
     assert done.exit_code in (0, 1)  # 1 where another OpenCV is installed beside ours
     assert "ok      landmark model: loads" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["animate", "", "b.mp4"], "an argument is empty"),
+        (["animate", "-s", "a.png", "-d", ""], "-d is empty"),
+        (["animate", "a.png", "b.mp4", "--weights="], "--weights is empty"),
+        (["upscale", ""], "an argument is empty"),
+        (["personalize", "--video", ""], "--video is empty"),
+    ],
+)
+def test_what_is_empty_is_not_the_working_folder(arguments: list[str], told: str) -> None:
+    done = runner.invoke(app, arguments)
+    assert (done.exit_code, done.stderr) == (2, f"error: {told}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--preview", "0"], 2, "--preview 0 is not a number of seconds above 0"),
+        (["--preview", "nan"], 2, "--preview nan is not a number of seconds above 0"),
+        (["--start", "nan"], 2, "--start nan is not a time in seconds"),
+        (["--weights", "nonsense"], 5, "nonsense: no weights of that name"),
+        (["--device", "cuda"], 2, "--device cuda: this machine has none that torch can use"),
+        (["-o", "/proc/x.mp4"], 2, "/proc/x.mp4 can't be written"),
+    ],
+)
+def test_what_can_not_be_is_told_before_the_work(
+    arguments: list[str], code: int, told: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    files = ["animate", str(folder / "face.png"), str(folder / "clip.mp4")]
+    done = runner.invoke(app, [*files, *arguments])
+    assert done.exit_code == code, done.output
+    assert done.stderr.startswith(f"error: {told}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_photo_that_is_none_is_told_before_the_name_of_its_result(folder: Path) -> None:
+    Path("photo.jpg").write_bytes(b"%PDF-1.7 and so on")
+    for name in ("nowhere.jpg", "photo.jpg", "http://127.0.0.1:9/a.jpg"):
+        done = runner.invoke(app, ["animate", name, "--yaw", "10", "-o", "out.png"])
+        assert done.exit_code == 3, done.output
+        assert "out.png" not in done.stderr
+    forgotten = runner.invoke(app, ["animate", str(folder / "face.png"), "-o", "out.png"])
+    assert "is a photo: give a driver too" in forgotten.stderr
+
+
+def test_a_first_look_is_no_larger_than_the_face(folder: Path) -> None:
+    done = told(
+        *("animate", folder / "face.png", folder / "clip.mp4", "--preview", "0.1"),
+        *("--weights", "none", "-q"),
+    )
+    assert not [note for note in done["notes"] if "super-resolution" in note]
+
+
+def test_what_is_transparent_is_told(folder: Path) -> None:
+    face = Image.open(folder / "face.png").convert("RGBA")
+    face.putpixel((0, 0), (0, 0, 0, 0))
+    face.save("face.png")
+    done = told("animate", "face.png", "--yaw", "5", "--weights", "none", "-o", "out.png", "-q")
+    assert "face.png: what is transparent is shown white" in done["notes"]
+
+
+def test_a_device_is_not_replaced() -> None:
+    os.mkfifo("pipe.mp4")
+    done = runner.invoke(app, ["animate", "a.png", "b.mp4", "-o", "pipe.mp4", "--overwrite"])
+    assert (done.exit_code, "no regular file" in done.stderr) == (2, True)
+
+
+def test_the_label_is_on_what_is_made(folder: Path) -> None:
+    arguments = ["animate", folder / "face.png", folder / "clip.mp4", "--weights", "none", "-q"]
+    pictures = []
+    for marked in ("visible", "metadata"):
+        told(*arguments, "--end", "0.05", "--compare", "--mark", marked, "-o", f"{marked}.mp4")
+        pictures.append(decoded(Path(f"{marked}.mp4"))[0].astype(int))
+    apart = np.abs(pictures[0] - pictures[1]).mean(axis=(0, 2))  # by column
+    third = len(apart) // 3
+    assert apart[2 * third :].mean() > 20 * apart[: 2 * third - 8].mean()

@@ -58,3 +58,25 @@ def test_what_no_command_has_is_refused(content: str, words: str) -> None:
 def test_a_file_from_windows_is_read() -> None:
     FILE.write_bytes(b"\xef\xbb\xbf[animate]\r\nstrength = 5.0\r\n")
     assert "--strength 5.0" in line("animate", "a.png", "b.mp4")
+
+
+def test_a_wrong_value_tells_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    FILE.write_text('[animate]\nsize = "big"\n')
+    assert f"it comes from {FILE}" in line("animate", "a.png", "b.mp4")
+    monkeypatch.setenv("METAPORTRAIT_ANIMATE_SIZE", "bigger")
+    assert "it comes from METAPORTRAIT_ANIMATE_SIZE" in line("animate", "a.png", "b.mp4")
+    assert "it comes from" not in line("animate", "a.png", "b.mp4", "--size", "huge")
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["animate", "--help"], ["doctor", "-h"]])
+def test_help_comes_whatever_is_wrong_with_the_defaults(arguments: list[str]) -> None:
+    FILE.write_text("size")
+    assert runner.invoke(app, arguments).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["VERSION", "INSTALL_COMPLETION", "SHOW_COMPLETION"])
+def test_the_environment_asks_for_no_version_or_completion(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"METAPORTRAIT_{name}", "1")
+    assert "--strength 4.0" in line("animate", "a.png", "b.mp4", "--strength", "4")

@@ -74,6 +74,10 @@ def test_spans_beyond_the_end_and_of_nothing(plain: Path) -> None:
         open_frames(clip, span=Span.of(3, None))
     with open_frames(clip, span=Span.of(0.1, 9)) as frames:
         assert len(list(frames)) == 2  # from 0.12 on
-    for start, end, words in ((-1, None, "start"), (2, 2, "end"), (float("nan"), None, "times")):
+    for start, end, words in (
+        (-1, None, "start"),
+        (2, 2, "end"),
+        (float("nan"), None, "in seconds"),
+    ):
         with pytest.raises(UsageError, match=words):
             Span.of(start, end)

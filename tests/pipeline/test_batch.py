@@ -68,6 +68,8 @@ def test_a_list_of_jobs(tmp_path: Path) -> None:
         ({**GOOD, "size": "large"}, 'size is "large", not a number of pixels'),
         ({**GOOD, "size": True}, "not a number of pixels"),
         ({**GOOD, "face": 0}, "from 1"),
+        ({**GOOD, "strength": float("nan")}, "strength is NaN, not a number"),
+        ({**GOOD, "end": -1}, "end is -1, not a time in seconds"),
         ({**GOOD, "motion": "wild"}, "relative or absolute"),
         ("[1]", "a job is an object in braces, not list"),
         ("{'source': 1}", "line 2: no JSON"),
@@ -80,6 +82,11 @@ def test_what_a_list_may_not_say(tmp_path: Path, line: dict | str, message: str)
     with pytest.raises(UsageError, match=message) as caught:
         read_jobs(listed(tmp_path, GOOD, line))
     assert "\n" not in str(caught.value)
+
+
+def test_an_empty_list_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no job in it"):
+        read_jobs(listed(tmp_path, ""))
 
 
 def test_settings_are_those_of_animate() -> None:

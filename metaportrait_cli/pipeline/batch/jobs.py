@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,17 @@ class Job:
 
 def _is(*kinds: type) -> Callable[[Any], bool]:
     """A test for these types, in which a number is no truth value."""
-    return lambda value: isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+
+    def fits(value: Any) -> bool:
+        if isinstance(value, float) and not isfinite(value):
+            return False
+        return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+
+    return fits
+
+
+def _time(value: Any) -> bool:
+    return _is(int, float)(value) and value >= 0
 
 
 def _one_of(*words: str) -> Callable[[Any], bool]:
@@ -63,8 +74,8 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "reference_frame": (_is(int), "a frame number"),
     "face": (_face, '"largest" or a number from 1'),
     "source_face": (lambda v: v == "all" or _face(v), '"largest", "all" or a number from 1'),
-    "start": (_is(int, float), "a time in seconds"),
-    "end": (_is(int, float), "a time in seconds"),
+    "start": (_time, "a time in seconds"),
+    "end": (_time, "a time in seconds"),
     "full": (_is(bool), "true or false"),
     "size": (_is(int), "a number of pixels"),
     "compare": (_is(bool), "true or false"),
@@ -95,6 +106,8 @@ def read_jobs(manifest: Path) -> list[Job]:
                     lines.append(number)
     except OSError as error:
         raise UsageError(f"{manifest} can't be read: {error.strerror}") from error
+    if not jobs:
+        raise UsageError(f"{manifest}: no job in it; a job is a JSON object, one a line")
     _check_apart(jobs, [f"{manifest} line {number}" for number in lines])
     return jobs
 
@@ -132,7 +145,9 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: no JSON: {error}") from error
+        raise UsageError(
+            f"{where}: no JSON: {error}; a list of jobs is JSON Lines, one object in braces a line"
+        ) from error
     if not isinstance(found, dict):
         raise UsageError(f"{where}: a job is an object in braces, not {type(found).__name__}")
     return found

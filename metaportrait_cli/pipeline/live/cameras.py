@@ -12,9 +12,11 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.container import InputContainer
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError
+from metaportrait_cli.face.native import native_stderr_closed
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.pipeline.live.newest import Newest
 from metaportrait_cli.pipeline.live.stage import Shot
@@ -30,12 +32,12 @@ def frames_of(camera: str) -> Iterator[Image]:
     """RGB frames as they come: of a camera by its number, a file (again and again, at its own
     rate), a stream by its address, or `-`, a clip on the standard input.
 
-    Raises `MediaError` for what can't be opened.
+    Raises `MediaError` at once for what can't be opened.
     """
     if camera.isdecimal():
         return _device(int(camera))
     if camera == "-":
-        return _stream(sys.stdin.buffer, "the standard input")
+        return _piped()
     if camera.startswith(SCHEMES):
         return _stream(camera, camera)
     path = Path(camera)
@@ -73,10 +75,15 @@ class CameraThread(threading.Thread):
 
 
 def _device(number: int) -> Iterator[Image]:
-    camera = cv2.VideoCapture(number)
+    with native_stderr_closed():  # OpenCV tells there of all that it tries
+        camera = cv2.VideoCapture(number)
+    if not camera.isOpened():
+        raise MediaError(f"--camera {number}: no such camera, or another program has it")
+    return _frames(camera)
+
+
+def _frames(camera: cv2.VideoCapture) -> Iterator[Image]:
     try:
-        if not camera.isOpened():
-            raise MediaError(f"--camera {number}: no such camera, or another program has it")
         while True:
             there, frame = camera.read()
             if not there:
@@ -86,16 +93,26 @@ def _device(number: int) -> Iterator[Image]:
         camera.release()
 
 
+def _piped() -> Iterator[Image]:
+    # Opened when it is read: there may be nothing in it yet.
+    yield from _stream(sys.stdin.buffer, "the standard input")
+
+
 def _stream(source: Any, name: str) -> Iterator[Image]:
     try:
         container = av.open(source, timeout=10.0)
     except av.FFmpegError as error:
         raise MediaError(f"--camera: {name} can't be opened: {error}") from None
+    if not container.streams.video:
+        container.close()
+        raise MediaError(f"--camera: {name} has no pictures")
+    return _decoded(container)
+
+
+def _decoded(container: InputContainer) -> Iterator[Image]:
     with container:
-        if not container.streams.video:
-            raise MediaError(f"--camera: {name} has no pictures")
         for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="rgb24")
+            yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
 
 def _file(path: Path) -> Iterator[Image]:

@@ -268,11 +268,16 @@ def test_clip_as_camera_is_shown_to_all_pages(
     run(story)
 
 
-def test_cameras_that_are_none(tmp_path: Path, portrait: Image) -> None:
+def test_cameras_that_are_none(
+    tmp_path: Path, portrait: Image, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(MediaError, match="neither a camera's number"):
         frames_of(str(tmp_path / "nothing.mp4"))
     with pytest.raises(MediaError, match="can't be opened"):
-        next(frames_of("http://127.0.0.1:9/nothing"))
+        frames_of("http://127.0.0.1:9/nothing")
+    with pytest.raises(MediaError, match="no such camera"):
+        frames_of("99")
+    assert capfd.readouterr().err == ""
     clip = write_clip(tmp_path / "clip.mp4", [scene(portrait, [(60, 20, 200)])] * 2)
     assert len(list(islice(frames_of(str(clip)), 5))) == 5
 
