@@ -65,6 +65,18 @@ def at_rest(model: MorphableModel, frames: FaceParameters, blendshapes: Floats) 
     return with_gaps(model, middle, wanted)
 
 
+def straight_ahead(source: Floats, driver: Floats) -> Floats:
+    """The driver's gaze (T, 2, 2) that corresponds to the gaze that the source's picture shows.
+
+    Where eyes look together is shown as it is: straight ahead is the same for all, over a clip
+    eyes look anywhere. How far apart they look is how a person is made, for the most (over people
+    it varies by 0.10, within a clip by 0.07), and how near the camera is: it counts from `driver`,
+    the driver's usual gaze.
+    """
+    together, apart = source.mean(1, keepdims=True), driver - driver.mean(1, keepdims=True)
+    return together + apart
+
+
 def with_gaps(model: MorphableModel, frames: FaceParameters, gaps: Floats) -> FaceParameters:
     """The frames with lids and lips apart by gaps (T, G), the face following as it usually does."""
     missing = gaps - apertures.gaps(still_faces(model, frames))

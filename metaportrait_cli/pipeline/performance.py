@@ -21,7 +21,7 @@ from metaportrait_cli.face.track import MotionTrack, State, shot_ranges
 from metaportrait_cli.metrics.motion import shape_distance
 from metaportrait_cli.motion.fitting import FaceParameters, fit_frames, fit_identity
 from metaportrait_cli.motion.morphable import MorphableModel
-from metaportrait_cli.motion.rest import at_rest
+from metaportrait_cli.motion.rest import at_rest, straight_ahead
 from metaportrait_cli.motion.retarget import (
     Framing,
     Motion,
@@ -120,9 +120,10 @@ class Performance:
             reference = self._reference(retargeter, identity, found)
             if rest is not None:
                 pose = {name: getattr(reference, name) for name in POSE}
-                # Gaze is shown as it is: straight ahead is the same for all, over a clip eyes look
-                # anywhere.
-                reference = replace(rest, gaze=retargeter.source.gaze, **pose)
+                gaze = retargeter.source.gaze
+                if not self.same_person:
+                    gaze = straight_ahead(gaze, rest.gaze)
+                reference = replace(rest, gaze=gaze, **pose)
             for window in windows(last - first, size=FIT_FRAMES, overlap=self._overlap):
                 driver = self._fitted(first + window.start, first + window.stop, identity)
                 result = retargeter.retarget(driver.frames(window.keep), reference, start=start)

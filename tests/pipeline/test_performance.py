@@ -28,10 +28,13 @@ def model() -> MorphableModel:
     return MorphableModel.load(WEIGHTS)
 
 
-def performed(model: MorphableModel, seed: int, aside: float = 0.0) -> tuple[Floats, Floats]:
+def performed(
+    model: MorphableModel, seed: int, aside: float = 0.0, apart: float = 0.0
+) -> tuple[Floats, Floats]:
     """Landmarks (T, 478, 3) of someone who moves slowly, and their blendshapes (T, 52).
 
-    Eyes look straight for eight frames, then `aside`.
+    Eyes look straight for eight frames, then `aside`; all along the left one looks that far more to
+    the picture's right than the right one.
     """
     rng = np.random.default_rng(seed)
     person = rng.normal(size=model.identity_size).astype(np.float32)
@@ -40,6 +43,7 @@ def performed(model: MorphableModel, seed: int, aside: float = 0.0) -> tuple[Flo
     expression = (shapes - model.blendshape_rest) @ model.blendshape_effect
     gaze = np.zeros((FRAMES, 2, 2), np.float32)
     gaze[8:, :, 0] = aside
+    gaze[:, :, 0] += np.array([-apart, apart], np.float32) / 2
     faces = model.shape(person, expression, gaze)
     turn = rotation_of(0.1 * wave[:, :3])
     place = np.array([200, 130, 0]) + 5 * wave[:, 3:6]
@@ -109,6 +113,20 @@ def test_gaze_is_absolute_beside_a_clip_that_mostly_looks_aside(model: Morphable
     gaze = fit_frames(model, found, identity).gaze[:, :, 0].mean(1)
     assert abs(gaze[:8].mean()) < 0.08
     assert gaze[8:].mean() > 0.2
+
+
+def test_eyes_that_always_squint_let_no_others_squint(model: MorphableModel) -> None:
+    source = portrait(*performed(model, 5, apart=0.1))
+    performance = Performance(
+        track=track(*performed(model, 4, aside=0.3, apart=-0.4)),
+        source=source,
+        model=model,
+        options=DriveOptions(smooth=False),
+    )
+    found = np.concatenate(list(performance.windows(16)))
+    gaze = fit_frames(model, found, performance.retargeter.source.identity).gaze[:, :, 0]
+    assert gaze[8:].mean() > 0.2
+    np.testing.assert_allclose(gaze[:, 1] - gaze[:, 0], 0.1, atol=0.05)
 
 
 def test_framing_is_checked() -> None:
