@@ -152,9 +152,12 @@ def reader_arguments(
     width: int,
     height: int,
     tone_map: bool,
+    rough: bool = False,
     start: Fraction = Fraction(0),
 ) -> list[str]:
     """Decode to raw RGB(A) frames of width x height in a NUT stream on stdout.
+
+    `rough` colours are half a level darker and blocky at their edges, at half of the time.
 
     NUT is the one pipe format that carries every frame's own timestamp beside raw pixels; the
     times begin at 0 and count in the ticks of the file. ffmpeg turns frames upright by itself,
@@ -185,7 +188,7 @@ def reader_arguments(
             "scale",
             f"if({whole},{width},max(1,trunc(iw*sar*{fit})))",
             f"if({whole},{height},max(1,trunc(ih*{fit})))",
-            **_scaling(info, width, height, tone_map),
+            **_scaling(info, width, height, tone_map=tone_map, rough=rough),
         )
         .filter("format", pixels)
         .filter(
@@ -210,12 +213,14 @@ def reader_arguments(
     )
 
 
-def _scaling(info: VideoInfo, width: int, height: int, tone_map: bool) -> dict[str, str]:
+def _scaling(
+    info: VideoInfo, width: int, height: int, *, tone_map: bool, rough: bool
+) -> dict[str, str]:
     # Without these flags the conversion drops fractions and repeats chroma: darker by half a
     # level, and blocky at coloured edges. Bilinear is enough where only chroma is enlarged.
     resized = (width, height) != (info.width, info.height) or not info.square
     kernel = "bicubic" if resized else "bilinear"
-    options = {"flags": f"{kernel}+accurate_rnd+full_chroma_int"}
+    options = {"flags": kernel if rough else f"{kernel}+accurate_rnd+full_chroma_int"}
     if info.untagged and not tone_map:
         # What players do: high definition is BT.709, everything smaller BT.601.
         high = max(info.width, info.height) >= 1280 or min(info.width, info.height) > 576

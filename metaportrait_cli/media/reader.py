@@ -36,10 +36,12 @@ def open_frames(
     folder_rate: Fraction = Fraction(25),
     max_side: int | None = None,
     span: Span = WHOLE,
+    rough: bool = False,
 ) -> FrameSource:
     """Frames of a video file, an animated image, a folder of images of one size, or of a program.
 
-    A folder is taken to show `folder_rate` images a second.
+    A folder is taken to show `folder_rate` images a second. `rough` colours are enough to look for
+    faces, see `reader_arguments`.
 
     Raises:
         MediaError: `path` can't be read as any of these.
@@ -48,14 +50,14 @@ def open_frames(
     if folder_rate <= 0:
         raise UsageError(f"a folder can't be read at {folder_rate} frames per second")
     if not span.whole:
-        return _trimmed(path, span, folder_rate=folder_rate, max_side=max_side)
+        return _trimmed(path, span, folder_rate=folder_rate, max_side=max_side, rough=rough)
     if isinstance(path, Clip):
         return GivenFrames(path, max_side=max_side)
     if path.is_dir():
         return ImageFolder(path, rate=folder_rate, max_side=max_side)
     if is_animation(path):
         return AnimatedImage(path, max_side=max_side)
-    return VideoReader(probe(path), max_side=max_side)
+    return VideoReader(probe(path), max_side=max_side, rough=rough)
 
 
 def _trimmed(path: Path | Clip, span: Span, **reading: Any) -> Trimmed:
@@ -71,6 +73,7 @@ def _trimmed(path: Path | Clip, span: Span, **reading: Any) -> Trimmed:
             reader = VideoReader(
                 info,
                 max_side=reading["max_side"],
+                rough=reading["rough"],
                 start=seconds - 1 / (2 * info.rate) + lead,
             )
             return Trimmed(reader, span, skipped=seconds)
@@ -86,7 +89,12 @@ class VideoReader(FrameSource):
     """
 
     def __init__(
-        self, info: VideoInfo, *, max_side: int | None = None, start: Fraction = Fraction(0)
+        self,
+        info: VideoInfo,
+        *,
+        max_side: int | None = None,
+        rough: bool = False,
+        start: Fraction = Fraction(0),
     ) -> None:
         """`info` comes from `probe`; nothing is started before the first frame is asked for.
 
@@ -94,6 +102,7 @@ class VideoReader(FrameSource):
         """
         super().__init__(info, max_side=max_side)
         self._stored = info
+        self._rough = rough
         self._start_at = start
         self._channels = 4 if info.has_alpha else 3
         self._child: Child | None = None
@@ -143,6 +152,7 @@ class VideoReader(FrameSource):
             width=self.width,
             height=self.height,
             tone_map=tone_map,
+            rough=self._rough,
             start=self._start_at,
         )
         return Child(arguments, collect=True)

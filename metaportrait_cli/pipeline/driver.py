@@ -206,7 +206,7 @@ def load_motion(
         track = _part(read_motion(driver), span, name=driver.name)
         return DriverMotion(driver, track, gaps=[], has_audio=False, order=None, span=span)
 
-    with open_frames(driver, span=span) as frames:
+    with open_frames(driver, span=span, rough=True) as frames:
         info = frames.info
         track = MotionTrack(width=info.width, height=info.height, rate=info.rate)
         turns: list[int] = []  # of each shot

@@ -47,9 +47,14 @@ SOUND = Audio(
 GUARDED = ("-format_whitelist", CONTAINERS)
 
 
-def reading(info: VideoInfo, *, tone_map: bool = False) -> list[str]:
+def reading(info: VideoInfo, *, tone_map: bool = False, rough: bool = False) -> list[str]:
     return reader_arguments(
-        info, binary="ff", width=info.width, height=info.height, tone_map=tone_map
+        info,
+        binary="ff",
+        width=info.width,
+        height=info.height,
+        tone_map=tone_map,
+        rough=rough,
     )
 
 
@@ -66,6 +71,8 @@ def test_reader_arguments() -> None:
         *("-fps_mode", "passthrough", "-pix_fmt", "rgb24", "pipe:1"),
         *("-nostdin", "-v", "error"),
     ]
+    exact, rough = reading(INFO), reading(INFO, rough=True)
+    assert [part.replace("+accurate_rnd+full_chroma_int", "") for part in exact] == rough
 
 
 @pytest.mark.parametrize(
