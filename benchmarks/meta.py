@@ -18,6 +18,7 @@ import torch
 
 from metaportrait_cli.face.regions import KINDS, Kind
 from metaportrait_cli.metrics.perceptual import lpips_like
+from metaportrait_cli.networks.mouth import REGION_NETWORKS
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.networks.squeezenet import SqueezeNet
 from metaportrait_cli.training.adapt import AdaptConfig
@@ -52,7 +53,7 @@ def main() -> None:
     print("|---" * (2 + len(CURVE_STEPS)) + "|")
     for start in chosen.starts:
         networks: dict[Kind, RegionNetwork] = {
-            kind: load_network(RegionNetwork, start, part=kind).float() for kind in KINDS
+            kind: load_network(REGION_NETWORKS[kind], start, part=kind).float() for kind in KINDS
         }
         curves = []
         for person in people:
