@@ -11,6 +11,7 @@ the camera. Lengths in face widths are multiples of the distance between the poi
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 
@@ -191,6 +192,17 @@ class HeadSheet:
             np.hstack([near, share]).astype(np.float32),
         )
         return field
+
+    def only(self, shown: NDArray[np.bool_]) -> HeadSheet:
+        """The same sheet, less what lies wholly outside of `shown` (H, W): quicker to lay out."""
+        reach = np.ones((2 * round(STEP * self.head.width) + 1,) * 2, np.uint8)
+        near = cv2.dilate(np.uint8(shown), reach) > 0
+        lips = self.points[[low for _, low in topology.INNER_LIPS]]
+        vertices = np.concatenate([self.points, lips, self.outer])
+        kept = near[_cells(vertices[:, :2], near.shape)][self._triangles].any(1)
+        part = copy(self)
+        part._triangles, part._is_around = self._triangles[kept], self._is_around[kept]
+        return part
 
     # ------------------------------------------------------------------ a frame
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Picture = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
-TURNED, TOO_FAR = np.radians((8.0, 12.0)), np.radians((35.0, 42.0))
+TURNED, TOO_FAR = np.radians((10.0, 14.0)), np.radians((35.0, 42.0))
 """Sources that look aside by less than the first show both ears; from the second on, one. Of those
 nearly in profile too little is known: what they show is the back of the head."""
 SHOWN = (0.05, 0.1)
@@ -80,6 +80,7 @@ class FarSide:
         there *= smoothstep(np.sign(yaw) * aside / ASIDE)
         person = layers.person[:, ::-1] * np.append(light, 1).astype(np.float32)
         person = np.rint(person * there[..., None]).clip(0, 255).astype(np.uint8)
+        sheet = sheet.only(person[..., 3] > 0)
         mirror = replace(layers, sheet=sheet, person=person, twice=None, instead=None)
         return cls(mirror, yaw, share)
 
