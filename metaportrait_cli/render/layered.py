@@ -114,31 +114,33 @@ class Layers:
         return np.dstack([share, self.sheet.planes(side=side, grid=grid)])
 
     def composed(self, layout: Layout, *, plate: Picture | None = None) -> Picture:
-        """The person as the layout says, before the background: (S, S, 3)."""
+        """The person as the layout says, before the background: (S, S, 3).
+
+        Of a part of the window if layout and `plate` are, cut between cells.
+        """
         plate = self.plate if plate is None else plate
-        size = self.plate.shape[0]
+        size = plate.shape[1::-1]
+        cell = len(plate) / len(layout.cover)
         covered = layout.cover > 0
         place = closed(layout.place, covered) - np.float32(0.5)
-        folds = _folds(place, covered, side=size)
-        wanted = cv2.resize(place, (size, size), interpolation=cv2.INTER_LINEAR)
+        folds = _folds(place, covered, cell=cell)
+        wanted = cv2.resize(place, size, interpolation=cv2.INTER_LINEAR)
         person = self._sampled(wanted, layout.around)
         if len(folds[0]):
-            person[folds] = self._at_folds(layout, folds)
+            person[folds] = self._at_folds(layout, folds, cell=np.float32(cell))
         seen = layout.cover
         beyond = _beyond(place, covered, self.person)
         if beyond is not None:
             seen = seen * beyond
         shown = np.rint(255 * closed(np.minimum(seen, 1), covered)).astype(np.uint8)
-        shown = cv2.multiply(
-            cv2.resize(shown, (size, size)), _rim(covered, (size, size)), scale=1 / 255
-        )
+        shown = cv2.multiply(cv2.resize(shown, size), _rim(covered, size), scale=1 / 255)
         person = cv2.multiply(person, cv2.merge([shown] * 4), scale=1 / 255)
         left = 255 - person[..., 3]
         behind = cv2.multiply(plate, cv2.merge([left] * 3), scale=1 / 255)
         frame = np.asarray(cv2.add(behind, cv2.cvtColor(person, cv2.COLOR_BGRA2BGR)), np.uint8)
         seen = person[folds][:, 3] > 0
         if seen.any():
-            _soften(frame, (folds[0][seen], folds[1][seen]), SOFT_FOLD * size / len(place))
+            _soften(frame, (folds[0][seen], folds[1][seen]), SOFT_FOLD * cell)
         return frame
 
     def _sampled(self, place: NDArray[np.float32], around: NDArray[np.float32]) -> Picture:
@@ -167,10 +169,9 @@ class Layers:
         person[box] = cv2.blendLinear(instead, person[box], ghost, 1 - ghost)
         return person
 
-    def _at_folds(self, layout: Layout, pixels: Pixels) -> Picture:
-        """The person (N, 4) at pixels where the face begins before what is around it, or a part of
-        that before another: a smooth edge between the two, and nothing from between them."""
-        cell = np.float32(self.plate.shape[0] / len(layout.cover))
+    def _at_folds(self, layout: Layout, pixels: Pixels, *, cell: np.float32) -> Picture:
+        """The person (N, 4) at pixels, `cell` of them a cell, where the face begins before what is
+        around it, or a part of that before another: a smooth edge, and nothing from between."""
         cells = [np.int64(each / cell) for each in pixels]
         box = tuple(slice(max(0, each.min() - REACH), each.max() + REACH + 1) for each in cells)
         covered, place = layout.cover[box] > 0, layout.place[box] - np.float32(0.5)
@@ -299,10 +300,10 @@ Pixels = tuple[NDArray[np.intp], NDArray[np.intp]]
 """Rows and columns"""
 
 
-def _folds(place: NDArray[np.float32], covered: NDArray[np.bool_], *, side: int) -> Pixels:
-    """Where, in a picture of `side`, the sheet of places (G, G, 2) is folded: one part of it begins
-    before another. It is where `covered` (G, G) says."""
-    most = FOLD * side / len(place)
+def _folds(place: NDArray[np.float32], covered: NDArray[np.bool_], *, cell: float) -> Pixels:
+    """Where the sheet of places (G, G, 2) is folded, in a picture of `cell` pixels a cell: one part
+    of it begins before another. It is where `covered` (G, G) says."""
+    most = FOLD * cell
     folded = np.zeros(place.shape[:2], np.uint8)
     for one, other in (
         ((slice(None), slice(1, None)), (slice(None), slice(-1))),
@@ -312,7 +313,8 @@ def _folds(place: NDArray[np.float32], covered: NDArray[np.bool_], *, side: int)
         far = (cv2.max(x, y) > most) & covered[one] & covered[other]
         folded[one] |= far
         folded[other] |= far
-    found = cv2.findNonZero(cv2.resize(folded, (side, side), interpolation=cv2.INTER_NEAREST))
+    size = round(folded.shape[1] * cell), round(folded.shape[0] * cell)
+    found = cv2.findNonZero(cv2.resize(folded, size, interpolation=cv2.INTER_NEAREST))
     places = np.empty((0, 2), np.intp) if found is None else found.reshape(-1, 2).astype(np.intp)
     return places[:, 1], places[:, 0]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import smoothstep
-from metaportrait_cli.face.head_sheet import HeadFrame, HeadSheet
+from metaportrait_cli.face.head_sheet import HeadFrame, HeadSheet, Layout
 from metaportrait_cli.face.hidden_side import HiddenSide
 
 if TYPE_CHECKING:
@@ -91,8 +91,26 @@ class FarSide:
         if share == 0:
             return plate
         layout = self.layers.sheet.layout(driven, side=len(plate), grid=grid)
-        layout = replace(layout, cover=np.float32(share) * layout.cover)
-        return self.layers.composed(layout, plate=plate)
+        cell = len(plate) // grid
+        if cell * grid != len(plate):
+            layout = replace(layout, cover=np.float32(share) * layout.cover)
+            return self.layers.composed(layout, plate=plate)
+        # Only its box is composed.
+        left, top, wide, high = cv2.boundingRect(np.uint8(layout.cover > 0))
+        rows, columns = (
+            slice(max(0, top - 1), top + high + 1),
+            slice(max(0, left - 1), left + wide + 1),
+        )
+        part = Layout(
+            layout.place[rows, columns],
+            np.float32(share) * layout.cover[rows, columns],
+            layout.around[rows, columns],
+            layout.gap,
+        )
+        window = tuple(slice(cell * each.start, cell * each.stop) for each in (rows, columns))
+        frame = plate.copy()
+        frame[window] = self.layers.composed(part, plate=plate[window])
+        return frame
 
 
 def _beside(points: Points, alpha: NDArray[np.float32], side: float) -> float:
