@@ -110,11 +110,6 @@ class CompactWarping(Network):
         found = enlarge(self.correction(source, driven), driven.flow.shape[-1])
         return corrected(driven.flow.float(), found)
 
-    def change(self, source: Tensor, driven: CompactConditions) -> Tensor:
-        """The same as (B, 3, W/2, W/2): what is added to the prior, and its share not followed."""
-        flow, hold, _ = self.correction(source, driven).split([2, 1, 1], dim=1)
-        return torch.cat([FLOW_UNIT * flow, hold], dim=1)
-
     def correction(self, source: Tensor, driven: CompactConditions) -> Tensor:
         """What to change, (B, 4, W/2, W/2) float32; see `corrected`."""
         prior = shrink(driven.flow, self.size)
@@ -136,6 +131,11 @@ class CompactWarping(Network):
             skip = skips.pop()
             x = up(torch.cat([enlarge(x, skip.shape[-1]), skip], dim=1), code)
         return self.head(x).float()
+
+
+def in_half_sides(correction: Tensor) -> Tensor:
+    """A correction (B, 4, H, W), see `corrected`, its flow in the units of flows."""
+    return torch.cat([FLOW_UNIT * correction[:, :2], correction[:, 2:]], dim=1)
 
 
 def corrected(prior: Tensor, correction: Tensor) -> Tensor:

@@ -56,11 +56,14 @@ class LayeredWarping(CompactWarping):
     ) -> tuple[Tensor, Tensor]:
         """The corrected flow (B, 2, G, G), and how much of the sheet is seen (B, 1, G, G) in
         [0, 1], both float32; `source` and `layers` are what the two encodings gave."""
+        said = enlarge(self.said(source, layers, driven), driven.flow.shape[-1])
+        return corrected(driven.flow.float(), said), (1 - said[:, 3:]).clamp(0, 1)
+
+    def said(self, source: Tensor, layers: Tensor, driven: LayeredConditions) -> Tensor:
+        """What to change, (B, 4, W/2, W/2): as `correction`, the fourth is what isn't seen."""
         prior, cover = (shrink(x, self.size) for x in (driven.flow, driven.cover))
         conditions = [shrink(x, self.size) for x in (driven.lines, driven.gap)]
         moving = warp(source[:, :-3], prior)
         beside = warp(layers[:, :KNOWN], prior) * cover.to(source.dtype)
         planes = [source, moving, *conditions, prior, layers, beside, cover]
-        said = self.through(torch.cat([x.to(source.dtype) for x in planes], dim=1))
-        said = enlarge(said, driven.flow.shape[-1])
-        return corrected(driven.flow.float(), said), (1 - said[:, 3:]).clamp(0, 1)
+        return self.through(torch.cat([x.to(source.dtype) for x in planes], dim=1))

@@ -106,20 +106,15 @@ class LearnedCorrection:
     ) -> None:
         self._flows = flows
         self._fade = fade
-        self._unit = np.float32(2 / len(crop))
-        self._fade_to_pixels = fade / self._unit
+        self._fade_to_pixels = fade * np.float32(len(crop) / 2)
         (self._source,) = flows.encode(*flows.source(crop, landmarks))
+        self._size = self._source.shape[-1]
 
     def __call__(self, driven: Points, found: Correspondence) -> Correspondence:
         """The flow found for driven landmarks (478, 3) in pixels of the crop, put right."""
-        # All that the network sees and says is coarse: only that goes to it and back.
-        size = self._source.shape[-1]
-        seen = np.dstack(_drawings(driven, found.mouth_gap, side=found.side)).astype(np.float32)
-        planes = cv2.split(_shrunk(seen * np.float32(1 / 255), size))
-        prior = cv2.split(_shrunk(found.shift, size) * self._unit)
-        asked = (np.stack(each)[None] for each in (prior, planes[:3], planes[3:]))
-        (added,) = self._flows.correct(self._source, *asked)
-        x, y, hold = cv2.split(_enlarged(cv2.merge(list(added[0])), len(self._fade)))
+        asked = _seen(found.shift, driven, found.mouth_gap, side=found.side, size=self._size)
+        (said,) = self._flows.correct(self._source, *asked)
+        x, y, hold, _ = cv2.split(_enlarged(cv2.merge(list(said[0])), len(self._fade)))
         # The correction fades out before the border as the prior does, for pasting back.
         keeps = 1 - self._fade * hold
         shift = [
@@ -140,14 +135,17 @@ class LearnedLayers:
 
     def __call__(self, driven: Points, found: Layout) -> Layout:
         """The layout found for driven landmarks (478, 3) in pixels of the crop, put right."""
-        unit = np.float32(2 / self._side)
-        prior = found.shift(self._side) * unit
-        asked = _conditions(prior, driven, found.gap, side=self._side)
-        cover = np.minimum(found.cover, 1)
-        flow, shown = map(_grid, self._correct(*self._source, *asked, cover[None, None]))
-        fade, change = cv2.merge([self._fade] * 2), cv2.subtract(flow, prior)
-        place = cv2.add(found.place, cv2.multiply(fade, change, scale=1 / float(unit)))
-        seen = np.asarray(found.cover * (1 - self._fade * (1 - shown)), np.float32)
+        size, shift = self._source[0].shape[-1], found.shift(self._side)
+        asked = _seen(shift, driven, found.gap, side=self._side, size=size)
+        cover = _shrunk(np.minimum(found.cover, 1), size)
+        (said,) = self._correct(*self._source, *asked, cover[None, None])
+        x, y, hold, hidden = cv2.split(_enlarged(cv2.merge(list(said[0])), len(self._fade)))
+        change = [
+            self._fade * (plane * np.float32(self._side / 2) - hold * own)
+            for plane, own in zip((x, y), cv2.split(shift), strict=True)
+        ]
+        place = cv2.add(found.place, cv2.merge(change))
+        seen = np.asarray(found.cover * (1 - self._fade * hidden.clip(0, 1)), np.float32)
         return replace(found, place=place, cover=seen)
 
 
@@ -156,10 +154,15 @@ def _encoding(network: CompactWarping) -> Function:
 
 
 def _correcting(network: CompactWarping) -> Function:
-    from metaportrait_cli.networks.compact_warping import CompactConditions  # noqa: PLC0415  torch
+    from metaportrait_cli.networks.compact_warping import (  # noqa: PLC0415  torch
+        CompactConditions,
+        in_half_sides,
+    )
 
     dtype = network.head.weight.dtype
-    return lambda source, *driven: [network.change(source.to(dtype), CompactConditions(*driven))]
+    return lambda source, *driven: [
+        in_half_sides(network.correction(source.to(dtype), CompactConditions(*driven)))
+    ]
 
 
 def _encoding_layers(network: LayeredWarping) -> Function:
@@ -167,18 +170,23 @@ def _encoding_layers(network: LayeredWarping) -> Function:
 
 
 def _correcting_layers(network: LayeredWarping) -> Function:
-    from metaportrait_cli.networks.layered_warping import LayeredConditions  # noqa: PLC0415  torch
+    from metaportrait_cli.networks.compact_warping import in_half_sides  # noqa: PLC0415  torch
+    from metaportrait_cli.networks.layered_warping import LayeredConditions  # noqa: PLC0415
 
     dtype = network.head.weight.dtype
-    return lambda source, layers, *driven: network.layered(
-        source.to(dtype), layers.to(dtype), LayeredConditions(*driven)
-    )
+    return lambda source, layers, *driven: [
+        in_half_sides(network.said(source.to(dtype), layers.to(dtype), LayeredConditions(*driven)))
+    ]
 
 
-def _conditions(prior: Grid, driven: Points, gap: Points, *, side: int) -> list[Grid]:
-    """Of a prior flow (G, G, 2) in half sides, and driven landmarks in pixels of the crop."""
-    lines, mouth = _drawings(driven, gap, side=side)
-    return [_planes(prior), _bright(lines), _bright(mouth[..., None])]
+def _seen(shift: Grid, driven: Points, gap: Points, *, side: int, size: int) -> list[Grid]:
+    """What networks see of a frame: its prior shift (G, G, 2) in pixels of a crop of `side`, in
+    half sides, and landmarks and mouth as they are drawn. All they see and say is coarse, of `size`
+    cells a side: only that goes to them, and back."""
+    prior = cv2.split(_shrunk(shift, size) * np.float32(2 / side))
+    drawn = np.dstack(_drawings(driven, gap, side=side)).astype(np.float32)
+    planes = cv2.split(_shrunk(drawn * np.float32(1 / 255), size))
+    return [np.stack(each)[None] for each in (prior, planes[:3], planes[3:])]
 
 
 def _drawings(
@@ -207,8 +215,3 @@ def _planes(image: NDArray[np.generic]) -> Grid:
 def _bright(image: NDArray[np.uint8]) -> Grid:
     """(H, W, C) → (1, C, H, W) in [0, 1]."""
     return _planes(image) * np.float32(1 / 255)
-
-
-def _grid(planes: Grid) -> Grid:
-    """(1, C, G, G) → (G, G, C), or (G, G)"""
-    return cv2.merge(list(planes[0]))
