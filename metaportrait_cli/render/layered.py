@@ -33,7 +33,7 @@ from metaportrait_cli.stages import Once
 Picture = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
-TURN = np.radians((4.0, 10.0))
+TURN = np.radians((6.0, 14.0))
 """One flow serves up to the first turn away from the source, layers from the second on."""
 CERTAIN = 0.95
 LEAST_TWICE = 0.02
