@@ -38,6 +38,7 @@ from metaportrait_cli.networks.teeth import (
     ON_BEHIND,
     OPENING,
     PAINT_BEHIND,
+    PALEST,
     RIM,
     RIM_SHADE,
     TEETH_TINT,
@@ -122,6 +123,8 @@ def below_teeth(patches: Tensor, change: Tensor, light: Tensor) -> Tensor:
     warped = patches[:, :3].clamp(DARK, 1)
     mixed = warped**GAMMA * (1 - opening) + behind
     painted = change * (1 - (1 - PAINT_BEHIND) * opening)
+    lighter = painted.mean(dim=1, keepdim=True).clamp(min=BLACK) / PALEST
+    painted = painted * (1 + opening * (torch.tanh(lighter) / lighter - 1))
     return patches[:, :3] + painted + _shown_as(mixed) - warped
 
 

@@ -41,8 +41,9 @@ DARKEST, BRIGHTEST = -4.0, 0.6
 # Teeth of living people are nearly neutral; so far may light tint them, and what is behind.
 TEETH_TINT, BEHIND_TINT = 0.08, 0.25
 # Paint behind teeth is the mean of all tongues, teeth and darkness that there might be, a pale
-# mass: so much of it is shown, and what is drawn there gets no more light than this.
-PAINT_BEHIND, MOST_BEHIND = 0.6, -1.4
+# mass: so much of it is shown, lightens by no more than this, and what is drawn there gets no more
+# light.
+PAINT_BEHIND, PALEST, MOST_BEHIND = 0.6, 0.22, -1.4
 # Means are greyer than flesh: logarithms of red, green and blue.
 BEHIND_HUE = (0.14, -0.1, -0.04)
 # Darker is as dark where light is mixed: roots are steep there. And as drawn colours are read.

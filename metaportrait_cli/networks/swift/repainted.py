@@ -26,6 +26,7 @@ from metaportrait_cli.networks.teeth import (
     GAMMA,
     MOST_BEHIND,
     PAINT_BEHIND,
+    PALEST,
     RIM_SHADE,
     TEETH_TINT,
 )
@@ -116,6 +117,8 @@ def below_teeth(change: Floats, patch: Planes, light: Floats) -> Floats:
     shown = mixed.clip(DARK**GAMMA, 1) ** np.float32(1 / GAMMA)
     part = change[box]
     part *= 1 - (1 - PAINT_BEHIND) * opening
+    lighter = part.mean(-1, keepdims=True).clip(BLACK) / PALEST
+    part *= 1 + opening * (np.tanh(lighter) / lighter - 1)
     part += shown - cv2.LUT(warped, _CLAMPED)
     return change
 
