@@ -249,8 +249,7 @@ class Animation:
     def pictures(self, start: int = 0, segments: Segments | None = None) -> Iterator[TimedPicture]:
         """The pictures in order from number `start` on, made as they are asked for.
 
-        For each of the `segments` there is a note of what it takes to go on with it; where one is
-        to be gone on with, it is read.
+        What it takes to go on with one of the `segments` is noted, and read where that is done.
         """
         rendering, stopwatch = self.rendering, self.stopwatch
         notes = Notes.of(segments if self.can_go_on else None, start, rendering.enhancer)
@@ -262,6 +261,7 @@ class Animation:
                     source=self.source,
                     model=self.engine.face_model,
                     options=self.options.drive,
+                    own_clip=self.motion.driver == self.source.path,
                 )
                 # Who paints whole pictures takes seconds for each.
                 if rendering.renderer.keeps_detail:

@@ -40,6 +40,9 @@ REFERENCE_FRAMES = 256
 # Shapes nearer than this are one person's: so near to their own clip are 95 of 100 pictures that
 # look into the camera (four of five of all), and one of 800 pictures of strangers (151 people).
 SAME_PERSON = 0.65
+# The same where the picture is out of the driver's clip: thirty frames tell little of a shape, and
+# who else is in the clip is further away, for the most.
+SAME_CLIP = 1.0
 # What a reference tells of the head rather than the face.
 TURNS, MOST_TURN = ("yaw", "pitch", "roll"), 90
 POSE = ("rotation", "scale", "translation")
@@ -96,6 +99,8 @@ class Performance:
     source: Source
     model: MorphableModel
     options: DriveOptions
+    own_clip: bool = False
+    """Whether the source's picture is out of the driver's clip"""
     references: list[int] = field(default_factory=list)
     """The reference frame of each shot with a face."""
     clamped_frames: int = 0
@@ -151,10 +156,8 @@ class Performance:
             turn=options.turn,
         )
         identity, _ = self._driver
-        if (
-            identity is not None
-            and shape_distance(retargeter.source.identity, identity) < SAME_PERSON
-        ):
+        nearest = SAME_CLIP if self.own_clip else SAME_PERSON
+        if identity is not None and shape_distance(retargeter.source.identity, identity) < nearest:
             # A clip knows the person's face better than a picture does.
             retargeter.know_as(identity)
         return retargeter

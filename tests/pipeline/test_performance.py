@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import RECORD, MotionTrack, State
 from metaportrait_cli.motion.alignment import Floats, from_frame, rotation_of
-from metaportrait_cli.motion.fitting import fit_frames
+from metaportrait_cli.motion.fitting import fit_frames, fit_identity, reconstruct
 from metaportrait_cli.motion.morphable import MorphableModel, interocular
 from metaportrait_cli.pipeline.performance import DriveOptions, Performance
 
@@ -79,6 +80,21 @@ def test_absolute_motion_of_oneself_gives_back_the_landmarks(model: MorphableMod
     assert performance.same_person
     error = np.linalg.norm((found - landmarks)[..., :2], axis=-1).mean()
     assert error < 0.005 * interocular(landmarks[0])
+
+
+def test_ones_own_clip_may_be_too_short_to_tell_a_shape(model: MorphableModel) -> None:
+    landmarks, shapes = performed(model, 1)
+    person = fit_identity(model, landmarks)
+    unsure = person + np.full_like(person, 0.8)
+    fitted = replace(fit_frames(model, landmarks, person), identity=unsure)
+    performance = Performance(
+        track=track(landmarks, shapes),
+        source=portrait(reconstruct(model, fitted), shapes),
+        model=model,
+        options=DriveOptions(),
+    )
+    assert not performance.same_person
+    assert replace(performance, own_clip=True).same_person
 
 
 @pytest.mark.parametrize("framing", ["auto", "driver"])
