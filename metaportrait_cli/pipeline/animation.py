@@ -49,7 +49,6 @@ from metaportrait_cli.render.opening import Rendering
 from metaportrait_cli.render.protocol import Driven, Frames, Session
 from metaportrait_cli.stages import Once, prefetched
 
-DEFAULT_DRIVE = DriveOptions()
 CROP_SIZE = 512
 """Side of the result in pixels that shows the crop alone, unless another is asked for."""
 ENOUGH = 1.25
@@ -63,7 +62,7 @@ class AnimateOptions:
 
     face: FaceChoice = LARGEST_FACE
     source_face: FaceChoice = LARGEST_FACE
-    drive: DriveOptions = DEFAULT_DRIVE
+    drive: DriveOptions = field(default_factory=DriveOptions)
     full: bool = True
     """Paste back into the whole picture, or give the crop alone."""
     size: int | None = None
