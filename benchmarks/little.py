@@ -2,8 +2,8 @@
 
     python -m benchmarks.little fewshot|mega|mega-no-cosine PREPARED -o RUN [--minutes 10]
 
-Both papers' systems took days of GPUs. These are an eighth of the lite networks' width, or less, at
-64 and 128 pixels: enough to see what learns in which order, and to fill the tables of
+Both papers' systems took days of GPUs. These have an eighth of the lite networks' parameters, or
+less, at 64 and 128 pixels: enough to see what learns in which order, and to fill the tables of
 `benchmarks/fewshot_table.py` and `evaluate` with something that was trained; not enough for
 pictures that anybody would use. A run goes on where it stopped.
 """
