@@ -65,7 +65,7 @@ def test_a_report_replaces_nothing_unasked(
         ("a.mp4", "is also an input"),
         ("old.json", "--overwrite"),
         ("no/such/folder.json", "doesn't exist"),
-        ("", "folder"),
+        (".", "folder"),
     ):
         done = runner.invoke(
             app, ["animate", "face.png", "a.mp4", "-o", "o.mp4", "--report", report]
