@@ -76,9 +76,6 @@ class WarpRenderer:
 
         def opened(source: Source, *, size: int) -> WarpSession:
             session = self.open_warp(source, size=size, rate=rate, beside=whole)
-            if rate is not None and not whole:
-                # Hardly a clip does without: made while its motion is looked at.
-                session.move.layers.begun()
             session.regions()
             return session
 
