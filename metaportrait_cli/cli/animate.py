@@ -125,10 +125,7 @@ def command(
             rich_help_panel=MOTION,
         ),
     ] = "auto",
-    strength: Annotated[
-        float,
-        typer.Option(metavar="X", help="How much of the motion, 0 to 3.", rich_help_panel=MOTION),
-    ] = 1.0,
+    strength: shared.Strength = 1.0,
     yaw: Annotated[
         float,
         typer.Option(
@@ -138,15 +135,8 @@ def command(
             rich_help_panel=MOTION,
         ),
     ] = 0.0,
-    pitch: Annotated[
-        float, typer.Option(metavar="DEGREES", help="Raise the face, too.", rich_help_panel=MOTION)
-    ] = 0.0,
-    roll: Annotated[
-        float,
-        typer.Option(
-            metavar="DEGREES", help="Tilt the head clockwise, too.", rich_help_panel=MOTION
-        ),
-    ] = 0.0,
+    pitch: shared.Pitch = 0.0,
+    roll: shared.Roll = 0.0,
     smooth: Annotated[
         bool, typer.Option(help="Smooth the motion, without lag.", rich_help_panel=MOTION)
     ] = True,

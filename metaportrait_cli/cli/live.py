@@ -50,10 +50,7 @@ def command(
             rich_help_panel=BASIC,
         ),
     ] = None,
-    strength: Annotated[
-        float,
-        typer.Option(metavar="X", help="How much of the motion, 0 to 3.", rich_help_panel=MOTION),
-    ] = 1.0,
+    strength: shared.Strength = 1.0,
     yaw: Annotated[
         float,
         typer.Option(
@@ -62,15 +59,8 @@ def command(
             rich_help_panel=MOTION,
         ),
     ] = 0.0,
-    pitch: Annotated[
-        float, typer.Option(metavar="DEGREES", help="Raise the face, too.", rich_help_panel=MOTION)
-    ] = 0.0,
-    roll: Annotated[
-        float,
-        typer.Option(
-            metavar="DEGREES", help="Tilt the head clockwise, too.", rich_help_panel=MOTION
-        ),
-    ] = 0.0,
+    pitch: shared.Pitch = 0.0,
+    roll: shared.Roll = 0.0,
     size: Annotated[
         int,
         typer.Option(metavar="N", help="Side of the pictures in pixels.", rich_help_panel=OUTPUT),

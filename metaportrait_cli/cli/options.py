@@ -98,6 +98,17 @@ Weights = Annotated[
         rich_help_panel=BASIC,
     ),
 ]
+Strength = Annotated[
+    float,
+    typer.Option(metavar="X", help="How much of the motion, 0 to 3.", rich_help_panel=MOTION),
+]
+Pitch = Annotated[
+    float, typer.Option(metavar="DEGREES", help="Raise the face, too.", rich_help_panel=MOTION)
+]
+Roll = Annotated[
+    float,
+    typer.Option(metavar="DEGREES", help="Tilt the head clockwise, too.", rich_help_panel=MOTION),
+]
 Audio = Annotated[bool, typer.Option(help="Keep the clip's sound.", rich_help_panel=OUTPUT)]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=OUTPUT)
