@@ -183,7 +183,9 @@ def one_of(argument: Path | None, option: Path | None) -> Path:
 
 def skipped(target: Path, reporter: Reporter, *, as_json: bool) -> bool:
     """Whether a result that needn't be made again is there; says so, and prints it."""
-    if not target.exists():
+    from metaportrait_cli.media.outputs import is_result  # noqa: PLC0415
+
+    if not is_result(target):
         return False
     reporter.note(f"{target} exists; skipped")
     print_result(target, {"output": str(target), "skipped": True}, as_json=as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,25 +20,42 @@ except ImportError:  # Windows: there a name is checked, and not claimed
 
 _NAME_BYTES = 255
 """The longest file name that common file systems take."""
+_PICTURE = re.compile(r"[0-9]{6,}\.png")
 _CLAIM = ".claim"
 
 
-def check_output(path: Path, *, overwrite: bool, is_input: Sequence[Path]) -> None:
+def is_result(path: Path) -> bool:
+    """Whether something is there that could be lost: more than an empty file or folder."""
+    if path.is_dir():
+        return any(path.iterdir())
+    return os.path.lexists(path) and not (path.is_file() and path.stat().st_size == 0)
+
+
+def picture_name(number: int) -> str:
+    """Of a picture in a folder of a clip's."""
+    return f"{number:06}.png"
+
+
+def check_output(
+    path: Path, *, overwrite: bool, is_input: Sequence[Path], pictures: bool = False
+) -> None:
     """Make sure that a result may be written to `path`, before any work is done for it.
 
+    `pictures`: it will be a folder of them, which may replace another such folder.
+
     Raises:
-        UsageError: it exists and `overwrite` is off, it is a folder or one of the files in
-            `is_input`, or its folder is read-only, or missing by more than its last part.
+        UsageError: something is there and `overwrite` is off, it is another folder or one of the
+            files in `is_input`, or its folder is read-only, or missing by more than its last part.
     """
     try:
         _check_folder(path)
-        if path.is_dir():
+        if path.is_dir() and not (pictures and _holds_pictures_alone(path)):
             raise UsageError(f"{path} is a folder: name a file in it, or what is not there yet")
         if path.absolute() in [source.absolute() for source in is_input]:
             raise UsageError(f"{path} is also an input: choose another name for the output")
-        if not os.path.lexists(path):
+        if not is_result(path):
             return
-        if path.exists() and not path.is_file():
+        if path.exists() and not (path.is_file() or path.is_dir()):
             raise UsageError(f"{path} is no regular file: choose another name for the output")
         for source in is_input:
             if path.exists() and source.exists() and path.samefile(source):
@@ -48,23 +66,42 @@ def check_output(path: Path, *, overwrite: bool, is_input: Sequence[Path]) -> No
         raise UsageError(f"{path} can't be written: {error.strerror}") from error
 
 
+def check_folder(path: Path) -> None:
+    """Make sure that `make_folder` can make it, before any work is done for it.
+
+    Raises `UsageError`.
+    """
+    nearest = next(each for each in (path, *path.absolute().parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        raise UsageError(f"{path} can't be a folder of results: {nearest} is none")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"folder {nearest} is read-only: choose another")
+
+
 def make_folder(path: Path) -> None:
     """Makes the folder that results go into, if it isn't there. Raises `UsageError`."""
+    check_folder(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{path} can't be a folder of results: {error.strerror}") from None
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise UsageError(f"folder {path} is read-only: choose another")
+
+
+def _holds_pictures_alone(folder: Path) -> bool:
+    return all(_PICTURE.fullmatch(path.name) for path in folder.iterdir())
 
 
 @contextmanager
 def claimed(
-    *outputs: Path | None, overwrite: bool, is_input: Sequence[Path] = ()
+    *outputs: Path | None,
+    overwrite: bool,
+    is_input: Sequence[Path] = (),
+    pictures: bool = False,
 ) -> Iterator[None]:
     """Checks all outputs of a run, and keeps their names for it until the end of the block.
 
-    They must differ. What a run that was killed has left in their folders is removed.
+    They must differ; `pictures` as of `check_output`. What a run that was killed has left in their
+    folders is removed.
 
     Raises:
         UsageError: as `check_output`, or another run is writing to one of them.
@@ -73,10 +110,10 @@ def claimed(
     with ExitStack() as claims:
         for path in outputs:
             if path is not None:
-                check_output(path, overwrite=overwrite, is_input=taken)
+                check_output(path, overwrite=overwrite, is_input=taken, pictures=pictures)
                 claims.enter_context(_folder_of(path))
                 claims.enter_context(_claim(path))
-                check_output(path, overwrite=overwrite, is_input=taken)
+                check_output(path, overwrite=overwrite, is_input=taken, pictures=pictures)
                 taken.append(path)
         for folder in {path.absolute().parent for path in outputs if path is not None}:
             _sweep(folder)
@@ -139,9 +176,9 @@ def atomic_output(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder of files, which is there already when the block begins.
+    """The same for a folder of pictures, which is there already when the block begins.
 
-    It takes the place of nothing: a folder that was at `path` meanwhile is an error.
+    It takes the place of another one; a folder that holds anything else is an error.
     """
     _check_folder(path)
     partial = path.with_name(_partial_name(path.name, os.getpid()))
@@ -150,7 +187,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             try:
                 partial.mkdir()
                 yield partial
-                os.rename(partial, path)
+                if path.is_dir() and _holds_pictures_alone(path):
+                    _replace_folder(path, partial)
+                else:
+                    os.rename(partial, path)
             except OSError as error:
                 if error.filename is not None and Path(error.filename).parent == partial:
                     raise OSError(error.errno, error.strerror, str(path)) from error
@@ -161,9 +201,26 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+def _replace_folder(path: Path, partial: Path) -> None:
+    """Folders can't be replaced in one step: the old one steps aside, and `_remove_leftovers` puts
+    it back if this is as far as a run comes."""
+    aside = path.with_name(_aside_name(path.name, os.getpid()))
+    os.rename(path, aside)
+    try:
+        os.rename(partial, path)
+    except OSError:
+        os.rename(aside, path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def _partial_name(name: str, process: int) -> str:
     stem, suffix = os.path.splitext(name)
     return hidden_name(stem, f".{process}.partial{suffix}")
+
+
+def _aside_name(name: str, process: int) -> str:
+    return hidden_name(name, f".{process}.old")
 
 
 def hidden_name(stem: str, ending: str) -> str:
@@ -235,7 +292,10 @@ def _remove_leftovers(claim: Path, descriptor: int) -> None:
     if not process.isdecimal() or not name or "/" in name:
         return
     partial = _partial_name(name, int(process))
-    for left in (partial, _partial_name(partial, int(process))):
+    aside = claim.with_name(_aside_name(name, int(process)))
+    if aside.is_dir() and not os.path.lexists(claim.with_name(name)):
+        os.rename(aside, claim.with_name(name))
+    for left in (partial, _partial_name(partial, int(process)), aside.name):
         if claim.with_name(left).is_dir():
             shutil.rmtree(claim.with_name(left), ignore_errors=True)
         else:

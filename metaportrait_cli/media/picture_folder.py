@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError
-from metaportrait_cli.media.outputs import atomic_folder
+from metaportrait_cli.media.outputs import atomic_folder, picture_name
 from metaportrait_cli.media.stills import write_still
 
 
 class FolderWriter:
-    """Writes `000000.png` and so on; the folder appears when the `with` block ends well.
+    """Writes `000000.png` and so on; the folder appears when the `with` block ends well, in place
+    of an earlier one.
 
     Takes the place of `VideoWriter`; a folder has neither a rate nor sound.
     """
@@ -37,7 +38,7 @@ class FolderWriter:
         """Adds one (H, W, 3) RGB picture."""
         if self._partial is None:
             raise ValueError("write() needs a `with` block around the writer")
-        write_still(self._partial / f"{self._written:06}.png", image, comment=self._comment)
+        write_still(self._partial / picture_name(self._written), image, comment=self._comment)
         self._written += 1
 
     def __exit__(

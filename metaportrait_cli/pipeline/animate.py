@@ -80,7 +80,8 @@ def animate(
         if isinstance(driver, Path) and output.suffix.lower() in PICTURES:
             with open_frames(driver):
                 pass  # a photo that isn't there or can't be read is told before its name
-        with claimed(output, overwrite=overwrite, is_input=inputs):
+        in_folder = options.encoding.in_folder
+        with claimed(output, overwrite=overwrite, is_input=inputs, pictures=in_folder):
             check_video_name(output, options.encoding)
             if options.signing is not None:
                 options.signing.check(output)

@@ -162,7 +162,8 @@ def upscale(
         output=str(output),
         settings={**asdict(options), "device": device, "precision": precision},
     )
-    with claimed(output, overwrite=overwrite, is_input=[clip]):
+    in_folder = options.encoding.in_folder
+    with claimed(output, overwrite=overwrite, is_input=[clip], pictures=in_folder):
         check_video_name(output, options.encoding)
         work = Work.of(
             output, command="upscale", settings=report.settings, inputs=[clip], begun=begun

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from metaportrait_cli.errors import WeightsError
-from metaportrait_cli.media.outputs import atomic_output, claimed, make_folder
+from metaportrait_cli.media.outputs import atomic_output, check_folder, claimed, make_folder
 
 CHECKPOINT = "state.pt"
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -49,14 +49,17 @@ class RunFolder:
 
     def __init__(self, path: Path, config: Any) -> None:
         """`config` is a dataclass. Raises `UsageError` if this can't be a run's folder, and
-        `WeightsError` if it holds a run with another config."""
-        make_folder(path)
+        `WeightsError` if it holds a run with another config. What is missing of it is made when it
+        is claimed."""
+        check_folder(path)
         self.path = path
         self._config = json.dumps(asdict(config), sort_keys=True)
         self._found = self._read()
 
     def claimed(self) -> AbstractContextManager[None]:
-        """Keeps the folder for one run at a time. Raises `UsageError` if another one is at it."""
+        """Keeps the folder for one run at a time; one that nothing came into is removed again.
+        Raises `UsageError` if another one is at it."""
+        make_folder(self.path.absolute().parent)
         return claimed(self.path / CHECKPOINT, overwrite=True)
 
     def restore(self, parts: Stateful) -> Standing:

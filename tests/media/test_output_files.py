@@ -13,7 +13,7 @@ from PIL import Image
 
 from metaportrait_cli.errors import MediaError, UsageError
 from metaportrait_cli.media.arguments import Encoding
-from metaportrait_cli.media.outputs import atomic_output, check_output, claimed
+from metaportrait_cli.media.outputs import atomic_output, check_output, claimed, is_result
 from metaportrait_cli.media.picture_folder import FolderWriter
 from metaportrait_cli.media.writer import check_video_name
 
@@ -168,9 +168,56 @@ def test_a_folder_appears_at_the_end_or_not_at_all(tmp_path: Path) -> None:
         [writer.write(picture) for picture in (pictures[0], no_picture)]
     with pytest.raises(MediaError, match="no frames"), FolderWriter(other):
         pass
-    with pytest.raises(UsageError, match="frames"), FolderWriter(path) as writer:
-        writer.write(pictures[0])
     assert sorted(each.name for each in tmp_path.iterdir()) == ["frames"]
+
+
+def write_folder(path: Path, pictures: int, *, overwrite: bool) -> None:
+    with claimed(path, overwrite=overwrite, pictures=True), FolderWriter(path) as writer:
+        for _ in range(pictures):
+            writer.write(np.zeros((8, 8, 3), np.uint8))
+
+
+def test_a_folder_of_pictures_is_replaced_by_another_and_nothing_else_is(tmp_path: Path) -> None:
+    path = tmp_path / "frames"
+    path.mkdir()
+    write_folder(path, 3, overwrite=False)  # an empty one can't be lost
+    with pytest.raises(UsageError, match="exists"):
+        write_folder(path, 2, overwrite=False)
+    with pytest.raises(UsageError, match="is a folder"):
+        check_output(path, overwrite=True, is_input=[])
+    write_folder(path, 2, overwrite=True)
+    assert sorted(each.name for each in path.iterdir()) == ["000000.png", "000001.png"]
+    (path / "notes.txt").touch()
+    with pytest.raises(UsageError, match="is a folder"):
+        write_folder(path, 2, overwrite=True)
+    assert [each.name for each in tmp_path.iterdir()] == ["frames"]
+
+
+def test_a_folder_that_stepped_aside_comes_back_after_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "frames"
+    write_folder(path, 3, overwrite=False)
+    code = (
+        "import os, sys\nfrom pathlib import Path\n"
+        "sys.path.insert(0, 'tests/media')\nfrom test_output_files import write_folder\n"
+        "rename = os.rename\n"
+        "os.rename = lambda *paths: (rename(*paths), os.kill(os.getpid(), 9))\n"
+        "write_folder(Path(sys.argv[1]), 1, overwrite=True)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=False)
+    assert not path.exists()
+    with claimed(path, overwrite=True, pictures=True):
+        pass
+    assert [each.name for each in tmp_path.iterdir()] == ["frames"]
+    assert len(list(path.iterdir())) == 3
+
+
+def test_an_empty_file_is_no_result(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.touch()
+    assert not is_result(path)
+    check_output(path, overwrite=False, is_input=[])
+    path.write_bytes(b"x")
+    assert is_result(path)
 
 
 def test_folders_of_runs_that_were_killed_are_removed(tmp_path: Path) -> None:

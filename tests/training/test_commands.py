@@ -103,6 +103,9 @@ def test_prepare_tells_at_once_what_it_can_not_do(footage: Path, tmp_path: Path)
     assert "folder" in refusal(run("prepare", footage, "-o", tmp_path / "file"), code=2)
     sized = run("prepare", footage, "-o", tmp_path / "o", "--size", 100)
     assert "multiple of 32" in refusal(sized, code=2)
+    large = run("prepare", footage, "-o", tmp_path / "o", "--runs", 1)
+    assert "no real clip" in refusal(large, code=3)
+    assert not (tmp_path / "o").exists()
 
 
 def test_train_warping(prepared: Path, tmp_path: Path) -> None:
@@ -200,6 +203,7 @@ def test_train_morphable_tells_what_is_wrong_with_tracks(
 def test_a_folder_without_data_is_told_in_a_line(name: str, tmp_path: Path) -> None:
     line = refusal(run("train", name, tmp_path / "none", "-o", tmp_path / "run"), code=3)
     assert "prepare" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_of_other_settings_is_told_before_the_work(prepared: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from metaportrait_cli.errors import UsageError
+from metaportrait_cli.media.outputs import is_result
 from metaportrait_cli.pipeline.batch.jobs import Job
 from metaportrait_cli.pipeline.batch.run import BatchOptions, Result, Runner, failed
 
@@ -69,7 +70,7 @@ def run_on_ray(
 
 def _unless_there(options: BatchOptions, job: Job) -> BatchOptions:
     """What is not there yet needn't be made twice by a task whose machine was lost at its end."""
-    return options if job.output.exists() else replace(options, skip_existing=True)
+    return options if is_result(job.output) else replace(options, skip_existing=True)
 
 
 _runners: dict[BatchOptions, Runner] = {}

@@ -13,6 +13,7 @@ from metaportrait_cli.errors import (
     OutOfMemoryError,
     one_line,
 )
+from metaportrait_cli.media.outputs import is_result
 from metaportrait_cli.pipeline.batch.jobs import Job
 from metaportrait_cli.pipeline.work import Begun
 
@@ -100,7 +101,7 @@ class Runner:
         `first` counts attempts that were made elsewhere, with a worker that was killed.
         """
         options = self._options
-        if (options.skip_existing or first > 1) and job.output.exists():
+        if (options.skip_existing or first > 1) and is_result(job.output):
             return Result(job=job.number, output=str(job.output), status="skipped")
         started = time.perf_counter()
         begun: Begun = options.begun if first == 1 else "resume"

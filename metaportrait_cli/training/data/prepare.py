@@ -26,7 +26,7 @@ from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import MediaPipeDetector
-from metaportrait_cli.media.outputs import make_folder
+from metaportrait_cli.media.outputs import check_folder, make_folder
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.stills import read_still
 from metaportrait_cli.progress import Progress
@@ -121,7 +121,7 @@ def prepare(
         items[start : start + options.files_per_shard]
         for start in range(0, len(items), options.files_per_shard)
     ]
-    make_folder(output)
+    check_folder(output)
     skipped: list[str] = []
     names: list[str] = []
     done = 0
@@ -140,6 +140,7 @@ def prepare(
                 on_progress("prepare", done, len(items))
             if not parts:
                 continue
+            make_folder(output)
             write_shard(stem, joined(parts), recipe=recipe)
         done = min((number + 1) * options.files_per_shard, len(items))
         names.append(stem.name)

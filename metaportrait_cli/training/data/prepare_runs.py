@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import MediaPipeDetector
-from metaportrait_cli.media.outputs import atomic_output, make_folder
+from metaportrait_cli.media.outputs import atomic_output, check_folder, make_folder
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.progress import Progress
 from metaportrait_cli.training.data.prepare import (
@@ -93,7 +93,7 @@ def prepare_runs(
         clips[start : start + options.clips_per_shard]
         for start in range(0, len(clips), options.clips_per_shard)
     ]
-    make_folder(output)
+    check_folder(output)
     skipped: list[str] = []
     names: list[str] = []
     done = 0
@@ -111,6 +111,7 @@ def prepare_runs(
                 on_progress("prepare", done, len(clips))
             if not parts:
                 continue
+            make_folder(output)
             shard = joined(parts)
             # First the copy: the shard's own table, written last, says that all is there.
             _write_low(stem, shard, crf=LOW_CRFS[number % len(LOW_CRFS)])
