@@ -34,7 +34,7 @@ from PIL import Image
 from metaportrait_cli.convert.checkpoint import read_checkpoint
 from metaportrait_cli.errors import MetaPortraitError
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import LARGEST_FACE, RECORD, MotionTrack
 from metaportrait_cli.media.reader import open_frames

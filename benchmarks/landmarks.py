@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.detector import Face, MediaPipeDetector
+from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.pursuit import Pursuit
 from metaportrait_cli.face.track import LARGEST_FACE, CutDetector, FaceFollower
 from metaportrait_cli.media.reader import Frame, open_frames

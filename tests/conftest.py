@@ -15,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from metaportrait_cli.face.detector import Face, MediaPipeDetector
+from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.weights import bundled_path
 
 # A busy machine is no failure.

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.face.crop import FACE_CENTRE_Y, FACE_SHARE, LEAST_MARGIN, Crop, smoothstep
-from metaportrait_cli.face.detector import CONFIDENCE_STEPS, Face, overlap
+from metaportrait_cli.face.detector import CONFIDENCE_STEPS
+from metaportrait_cli.face.face import Face, overlap
 
 MOST_FACES = 8
 """Faces followed at a time, the largest first."""

@@ -1,15 +1,9 @@
-"""Dense landmarks of the faces in one picture.
-
-Convention everywhere in this package: points are float32 (478, 3), x to the right and y down in
-pixels of the picture, origin at the corner of its top left pixel; z in the same unit, smaller is
-nearer to the camera.
-"""
+"""Finds the faces in one picture, with their dense landmarks."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -21,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import WeightsError
+from metaportrait_cli.face.face import Face, overlap
 from metaportrait_cli.face.landmark_model import LandmarkModel
 from metaportrait_cli.face.native import native_stderr_closed
 from metaportrait_cli.face.orientation import quarter_turns
 from metaportrait_cli.face.topology import POINTS
 
-BLENDSHAPE_COUNT = 52
 # The detector was trained for selfies; below the first threshold lie paintings, masks and blur.
 CONFIDENCE_STEPS = (0.5, 0.2)
 MAX_FACES = 6
@@ -36,39 +30,6 @@ TILE_FRACTIONS = (0.6, 0.3)
 MIN_TILE_SIDE = 160
 LARGE_SHARE = 0.25
 """Of the picture's short side; a larger face is seen at the first look, in the whole."""
-
-
-@dataclass(frozen=True)
-class Face:
-    """One face: `points` (478, 3), `blendshapes` (52,) in [0, 1], and how sure the detector was.
-
-    `confidence` is the highest threshold in `CONFIDENCE_STEPS` at which the face was found.
-    """
-
-    points: NDArray[np.float32]
-    blendshapes: NDArray[np.float32]
-    confidence: float
-
-    @property
-    def box(self) -> NDArray[np.float32]:
-        """Bounding box (x0, y0, x1, y1) of the points in pixels."""
-        xy = self.points[:, :2]
-        return np.concatenate([xy.min(0), xy.max(0)])
-
-    @property
-    def size(self) -> float:
-        """Longest side of the box in pixels."""
-        x0, y0, x1, y1 = self.box
-        return float(max(x1 - x0, y1 - y0))
-
-
-def overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Intersection over union of two boxes (x0, y0, x1, y1)."""
-    x0, y0 = np.maximum(a[:2], b[:2])
-    x1, y1 = np.minimum(a[2:], b[2:])
-    intersection = max(0.0, float(x1 - x0)) * max(0.0, float(y1 - y0))
-    areas = float((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]))
-    return intersection / max(areas - intersection, 1e-6)
 
 
 class MediaPipeDetector:

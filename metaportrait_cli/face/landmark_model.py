@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.native import native_stderr_closed
 from metaportrait_cli.face.topology import EYE_CORNERS, POINTS
+from metaportrait_cli.native import native_stderr_closed
 
 SIDE = 256
 """Pixels of the square that the landmark network looks at."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.native import native_stderr_closed
+from metaportrait_cli.native import native_stderr_closed
 
 SURE, LIKELY = 0.9, 0.5
 # The least share of the face's oval that the silhouette holds where it can be trusted; less on

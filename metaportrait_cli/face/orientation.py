@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.landmark_model import LandmarkModel
-
-if TYPE_CHECKING:
-    from metaportrait_cli.face.detector import Face
 
 LEAD = 0.03
 """By how much a turned picture must be surer than the picture as it is."""

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.face.detector import Face, MediaPipeDetector, overlap
+from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.face.face import Face, overlap
 from metaportrait_cli.face.landmark_model import FaceSquare
 from metaportrait_cli.face.orientation import turned, turned_face, turned_points
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 
 Lends = Literal["face", "head", "all"]
 """What further pictures lend: the face alone in the first one's colours, with hair and neck, or

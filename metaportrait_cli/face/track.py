@@ -20,7 +20,7 @@ from numpy.lib.recfunctions import repack_fields
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import UsageError
-from metaportrait_cli.face.detector import BLENDSHAPE_COUNT, Face, overlap
+from metaportrait_cli.face.face import BLENDSHAPE_COUNT, Face, overlap
 from metaportrait_cli.face.topology import POINTS
 
 

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.motion.alignment import Floats, rotation_of
 from metaportrait_cli.motion.features import FEATURES, legible_axes
 from metaportrait_cli.motion.fitting import FaceParameters, fit_frames, fit_identity

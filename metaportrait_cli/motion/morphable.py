@@ -34,7 +34,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
 from metaportrait_cli.errors import WeightsError
-from metaportrait_cli.face.detector import BLENDSHAPE_COUNT
+from metaportrait_cli.face.face import BLENDSHAPE_COUNT
 from metaportrait_cli.face.topology import EYE_CORNERS, IRISES, MESH_POINTS, POINTS
 from metaportrait_cli.motion.alignment import Floats
 from metaportrait_cli.weights import bundled_path

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.orientation import describe_turns, turned, turned_face
 from metaportrait_cli.face.track import (
     CHUNK,

@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.face.detector import Face, MediaPipeDetector
+from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.pursuit import Pursuit
 from metaportrait_cli.face.track import CutDetector
 from metaportrait_cli.media.reader import Frame

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError, NoFaceError
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face, MediaPipeDetector
+from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.orientation import turned
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import FaceChoice

@@ -22,7 +22,7 @@ import numpy as np
 
 import metaportrait_cli
 from metaportrait_cli.errors import UsageError
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.media.outputs import atomic_output, hidden_name
 from metaportrait_cli.media.segments import Segments
 from metaportrait_cli.pipeline.sightings import Glance

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError
-from metaportrait_cli.face.detector import BLENDSHAPE_COUNT
+from metaportrait_cli.face.face import BLENDSHAPE_COUNT
 from metaportrait_cli.face.topology import (
     EAR_SIDES,
     EYE_CORNERS,

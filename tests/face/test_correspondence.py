@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.face import correspondence, topology
 from metaportrait_cli.face.correspondence import CorrespondenceWarp, add_interpolated
 from metaportrait_cli.face.crop import Crop, border_fade
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 
 SIDE = 256
 

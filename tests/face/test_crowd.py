@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metaportrait_cli.face.crowd import MOST_FACES, Crowd, FacePath
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 
 
 def face_at(x: float, y: float = 200, *, size: float = 80, confidence: float = 0.5) -> Face:

@@ -18,7 +18,7 @@ from metaportrait_cli.face.dental_arch import (
     along_parabola,
     look_inside,
 )
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 
 AHEAD = np.array([0.0, 0.0, 1.0])
 

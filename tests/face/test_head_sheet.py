@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.head_sheet import (
     HeadFrame,
     HeadSheet,

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.hidden_side import HiddenSide, facing
 from tests.face.test_correspondence import origin_at, turned
 

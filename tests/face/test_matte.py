@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.matte import Segmenter, guided, matte
 from metaportrait_cli.weights import bundled_path
 

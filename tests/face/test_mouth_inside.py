@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.mouth_inside import MouthInside
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from metaportrait_cli.face.detector import Face, MediaPipeDetector
+from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.landmark_model import SIDE, FaceSquare, LandmarkModel
 from metaportrait_cli.face.orientation import quarter_turns, turned, turned_face, turned_points
 from metaportrait_cli.face.pursuit import Pursuit, without_faces_in_faces

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError, UsageError
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.track import (
     RECORD,
     CutDetector,

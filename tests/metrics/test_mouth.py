@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.metrics.mouth import ZOOM, MouthOpening, flicker, inside_distance, sharpness
 
 

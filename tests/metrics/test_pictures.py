@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.convert.caffe_squeezenet import convert_squeezenet
 from metaportrait_cli.errors import WeightsError
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.metrics.landmarks import landmark_distance
 from metaportrait_cli.metrics.perceptual import lpips_like
 from metaportrait_cli.metrics.pictures import psnr, ssim

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.motion.alignment import rotation_of
 from metaportrait_cli.motion.likeness import Likeness, Looks, squared_distances
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from metaportrait_cli.face.detector import BLENDSHAPE_COUNT
+from metaportrait_cli.face.face import BLENDSHAPE_COUNT
 from metaportrait_cli.motion import apertures
 from metaportrait_cli.motion.alignment import Floats, from_frame
 from metaportrait_cli.motion.features import FEATURES, feature_operator, features, legible_axes

@@ -13,7 +13,7 @@ from torch import Tensor
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.conditions import GRID, Conditioner
 from metaportrait_cli.face.crop import Crop, border_fade
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.networks.compact_blocks import warp
 from metaportrait_cli.networks.compact_warping import (
     CompactConditions,

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from metaportrait_cli.convert.dlib_resnet import read_dlib_resnet
 from metaportrait_cli.errors import WeightsError
-from metaportrait_cli.face.detector import Face, MediaPipeDetector
+from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.identity import ALIGNMENT_POINTS, chip_to_picture, cut_chips, embed
 from metaportrait_cli.metrics.identity import identity_distance, other_person
 from metaportrait_cli.networks.identity import IdentityNetwork

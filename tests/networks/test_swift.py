@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.identity import chip_to_picture, cut_chip, cut_chips, identity_network
 from metaportrait_cli.networks.compact_blocks import ConvBlock, ModulatedConvBlock, enlarge, warp
 from metaportrait_cli.networks.swift.function import Running, SwiftFunction

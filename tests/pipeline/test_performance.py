@@ -11,7 +11,7 @@ import pytest
 
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import RECORD, MotionTrack, State
 from metaportrait_cli.motion.alignment import Floats, from_frame, rotation_of

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.motion.alignment import from_frame, to_frame
 from metaportrait_cli.motion.features import FEATURES, feature_operator, features

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.compact_sr import CompactSR, CompactSRConfig
 from metaportrait_cli.pipeline.animate import animate

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from metaportrait_cli import AnimateOptions, Animation, Clip, Engine
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.fewshot import Embedder, FewShotConfig, Generator
 from metaportrait_cli.pipeline.evaluation.evaluate import EvaluateOptions, evaluate

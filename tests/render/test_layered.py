@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.head_sheet import HeadFrame, HeadSheet, Layout
 from metaportrait_cli.face.matte import Segmenter, matte
 from metaportrait_cli.face.source import Source

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from metaportrait_cli import AnimateOptions, Animation, Clip, Engine
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.mega.base import BaseModel
 from metaportrait_cli.networks.mega.blocks import AdaptiveNorm

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.render.released.bridge669 import mirror, to_669
 from metaportrait_cli.render.released.maps import eye_mask, gaze_points, mouth_mask
 from metaportrait_cli.render.released.rasterise import (

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.render.reference import GRID, ReferenceWarp, SteadyReference, displaced
 
 SIDE = 256

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face import identity as identity_module
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.identity import Identity
 from metaportrait_cli.face.regions import (
     KINDS,

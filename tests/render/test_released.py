@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from metaportrait_cli.errors import MediaError, UsageError, WeightsError
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.networks.refinement import RefinementConfig, RefinementNetwork
 from metaportrait_cli.networks.temporal_sr import TemporalSR, TemporalSRConfig
 from metaportrait_cli.networks.warping import WarpingConfig, WarpingNetwork

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.correspondence import Correspondence, CorrespondenceWarp, moved_by
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.motion.alignment import from_frame, rotation_of, to_frame
 from metaportrait_cli.motion.fitting import fit_frames, fit_identity, reconstruct
 from metaportrait_cli.motion.morphable import MorphableModel

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.dental_arch import LOWER_LIP, NOSE_BASE, SKULL, UPPER_LIP
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.networks.teeth import GAMMA, SEEN
 from metaportrait_cli.render.own_teeth import blended, own_teeth
 from metaportrait_cli.render.teeth import (

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.source import Lends, Source
 from metaportrait_cli.render.protocol import Driven, Frames, Rendered, Session
 from metaportrait_cli.render.views import Parts, blended

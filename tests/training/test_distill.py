@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError, WeightsError
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.networks.student import Student, StudentConfig
 from metaportrait_cli.training.data.lessons import Lesson, Lessons, shard_path, write_shard
 from metaportrait_cli.training.distill import (

@@ -23,6 +23,7 @@ class ContactSheet:
         """`group` names the pictures of one moment; a row has up to `groups` moments."""
         self._groups = groups
         self._columns = 1 + len(group) * groups
+        self._filled = 1
         self._rows = [self._labels(["source", *(group * groups)])]
 
     def add(self, title: str, source: NDArray[np.uint8], moments: list[list]) -> None:
@@ -33,12 +34,14 @@ class ContactSheet:
         for index, picture in enumerate(pictures):
             cell = cv2.resize(picture, (CELL, CELL), interpolation=cv2.INTER_AREA)
             row[:, index * CELL : (index + 1) * CELL] = cell
+        self._filled = max(self._filled, len(pictures))
         self._rows.append(row)
 
     def save(self, path: Path) -> None:
-        """Writes the sheet; it appears when it is complete."""
+        """Writes the sheet as wide as its longest row; it appears when it is complete."""
+        sheet = np.concatenate(self._rows)[:, : CELL * self._filled]
         with atomic_output(path) as partial:
-            Image.fromarray(np.concatenate(self._rows)).save(partial)
+            Image.fromarray(sheet).save(partial)
 
     def _labels(self, names: list[str]) -> NDArray[np.uint8]:
         row = np.full((LABEL, CELL * self._columns, 3), PAPER, np.uint8)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face, overlap
+from metaportrait_cli.face.face import Face, overlap
 from metaportrait_cli.face.identity import embed, identity_network
 from metaportrait_cli.metrics.expression import arrival, features_by_name
 from metaportrait_cli.metrics.identity import identity_distance

@@ -16,8 +16,8 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError
-from metaportrait_cli.face.native import native_stderr_closed
 from metaportrait_cli.media.reader import open_frames
+from metaportrait_cli.native import native_stderr_closed
 from metaportrait_cli.pipeline.live.newest import Newest
 from metaportrait_cli.pipeline.live.stage import Shot
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.motion import apertures
 from metaportrait_cli.motion.alignment import to_frame

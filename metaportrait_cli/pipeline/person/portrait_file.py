@@ -32,7 +32,7 @@ from safetensors import SafetensorError, safe_open
 
 from metaportrait_cli.errors import MediaError, WeightsError
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import BLENDSHAPE_COUNT, Face
+from metaportrait_cli.face.face import BLENDSHAPE_COUNT, Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.topology import POINTS
 from metaportrait_cli.media.stills import open_image

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face, MediaPipeDetector, overlap
+from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.face.face import Face, overlap
 from metaportrait_cli.face.identity import embed
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
 from metaportrait_cli.media.info import VideoInfo

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError
-from metaportrait_cli.face.detector import BLENDSHAPE_COUNT
+from metaportrait_cli.face.face import BLENDSHAPE_COUNT
 from metaportrait_cli.face.topology import POINTS
 from metaportrait_cli.motion.alignment import Floats
 

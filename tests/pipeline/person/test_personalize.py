@@ -16,7 +16,8 @@ from PIL import Image
 
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError, WeightsError
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face, MediaPipeDetector
+from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.regions import KINDS, PATCHES
 from metaportrait_cli.face.track import FaceChoice
 from metaportrait_cli.motion.alignment import rotation_of

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.detector import Face
+from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.regions import PATCHES
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.mouth import MouthNetwork
