@@ -61,7 +61,7 @@ def probe(path: Path) -> VideoInfo:
             metadata_errors="replace",  # tags from before UTF-8
         ) as container:
             return _describe(path, container)
-    except (av.FFmpegError, ArithmeticError, OverflowError) as error:
+    except (av.FFmpegError, ArithmeticError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise MediaError(
             f"{path} can't be read as video ({reason}): it is damaged, cut off, or no video file"
