@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.face import Face, overlap
 from metaportrait_cli.face.landmark_model import LandmarkModel
-from metaportrait_cli.face.native import native_stderr_closed
 from metaportrait_cli.face.orientation import quarter_turns
 from metaportrait_cli.face.topology import POINTS
+from metaportrait_cli.native import native_stderr_closed
 
 # The detector was trained for selfies; below the first threshold lie paintings, masks and blur.
 CONFIDENCE_STEPS = (0.5, 0.2)
