@@ -1,60 +1,37 @@
 """`upscale`: a clip at twice its size, with the faces in it enhanced.
 
-Two passes over the clip: the first finds and follows the faces, the second enhances each in its
-steady crop and puts it back. Of the clip, a window of frames is held at a time.
+Two passes over the clip, the files of `doubling/`: the first finds and follows the faces, the
+second enhances each in its steady crop and puts it back. Of the clip, a window of frames is held
+at a time.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
-import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
-from fractions import Fraction
-from itertools import islice, repeat
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
-from metaportrait_cli.face.crowd import Crowd, FacePath
 from metaportrait_cli.media.arguments import USUAL, Encoding
 from metaportrait_cli.media.info import LARGEST_SIDE, VideoInfo
-from metaportrait_cli.media.outputs import atomic_output, claimed
+from metaportrait_cli.media.outputs import claimed
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.writer import check_video_name
-from metaportrait_cli.pipeline.compose import resized
-from metaportrait_cli.pipeline.driver import even_rate, shown_frames
+from metaportrait_cli.pipeline.doubling.faces_in_clip import FacesInClip, find_faces
+from metaportrait_cli.pipeline.doubling.pictures import FaceAlone, WholePicture, pictures
 from metaportrait_cli.pipeline.encode import write_clip
 from metaportrait_cli.pipeline.engine import Engine, lasting
 from metaportrait_cli.pipeline.report import RunReport
-from metaportrait_cli.pipeline.sightings import FRAMES_AHEAD, sightings
 from metaportrait_cli.pipeline.work import Begun, Work
 from metaportrait_cli.progress import Progress, Stopwatch, silent
-from metaportrait_cli.render.face_stream import (
-    SCALE,
-    FaceNetwork,
-    PatchFeed,
-    Tape,
-    doubled,
-    earliest_needed,
-    put_back,
-)
-from metaportrait_cli.stages import prefetched
+from metaportrait_cli.render.face_stream import SCALE
 from metaportrait_cli.weights.architectures import COMPACT_SR
 
-FACE_SIDE = 512
-"""Least side of the result that shows the face alone."""
 H264_MACROBLOCKS = 139264  # of 16² pixels in a picture, at the highest level of H.264 (6.2)
-_PLACES, _NOTICED = "faces.npz", "faces.json"
 MARK = "AI-enhanced: faces upscaled with metaportrait"
-
-Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -76,57 +53,6 @@ class UpscaleOptions:
             raise UsageError(f"`strength` {self.strength} is not between 0 and 1")
         if self.window < 1:
             raise UsageError(f"`window` {self.window} is not a positive number")
-
-
-@dataclass(frozen=True)
-class FacesInClip:
-    """What the first pass found."""
-
-    paths: list[FacePath]
-    frames: int
-    shots: int
-    rate: Fraction
-    order: Sequence[int]
-    """The frame that is shown for each frame of the result, which has a constant rate."""
-    warning: str | None
-
-    def save(self, folder: Path) -> None:
-        """Keeps it for a run that goes on after this one."""
-        arrays = {
-            f"{name}{number}": getattr(path, name)
-            for number, path in enumerate(self.paths)
-            for name in ("corners", "presence")
-        }
-        with atomic_output(folder / _PLACES) as partial:
-            np.savez(partial, **arrays)
-        known = {
-            "paths": [[path.start, path.side] for path in self.paths],
-            "frames": self.frames,
-            "shots": self.shots,
-            "rate": str(self.rate),
-            "order": list(self.order),
-            "warning": self.warning,
-        }
-        with atomic_output(folder / _NOTICED) as partial:
-            partial.write_text(json.dumps(known))
-
-    @classmethod
-    def saved(cls, folder: Path) -> FacesInClip | None:
-        """What `save` kept, if it was come to. Raises `MediaError` if it is damaged."""
-        if not (folder / _NOTICED).is_file():
-            return None
-        try:
-            known = json.loads((folder / _NOTICED).read_text())
-            with np.load(folder / _PLACES, allow_pickle=False) as arrays:
-                paths = [
-                    FacePath(start, side, arrays[f"corners{number}"], arrays[f"presence{number}"])
-                    for number, (start, side) in enumerate(known.pop("paths"))
-                ]
-            return cls(paths=paths, rate=Fraction(known.pop("rate")), **known)
-        except (OSError, ValueError, TypeError, LookupError, zipfile.BadZipFile) as error:
-            raise MediaError(
-                f"{folder}: what was begun is damaged; `discard` starts anew"
-            ) from error
 
 
 def default_output(clip: Path, *, face_only: bool) -> Path:
@@ -221,7 +147,15 @@ def _write(
     report.frames = faces.frames
     with work.kept(faces.frames, faces.rate, save=None if known else faces.save) as segments:
         report.resumed_at = write_clip(
-            lambda start: pictures(clip, faces, network, options, stopwatch, start=start),
+            lambda start: pictures(
+                clip,
+                FaceAlone(faces) if options.face_only else WholePicture(faces),
+                network,
+                stopwatch,
+                strength=options.strength,
+                window=options.window,
+                start=start,
+            ),
             output,
             segments,
             rate=faces.rate,
@@ -233,143 +167,6 @@ def _write(
             encoding=options.encoding,
             comment="; ".join(filter(None, (info.mark, MARK if enhanced else ""))),
         )
-
-
-def find_faces(
-    clip: Path, engine: Engine, stopwatch: Stopwatch, on_progress: Progress, work: Work | None
-) -> FacesInClip:
-    """The first pass: where each face is, in each shot, and when each frame is shown."""
-    with open_frames(clip) as frames:
-        info = frames.info
-        crowd = Crowd(width=frames.width, height=frames.height, rate=info.rate)
-        times = []
-        shots = 0
-        diary = work.diary(info.rate) if work is not None else None
-        looking = sightings(
-            frames, watch=crowd, detector=engine.detector, stopwatch=stopwatch, diary=diary
-        )
-        with closing(looking):
-            for seen in looking:
-                crowd.follow(seen.glance.faces, cut=seen.cut, everywhere=seen.glance.everywhere)
-                times.append(float(seen.time))
-                shots = seen.shot + 1
-                on_progress("faces", len(times), info.frames)
-        warning = frames.warning
-    rate, order = info.rate, range(len(times))
-    if info.variable_rate:
-        rate = even_rate(np.array(times), info.rate)
-        order = shown_frames(np.array(times), rate)
-    return FacesInClip(
-        paths=crowd.paths(),
-        frames=crowd.frames,
-        shots=shots,
-        rate=rate,
-        order=order,
-        warning=warning,
-    )
-
-
-def pictures(
-    clip: Path,
-    faces: FacesInClip,
-    network: FaceNetwork | None,
-    options: UpscaleOptions,
-    stopwatch: Stopwatch,
-    *,
-    start: int = 0,
-) -> Iterator[Image]:
-    """The second pass: the result's pictures from number `start` on, of one size; plain without a
-    network."""
-    view = FaceAlone(faces) if options.face_only else WholePicture(faces)
-    shown = np.bincount(faces.order, minlength=faces.frames)
-    until = np.cumsum(shown)
-    begin = int(np.searchsorted(until, start, side="right"))  # of the clip's frames
-    shown = shown[begin:]
-    shown[:1] = until[begin : begin + 1] - start
-    chosen = {which: faces.paths[which] for which in view.followed}
-    first = begin
-    if network is not None:
-        first = earliest_needed(chosen, begin, network, window=options.window)
-    with (
-        open_frames(clip) as frames,
-        closing(
-            prefetched(stopwatch.timed("decode", islice(frames, first, None)), depth=FRAMES_AHEAD)
-        ) as ahead,
-    ):
-        tape = Tape(ahead, first=first)
-        feed = None
-        if network is not None:
-            feed = PatchFeed(chosen, tape, network, window=options.window, start=begin)
-        for number, times in enumerate(shown.tolist(), begin):
-            with stopwatch("enhance"):
-                patches = feed.at(number) if feed else {}
-            if times:
-                with stopwatch("compose"):
-                    picture = view.draw(tape[number], number, patches, strength=options.strength)
-                yield from repeat(picture, times)
-            tape.release(number + 1)
-
-
-class WholePicture:
-    """Everything, doubled, with all faces put back."""
-
-    def __init__(self, faces: FacesInClip) -> None:
-        self._paths = faces.paths
-        self.followed: Sequence[int] = range(len(faces.paths))
-
-    def draw(
-        self, image: Image, number: int, patches: dict[int, Image], *, strength: float
-    ) -> Image:
-        """The picture (2H, 2W, 3) for a frame (H, W, 3) and the patches of the faces in it."""
-        picture = doubled(image)
-        for which, patch in patches.items():
-            path = self._paths[which]
-            weight = strength * float(path.presence[number - path.start])
-            put_back(picture, patch, path.crop(number), weight=weight)
-        return picture
-
-
-class FaceAlone:
-    """The crop of the largest face in each frame; where there is none, of the last one's place."""
-
-    def __init__(self, faces: FacesInClip) -> None:
-        self._paths = faces.paths
-        self._leads = _leads(faces)
-        self.followed: Sequence[int] = np.unique(self._leads).tolist()
-        largest = max(faces.paths[which].side for which in self.followed)
-        self._side = max(FACE_SIDE, SCALE * largest)
-
-    def draw(
-        self, image: Image, number: int, patches: dict[int, Image], *, strength: float
-    ) -> Image:
-        """The picture (S, S, 3) for a frame (H, W, 3)."""
-        lead = int(self._leads[number])
-        path = self._paths[lead]
-        frame = min(max(number, path.start), path.stop - 1)
-        picture = doubled(path.crop(frame).cut(image, path.side))
-        if lead in patches:
-            weight = strength * float(path.presence[number - path.start])
-            picture = cv2.addWeighted(patches[lead], weight, picture, 1 - weight, 0)
-        return resized(picture, self._side)
-
-
-def _faces_in_frames(faces: FacesInClip) -> NDArray[np.intp]:
-    """How many faces each frame shows, (T,)."""
-    count = np.zeros(faces.frames, int)
-    for path in faces.paths:
-        count[path.start : path.stop] += 1
-    return count
-
-
-def _leads(faces: FacesInClip) -> NDArray[np.intp]:
-    """For each frame (T,) the number of the path to show."""
-    leads = np.full(faces.frames, -1)
-    for which in sorted(range(len(faces.paths)), key=lambda n: faces.paths[n].side):
-        path = faces.paths[which]
-        leads[path.start : path.stop] = which
-    known = np.flatnonzero(leads >= 0)
-    last = np.searchsorted(known, np.arange(faces.frames), side="right") - 1
-    return leads[known[np.maximum(last, 0)]]
 
 
 def _check_size(info: VideoInfo) -> None:
@@ -390,7 +187,7 @@ def _describe(report: RunReport, clip: Path, faces: FacesInClip) -> None:
     report.shots = faces.shots
     report.faces["clip"] = {
         "followed": len(faces.paths),
-        "frames_with_face": int(np.count_nonzero(_faces_in_frames(faces))),
+        "frames_with_face": int(np.count_nonzero(faces.in_frames())),
         "crops": [{"frames": [path.start, path.stop], "side": path.side} for path in faces.paths],
     }
     if faces.warning:

@@ -19,16 +19,11 @@ from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.networks.compact_sr import CompactSR, CompactSRConfig
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.networks.temporal_sr import TemporalSR, TemporalSRConfig
+from metaportrait_cli.pipeline.doubling.faces_in_clip import FacesInClip, find_faces
+from metaportrait_cli.pipeline.doubling.pictures import FaceAlone, WholePicture, pictures
+from metaportrait_cli.pipeline.driver import shown_frames
 from metaportrait_cli.pipeline.engine import Engine
-from metaportrait_cli.pipeline.upscale import (
-    FacesInClip,
-    UpscaleOptions,
-    default_output,
-    find_faces,
-    pictures,
-    shown_frames,
-    upscale,
-)
+from metaportrait_cli.pipeline.upscale import UpscaleOptions, default_output, upscale
 from metaportrait_cli.progress import Stopwatch, silent
 from metaportrait_cli.render.face_stream import FaceNetwork, Tape, doubled, put_back
 from metaportrait_cli.render.released.networks import TemporalEnhancer
@@ -102,8 +97,8 @@ def drawn(
     face_only: bool = False,
     window: int = 16,
 ) -> list[Image]:
-    options = UpscaleOptions(strength=strength, face_only=face_only, window=window)
-    return list(pictures(clip, faces, network, options, Stopwatch()))
+    view = FaceAlone(faces) if face_only else WholePicture(faces)
+    return list(pictures(clip, view, network, Stopwatch(), strength=strength, window=window))
 
 
 def test_every_face_is_found_and_followed(pair_faces: FacesInClip) -> None:
