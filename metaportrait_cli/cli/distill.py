@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 metaportrait distill me.portrait -o me.student
 metaportrait distill me.portrait --clips a.mp4 --clips b.mp4 --export me.onnx
-metaportrait distill --source photo.jpg --minutes 20"""
+metaportrait distill --source photo.jpg --minutes 20
+metaportrait distill anna.portrait --portrait ben.portrait -o us.student"""
 
 
 def command(
@@ -39,6 +40,16 @@ def command(
             "-s",
             metavar="FILE",
             help="A photo or a clip of the person, instead.",
+            rich_help_panel=BASIC,
+        ),
+    ] = None,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--portrait",
+            metavar="FILE",
+            help="Somebody else whom the same file shall hold; repeat it. Each is called as the"
+            " file is: animate --portrait us.student:anna",
             rich_help_panel=BASIC,
         ),
     ] = None,
@@ -87,7 +98,8 @@ def command(
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
 ) -> None:
-    """Teach a small network one person by heart; the result serves `animate --portrait`."""
+    """Teach a small network one person (or a few) by heart; the result serves
+    `animate --portrait`."""
     with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
@@ -100,7 +112,7 @@ def command(
         target = output or Path(f"{named.stem}{pipeline.STUDENT_SUFFIX}")
         if skip_existing and skipped(target, reporter, as_json=as_json):
             return
-        inputs = [portrait, source, *(clips or []), target, export]
+        inputs = [portrait, source, *(others or []), *(clips or []), target, export]
         reporter.claim(report, overwrite=overwrite, apart_from=inputs)
         with Engine(weights, device=device) as engine:
             done = pipeline.distill(
@@ -108,6 +120,7 @@ def command(
                 pipeline.DistillOptions(steps=steps, lessons=lessons, face=FaceChoice.parse(face)),
                 portrait=portrait,
                 source=source,
+                others=others or [],
                 clips=clips or [],
                 onnx=export,
                 engine=engine,
@@ -127,6 +140,11 @@ def _show(done: DistillReport, reporter: Reporter) -> None:
     if done.kept:
         reporter.say(
             f"{done.kept['psnr']:.1f} dB from the teacher, on motion that was not learnt from"
+        )
+    if len(done.people) > 1:
+        reporter.say(
+            f"knows {', '.join(done.people)}; of them, {done.people[0]} is"
+            f" {done.output}:{done.people[0]}"
         )
     reporter.say(
         f"{done.lessons} lessons, {done.parameters / 1e6:.1f} million parameters,"

@@ -229,7 +229,8 @@ Portrait = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="A file made by `metaportrait personalize` or `distill`, instead of a source.",
+        help="A file made by `metaportrait personalize` or `distill`, instead of a source; one of"
+        " several people is FILE:NAME.",
         rich_help_panel=BASIC,
     ),
 ]

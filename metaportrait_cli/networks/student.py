@@ -14,7 +14,8 @@ and features, from which convolutions tell what is still missing.
     picture = mix(pictures there, background) + paint
 
 Fields and convolutions see a head that stands still, so an eye is where it always is. There are no
-norms, so there is nothing to fold. The output layer starts at zero.
+norms, so there is nothing to fold. The output layer starts at zero. Several people may share the
+MLP and the convolutions, see `Students`.
 
 Shapes: B batch, P pictures, C channels. Pictures are RGB in [0, 1]; places and motion are (x, y) in
 half sides of the picture from its middle (`align_corners=False`), motion is backward. Landmarks are
@@ -42,6 +43,12 @@ LOGIT_UNIT = 4.0
 """Of stored masks"""
 HEAD_WEIGHT = 3.0
 """Of the six numbers of A among the landmarks' coordinates"""
+OF_ONE = (
+    *("aligner", "rest", "axes", "pictures"),
+    *("base", "amounts.weight", "fields", "features"),
+)
+"""What a student has of its person alone, by name; the rest, MLP and convolutions, may serve
+several"""
 SETTLED = 0.05
 """Share of fields and amounts, as stored, that acts: they are computed before any training, and
 steps that are right for convolutions would shake them"""
@@ -193,6 +200,23 @@ class Student(Network):
         for number, layer in enumerate((*moved[1:], pictures[-1:])):
             found = torch.lerp(found, layer, shares[:, number : number + 1])
         return found + enlarge(paint, size)
+
+
+class Students(Network):
+    """Several people, each with identity tensors of their own, and one MLP and set of
+    convolutions."""
+
+    config_type = StudentConfig
+
+    def __init__(self, config: StudentConfig, count: int = 1) -> None:
+        super().__init__(config)
+        first, *others = (Student(config) for _ in range(count))
+        own = {name.partition(".")[0] for name in OF_ONE}
+        for other in others:
+            for name, module in first.named_children():
+                if name not in own:
+                    setattr(other, name, module)
+        self.people = nn.ModuleList([first, *others])
 
 
 def grid(like: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from metaportrait_cli.pipeline.animation import AnimateOptions, Animation, liste
 from metaportrait_cli.pipeline.driver import Driver, DriverMotion, as_driver
 from metaportrait_cli.pipeline.encode import write_clip
 from metaportrait_cli.pipeline.engine import Engine, lasting
+from metaportrait_cli.pipeline.person.portrait_file import whose
 from metaportrait_cli.pipeline.picture import SUFFIXES as PICTURES
 from metaportrait_cli.pipeline.picture import animate_picture
 from metaportrait_cli.pipeline.report import MARK, RunReport
@@ -62,7 +63,8 @@ def animate(
             return animate_folder(
                 driver, output, engine=loaded, overwrite=overwrite, on_progress=on_progress
             )
-        files = [portrait, driver, *listed(source)]
+        file, person = (None, None) if portrait is None else whose(Path(portrait))
+        files = [file, driver, *listed(source)]
         inputs = [Path(each) for each in files if isinstance(each, (str, os.PathLike))]
         options = options or AnimateOptions()
         if isinstance(driver, Path) and driver.is_file() and is_still(driver):
@@ -88,7 +90,7 @@ def animate(
             work = Work.of(
                 output,
                 command="animate",
-                settings={**loaded.settings(), **asdict(options)},
+                settings={**loaded.settings(), **asdict(options), "person": person},
                 inputs=inputs if len(inputs) == len(files) - (portrait is None) else None,
                 begun=begun,
             )

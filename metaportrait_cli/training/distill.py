@@ -9,7 +9,7 @@ five times as much.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,7 @@ from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face import topology
 from metaportrait_cli.networks.compact_blocks import enlarge, shrink
 from metaportrait_cli.networks.network import Network
-from metaportrait_cli.networks.student import Student, StudentConfig
+from metaportrait_cli.networks.student import Student, StudentConfig, Students
 from metaportrait_cli.training.data.lessons import Lesson, Lessons
 from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
 from metaportrait_cli.training.loop import Record, Task, train, unheard
@@ -36,7 +36,7 @@ from metaportrait_cli.training.state import RunFolder, Scores, Stateful
 from metaportrait_cli.training.student_start import Person, begin
 from metaportrait_cli.weights.architectures import STUDENT
 
-PART: Final = "student"
+STUDENTS: Final = "students"
 AROUND: Final = 0.25
 """How far around eyes and mouth pixels count more, as a share of their box"""
 JUDGED: Final = 16
@@ -69,20 +69,35 @@ class DistillTraining(DescentConfig):
     average: float = 0.99
 
 
+@dataclass(frozen=True)
+class Course:
+    """A person, and the lessons about them."""
+
+    person: Person
+    lessons: Lessons
+
+    @property
+    def learnt(self) -> int:
+        """How many lessons are learnt from; those after them are kept aside."""
+        return len(self.lessons) - self.lessons.kept
+
+
 def distil(
     config: DistillTraining,
-    person: Person,
-    lessons: Lessons,
+    courses: Sequence[Course],
     output: Path,
     *,
     options: RunOptions,
     perceptual: PerceptualLoss | None = None,
     on_record: Callable[[Record], None] = unheard,
 ) -> dict[str, Any]:
-    """Trains, or goes on training, in the folder `output`; returns the run card."""
+    """Trains, or goes on training, in the folder `output`; returns the run card.
+
+    Its weights have a part a person, see `part_of`.
+    """
     folder = RunFolder(output, config)
     with taking_part(options) as place:
-        task = DistillTask(config, person, lessons, place, perceptual=perceptual)
+        task = DistillTask(config, courses, place, perceptual=perceptual)
         return train(task, folder, options=options, place=place, on_record=on_record)
 
 
@@ -103,16 +118,20 @@ class Retouch(Network):
         return pictures + shrink(change, size)
 
 
+def part_of(number: int) -> str:
+    """What a person's student is called in the weights of a run."""
+    return f"student{number}"
+
+
 class DistillTask(Task[Lesson]):
-    """One student, one person."""
+    """One student of one person or several, who take turns, a step each."""
 
     architecture = STUDENT
 
     def __init__(
         self,
         config: DistillTraining,
-        person: Person,
-        lessons: Lessons,
+        courses: Sequence[Course],
         place: Place,
         *,
         perceptual: PerceptualLoss | None,
@@ -122,15 +141,17 @@ class DistillTask(Task[Lesson]):
         self.config = config
         self._place = place
         self._perceptual = perceptual.to(place.device) if perceptual is not None else None
-        self._lessons = lessons
-        self._learnt = len(lessons) - lessons.kept
+        self._courses = courses
         torch.manual_seed(config.seed)
-        student = Student(config.model)
-        begin(student, person, lessons, learnt=self._learnt, seed=config.seed)
-        self._descent: Descent[Network] = Descent(
-            {PART: student, "retouch": Retouch(config.model)}, config, place
-        )
-        self._pictures = {size: student.pictures_at(size) for size in self._sizes}
+        networks: dict[str, Network] = {STUDENTS: Students(config.model, len(courses))}
+        for number, (student, course) in enumerate(zip(_people(networks), courses, strict=True)):
+            begin(student, course.person, course.lessons, learnt=course.learnt, seed=config.seed)
+            networks[_retouch(number)] = Retouch(config.model)
+        self._descent: Descent[Network] = Descent(networks, config, place)
+        self._pictures = [
+            {size: student.pictures_at(size) for size in self._sizes}
+            for student in _people(self._descent.networks)
+        ]
 
     @property
     def _sizes(self) -> tuple[int, int]:
@@ -142,24 +163,28 @@ class DistillTask(Task[Lesson]):
         return self._descent.state
 
     @property
-    def weights(self) -> Mapping[str, Network]:
+    def weights(self) -> Mapping[str, Student]:
         averaged = self._descent.averaged
-        return {PART: retouched(averaged[PART], averaged["retouch"])}
+        return {
+            part_of(number): retouched(student, averaged[_retouch(number)])
+            for number, student in enumerate(_people(averaged))
+        }
 
     def batches(self, steps: range) -> Iterator[Lesson]:
         config = self.config
-        dataset = _Drawn(self._lessons, self._learnt, seed=config.seed)
+        dataset = _Drawn(self._courses, batch=config.batch, seed=config.seed)
         return self._place.batches(dataset, steps, count=config.batch, collate=Lesson.batch)
 
     def step(self, batch: Lesson, number: int) -> Terms:
         batch = batch.to(self._place.device)
-        size = self._sizes[number % EVERY == EVERY - 1]
-        return self._descent.step(number, lambda: self._terms(batch, size))
+        turn, whose = divmod(number, len(self._courses))
+        size = self._sizes[turn % EVERY == EVERY - 1]
+        return self._descent.step(number, lambda: self._terms(batch, size, whose))
 
-    def _terms(self, batch: Lesson, size: int) -> Terms:
+    def _terms(self, batch: Lesson, size: int, whose: int) -> Terms:
         networks, weights = self._descent.networks, self.config.weights
-        pictures = networks["retouch"](self._pictures[size])
-        image = networks[PART](batch.points, pictures).float()
+        pictures = networks[_retouch(whose)](self._pictures[whose][size])
+        image = _people(networks)[whose](batch.points, pictures).float()
         target = shrink(batch.picture.float() / 255, size)
         points = batch.points * size
         terms = {
@@ -174,15 +199,19 @@ class DistillTask(Task[Lesson]):
 
     @torch.no_grad()
     def judge(self) -> Scores:
-        if not self._lessons.kept:
-            return {}
-        numbers = np.unique(np.linspace(self._learnt, len(self._lessons) - 1, JUDGED).astype(int))
-        student = self.weights[PART]
-        assert isinstance(student, Student)  # noqa: S101
-        pictures = student.pictures_at(self.config.model.size)
         scores: dict[str, list[float]] = {}
+        for student, course in zip(self.weights.values(), self._courses, strict=True):
+            if course.lessons.kept:
+                self._judge(student, course, into=scores)
+        means = {name: round(float(np.mean(each)), 5) for name, each in scores.items()}
+        return {"kept": means} if means else {}
+
+    def _judge(self, student: Student, course: Course, *, into: dict[str, list[float]]) -> None:
+        lessons = course.lessons
+        numbers = np.unique(np.linspace(course.learnt, len(lessons) - 1, JUDGED).astype(int))
+        pictures = student.pictures_at(self.config.model.size)
         for number in numbers.tolist():
-            lesson = Lesson.batch([self._lessons[number]]).to(self._place.device)
+            lesson = Lesson.batch([lessons[number]]).to(self._place.device)
             image = student(lesson.points, pictures)
             target = lesson.picture.float() / 255
             found = {
@@ -192,8 +221,7 @@ class DistillTask(Task[Lesson]):
             if self._perceptual is not None:
                 found["perceptual"] = self._perceptual(image, target).mean()
             for name, value in found.items():
-                scores.setdefault(name, []).append(float(value))
-        return {"kept": {name: round(float(np.mean(each)), 5) for name, each in scores.items()}}
+                into.setdefault(name, []).append(float(value))
 
     def merit(self, scores: Scores) -> float:
         return -scores["kept"]["psnr"] / 50 + scores["kept"].get("perceptual", 0.0)
@@ -201,8 +229,9 @@ class DistillTask(Task[Lesson]):
     @property
     def facts(self) -> Mapping[str, Any]:
         return {
-            "lessons": self._learnt,
-            "kept": self._lessons.kept,
+            "people": len(self._courses),
+            "lessons": sum(course.learnt for course in self._courses),
+            "kept": sum(course.lessons.kept for course in self._courses),
             "perceptual_loss": self._perceptual is not None,
         }
 
@@ -223,25 +252,41 @@ def around_regions(points: Tensor, size: int) -> Tensor:
 
 
 @torch.no_grad()
-def retouched(student: Network, retouch: Network) -> Student:
+def retouched(student: Student, retouch: Network) -> Student:
     """A copy of the student whose pictures are those that it has learnt."""
     done = copy.deepcopy(student)
-    assert isinstance(done, Student)  # noqa: S101
     pictures = retouch(done.pictures_at(done.config.size))
     done.pictures.copy_((pictures.clamp(0, 1) * 255).round().to(torch.uint8))
     return done.requires_grad_(False).eval()
 
 
-class _Drawn(Dataset[Lesson]):
-    """Lesson number `i` of an endless course: epochs in an order of their own each."""
+def _retouch(number: int) -> str:
+    """What is changed of a person's pictures, among the networks."""
+    return f"retouch{number}"
 
-    def __init__(self, lessons: Lessons, learnt: int, *, seed: int) -> None:
-        self._lessons, self._learnt, self._seed = lessons, learnt, seed
-        self._order: tuple[int, NDArray[np.intp]] = (-1, np.zeros(0, np.intp))
+
+def _people(networks: Mapping[str, Network]) -> list[Student]:
+    """Each person's student."""
+    students = networks[STUDENTS]
+    assert isinstance(students, Students)  # noqa: S101
+    return [student for student in students.people if isinstance(student, Student)]
+
+
+class _Drawn(Dataset[Lesson]):
+    """Lesson number `i` of an endless course: a batch of one person's, then of the next one's;
+    epochs of each in an order of their own."""
+
+    def __init__(self, courses: Sequence[Course], *, batch: int, seed: int) -> None:
+        self._courses, self._batch, self._seed = courses, batch, seed
+        self._orders: dict[int, tuple[int, NDArray[np.intp]]] = {}
 
     def __getitem__(self, index: int) -> Lesson:
-        epoch, place = divmod(index, self._learnt)
-        if self._order[0] != epoch:
-            draw = np.random.default_rng((self._seed, epoch))
-            self._order = epoch, draw.permutation(self._learnt)
-        return self._lessons[int(self._order[1][place])]
+        step, within = divmod(index, self._batch)
+        turn, whose = divmod(step, len(self._courses))
+        course = self._courses[whose]
+        epoch, place = divmod(turn * self._batch + within, course.learnt)
+        known, order = self._orders.get(whose, (-1, None))
+        if order is None or known != epoch:
+            order = np.random.default_rng((self._seed, epoch)).permutation(course.learnt)
+            self._orders[whose] = epoch, order
+        return course.lessons[int(order[place])]

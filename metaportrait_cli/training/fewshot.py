@@ -81,7 +81,8 @@ class FewShotTraining(DescentConfig):
     batch: int = 2
     lr: float = 5e-5
     d_lr: float = 2e-4
-    """Of the discriminator, its columns too"""
+    columns_lr: float = 2e-4
+    """Of the videos' columns, which learn in the few steps that see their video alone"""
     betas: tuple[float, float] = (0.0, 0.999)
     plateau: float = 0.6
     average: float = 0.999
@@ -94,7 +95,15 @@ class FewShotTraining(DescentConfig):
     @classmethod
     def lite(cls) -> FewShotTraining:
         """At 128², narrow: for one GPU and a few hundred clips."""
-        return cls(model=FewShotConfig.lite(), shots=4, steps=100_000, batch=8, lr=2e-4, d_lr=4e-4)
+        return cls(
+            model=FewShotConfig.lite(),
+            shots=4,
+            steps=100_000,
+            batch=8,
+            lr=2e-4,
+            d_lr=4e-4,
+            columns_lr=4e-4,
+        )
 
     def feed_forward(self) -> FewShotTraining:
         """The variant without the match loss."""
@@ -155,7 +164,9 @@ class FewShotTask(Task[Episode]):
         self._columns = nn.Embedding(videos, config.model.embedding, sparse=True)
         nn.init.uniform_(self._columns.weight, -W_RANGE, W_RANGE)
         self._columns.to(place.device)
-        self._columns_step = torch.optim.SparseAdam(self._columns.parameters(), lr=config.d_lr)
+        self._columns_step = torch.optim.SparseAdam(
+            self._columns.parameters(), lr=config.columns_lr
+        )
         self._judged = judged_episodes(
             self._faces,
             people=self._kept,

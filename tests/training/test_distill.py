@@ -16,6 +16,7 @@ from metaportrait_cli.face.face import Face
 from metaportrait_cli.networks.student import Student, StudentConfig
 from metaportrait_cli.training.data.lessons import Lesson, Lessons, shard_path, write_shard
 from metaportrait_cli.training.distill import (
+    Course,
     DistillTask,
     DistillTraining,
     around_regions,
@@ -70,9 +71,9 @@ def test_lessons_come_back(folder: Path, person: Person) -> None:
 
 
 def test_motion_is_known_before_the_first_step(folder: Path, person: Person) -> None:
-    task = DistillTask(TINY, person, Lessons(folder), Place(torch.device("cpu")), perceptual=None)
-    student = task.weights["student"]
-    assert isinstance(student, Student)
+    course = Course(person, Lessons(folder))
+    task = DistillTask(TINY, [course], Place(torch.device("cpu")), perceptual=None)
+    student = task.weights["student0"]
     lesson = Lesson.batch([Lessons(folder)[12]])  # six pixels to the right
     with torch.no_grad():
         shown = student(lesson.points, student.pictures_at(SIZE))[0, :, :, 10:-10]
@@ -99,8 +100,7 @@ def test_stopping_and_going_on_is_the_same_as_not_stopping(
         for stop in stops:
             card = distil(
                 TINY,
-                person,
-                Lessons(folder),
+                [Course(person, Lessons(folder))] * 2,
                 tmp_path / name,
                 options=replace(EVERY_STEP, stop_at=stop),
                 on_record=records.append,
@@ -112,16 +112,15 @@ def test_stopping_and_going_on_is_the_same_as_not_stopping(
     for part, state in straight.items():
         if part != "optimizer":
             assert all(torch.equal(value, twice[part][name]) for name, value in state.items()), part
-    student = load_network(Student, tmp_path / "twice" / "last.safetensors", part="student")
+    student = load_network(Student, tmp_path / "twice" / "last.safetensors", part="student0")
     assert student.pictures.dtype == torch.uint8
-    assert card["lessons"] == 13
+    assert (card["people"], card["lessons"]) == (2, 26)
     assert set(card["held_out"]["kept"]) == {"l1", "psnr"}
     assert [record["step"] for record in records if "terms" in record] == [1, 2, 3, 4] * 2
     with pytest.raises(WeightsError, match="other settings"):
         distil(
             replace(TINY, batch=3),
-            person,
-            Lessons(folder),
+            [Course(person, Lessons(folder))],
             tmp_path / "twice",
             options=EVERY_STEP,
         )

@@ -1,8 +1,8 @@
 """`distill`: a person, as another renderer shows them, learnt by a network that is fast on a CPU.
 
-The teacher opens the person once; it is shown motion that nobody made, and that of clips; its
-pictures are the lessons. What is done stands in a folder beside the result until it is finished, so
-that the same call goes on where it was broken off.
+Several people may go into one file. The teacher opens each once; it is shown motion that nobody
+made, and that of clips; its pictures are the lessons. What is done stands in a folder beside the
+result until it is finished, so that the same call goes on where it was broken off.
 """
 
 from __future__ import annotations
@@ -27,17 +27,16 @@ from metaportrait_cli.media.outputs import atomic_output, claimed, make_folder
 from metaportrait_cli.motion.fitting import fit_identity
 from metaportrait_cli.motion.imagined import open_face
 from metaportrait_cli.motion.retarget import Retargeter
-from metaportrait_cli.networks.student import Student, StudentConfig
+from metaportrait_cli.networks.student import OF_ONE, Student, StudentConfig
 from metaportrait_cli.pipeline.engine import Engine, lasting
 from metaportrait_cli.pipeline.person.lessons import AT_ONCE, Teacher, clip_motion, imagined_motion
 from metaportrait_cli.pipeline.person.onnx_file import export_onnx
 from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portrait
-from metaportrait_cli.pipeline.person.student_file import save_student
+from metaportrait_cli.pipeline.person.student_file import Taught, save_student
 from metaportrait_cli.pipeline.source import Picture, load_sources
 from metaportrait_cli.progress import Progress, silent
-from metaportrait_cli.render.painted.moving import PART
 from metaportrait_cli.training.data.lessons import Lessons, shard_path, write_shard
-from metaportrait_cli.training.distill import DistillTraining, distil
+from metaportrait_cli.training.distill import Course, DistillTraining, distil, part_of
 from metaportrait_cli.training.loop import Record, unheard
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.place import RunOptions
@@ -77,6 +76,7 @@ class DistillReport:
     settings: dict[str, Any]
     step: int = 0
     steps: int = 0
+    people: list[str] = field(default_factory=list)
     lessons: int = 0
     kept: dict[str, float] = field(default_factory=dict)
     """Distances from the teacher on lessons that were not learnt from"""
@@ -97,6 +97,7 @@ def distill(
     *,
     portrait: str | os.PathLike[str] | None = None,
     source: Picture | None = None,
+    others: Sequence[str | os.PathLike[str]] = (),
     clips: Sequence[str | os.PathLike[str]] = (),
     onnx: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
@@ -107,15 +108,17 @@ def distill(
 ) -> DistillReport:
     """Teaches a student the person of a `portrait` file, or of a `source`, and writes it.
 
-    The engine's renderer is the teacher. `clips` lend motion besides what is imagined. If `run`
-    stops early what is learnt so far is written, and the same call goes on. `on_progress` is called
-    with the stages `landmarks` and `teach`. Raises the errors of `metaportrait_cli.errors`.
+    `others` are portrait files of further people, whom the same student learns by turns; they are
+    called as their files are. The engine's renderer is the teacher. `clips` lend motion besides
+    what is imagined. If `run` stops early what is learnt so far is written, and the same call goes
+    on. `on_progress` is called with the stages `landmarks` and `teach`. Raises the errors of
+    `metaportrait_cli.errors`.
     """
     options, run, output = options or DistillOptions(), run or RunOptions(), Path(output)
     onnx, paths = None if onnx is None else Path(onnx), [Path(clip) for clip in clips]
     if (portrait is None) == (source is None):
         raise UsageError("give either `portrait` or `source`")
-    given = [portrait if source is None else source, *paths]
+    given = [portrait if source is None else source, *others, *paths]
     inputs = [Path(each) for each in given if isinstance(each, (str, os.PathLike))]
     folder = output.with_name(f"{output.name}{WORK_SUFFIX}")
     started = time.perf_counter()
@@ -125,51 +128,69 @@ def distill(
     ):
         if portrait is not None:
             known = load_portrait(Path(portrait))
-            rendering = loaded.rendering(known)
+            people = {_name(portrait): known}
         else:
             assert source is not None  # noqa: S101  one of both, as was seen above
             known = portrait_of_source(source, options.face, engine=loaded)
-            rendering = loaded.rendering()
-        if rendering.reads_driver:
-            raise UsageError(
-                f"{loaded.named(known)}: reads expressions in a driver's pictures, which lessons"
-                " don't have; other weights can teach"
-            )
-        size = options.model.size
-        session = rendering.renderer.open(known.source, size=size)
-        teacher = Teacher(known.source, session, loaded, size, retargeter_of(known, loaded))
+            people = {_name(known.source.path): known}
+        for other in others:
+            if _name(other) in people:
+                raise UsageError(
+                    f"{other}: somebody else is called {_name(other)}; rename the file"
+                )
+            people[_name(other)] = load_portrait(Path(other))
+        if onnx is not None and len(people) > 1:
+            raise UsageError("`onnx` is of one person: leave the others out")
         make_folder(folder)
+        teachers = [
+            _teacher(person, options, loaded, as_it_is=source is not None and person is known)
+            for person in people.values()
+        ]
+        weights = dict(item for teacher in teachers for item in teacher.weights.items())
         recipe = {
             **{name: value for name, value in asdict(options).items() if name != "steps"},
             "inputs": [(str(path.resolve()), path.stat().st_size) for path in inputs],
-            "teacher": dict(rendering.weights),
+            "teacher": weights,
         }
-        _teach(teacher, folder, options, paths, recipe=recipe, on_progress=on_progress)
-        lessons = Lessons(folder)
+        _check_recipe(folder, recipe)
+        courses = []
+        for number, teacher in enumerate(teachers):
+            own = folder / str(number)
+            make_folder(own)
+            _teach(teacher, own, options, paths, on_progress=on_progress)
+            courses.append(Course(person_of(teacher), Lessons(own)))
         card = distil(
             DistillTraining(model=options.model, steps=options.steps),
-            person_of(teacher),
-            lessons,
+            courses,
             folder,
             options=run,
             perceptual=PerceptualLoss.load(bundled_path("mobilenet")),
             on_record=on_record,
         )
-        student = load_network(Student, folder / LAST, part=PART)
-        save_student(output, known, student, notes=card)
+        taught = [
+            Taught(name, person, load_network(Student, folder / LAST, part=part_of(number)))
+            for number, (name, person) in enumerate(people.items())
+        ]
+        save_student(output, taught, notes=card)
         if onnx is not None:
-            export_onnx(student.float(), onnx)
+            export_onnx(taught[0].network.float(), onnx)
     if card["step"] >= options.steps:
         shutil.rmtree(folder)
     return DistillReport(
         inputs=[str(path) for path in inputs],
         output=str(output),
-        settings={**loaded.settings(), **asdict(options), "teacher": dict(rendering.weights)},
+        settings={**loaded.settings(), **asdict(options), "teacher": weights},
         step=card["step"],
         steps=options.steps,
-        lessons=len(lessons) - lessons.kept,
+        people=list(people),
+        lessons=card["lessons"],
         kept=card["held_out"].get("kept", {}),
-        parameters=card["parameters"],
+        parameters=sum(
+            values.numel()
+            for number, each in enumerate(taught)
+            for name, values in each.network.named_parameters()
+            if number == 0 or name in OF_ONE
+        ),
         bytes=output.stat().st_size,
         onnx="" if onnx is None else str(onnx),
         seconds=round(time.perf_counter() - started, 1),
@@ -209,27 +230,53 @@ def person_of(teacher: Teacher) -> Person:
     )
 
 
+def _teacher(
+    known: Portrait, options: DistillOptions, engine: Engine, *, as_it_is: bool
+) -> Teacher:
+    """The engine's renderer, `as_it_is` or with what a portrait adds to it, and the person opened.
+    Raises `UsageError` for one that can't teach."""
+    rendering = engine.rendering(None if as_it_is else known)
+    if rendering.reads_driver:
+        raise UsageError(
+            f"{engine.named(known)}: reads expressions in a driver's pictures, which lessons"
+            " don't have; other weights can teach"
+        )
+    size = options.model.size
+    session = rendering.renderer.open(known.source, size=size)
+    retargeter = retargeter_of(known, engine)
+    return Teacher(known.source, session, engine, size, retargeter, dict(rendering.weights))
+
+
+def _name(file: str | os.PathLike[str]) -> str:
+    """What somebody is called, whose file that is: no colon, which stands before names."""
+    return Path(file).stem.replace(":", "-")
+
+
+def _check_recipe(folder: Path, recipe: dict[str, Any]) -> None:
+    """Writes down what the folder's lessons are made of. Raises `UsageError` for others' folder."""
+    written, text = folder / RECIPE, json.dumps(recipe, sort_keys=True)
+    if not written.exists():
+        with atomic_output(written) as partial:
+            partial.write_text(text)
+    elif written.read_text() != text:
+        raise UsageError(
+            f"{folder}: holds what was begun with other settings or inputs; delete it, or choose"
+            " another output"
+        )
+
+
 def _teach(
     teacher: Teacher,
     folder: Path,
     options: DistillOptions,
     clips: Sequence[Path],
     *,
-    recipe: dict[str, Any],
     on_progress: Progress,
 ) -> None:
-    """Fills the folder with lessons, unless they are there. Raises `UsageError` for others'."""
-    written, text = folder / RECIPE, json.dumps(recipe, sort_keys=True)
-    if written.exists() and written.read_text() != text:
-        raise UsageError(
-            f"{folder}: holds what was begun with other settings or inputs; delete it, or choose"
-            " another output"
-        )
+    """Fills the folder with lessons, unless they are there."""
     done = folder / DONE
     if done.exists():
         return
-    with atomic_output(written) as partial:
-        partial.write_text(text)
     motion = chain(
         imagined_motion(teacher, options.lessons),
         clip_motion(teacher, clips, most=options.clip_lessons, on_progress=on_progress),

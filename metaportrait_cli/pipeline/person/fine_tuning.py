@@ -73,8 +73,9 @@ def fine_tuned(
     kept, started = 0, time.monotonic()
     while stage.step < steps:
         stage.advance()
-        on_progress("adapt", stage.step, steps)
-        late = time.monotonic() - started >= seconds
+        spent = time.monotonic() - started
+        on_progress("adapt", round(spent), round(min(seconds, spent * steps / stage.step)))
+        late = spent >= seconds
         if stage.step in due or late:
             own = renderer.with_generator(stage.generator)
             lends = portrait.source.lends if portrait.source.others else None

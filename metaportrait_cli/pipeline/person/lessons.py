@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +41,8 @@ class Teacher:
     size: int
     retargeter: Retargeter
     """The person, ready to be driven"""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """Files of the renderer, with the hashes of what they hold"""
 
     def pictures(self, points: NDArray[np.float32]) -> tuple[Frames, NDArray[np.float32] | None]:
         """Of landmarks (T, 478, 3) in sides of the crop: frames (T, S, S, 3), and flows

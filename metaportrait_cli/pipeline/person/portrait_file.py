@@ -58,6 +58,8 @@ MOST_VIEWS = 64
 MOST_TENSORS = 4096
 """More than any portrait has; a file from elsewhere could unpack to any size."""
 ANALYTIC = "none"
+PERSON = "person"
+"""With a number, where a student file has those after the first"""
 
 
 @dataclass(frozen=True)
@@ -181,17 +183,27 @@ def is_portrait(path: Path) -> bool:
         return False
 
 
-def load_portrait(path: Path) -> Portrait:
-    """Reads a file written by `save_portrait`, or the portrait in a student file, whose weights
-    are then the file itself. Raises `WeightsError`."""
+def whose(named: Path) -> tuple[Path, str | None]:
+    """The file, and the person that `FILE:NAME` names of those whom a student file holds."""
+    file, colon, person = str(named).rpartition(":")
+    return (Path(file), person) if colon and not named.exists() else (named, None)
+
+
+def load_portrait(named: Path) -> Portrait:
+    """Reads a file written by `save_portrait`, or a portrait in a student file, whose weights are
+    then the file itself; `FILE:NAME` is that of one of several. Raises `WeightsError`."""
+    path, person = whose(named)
     reject_pointer(path)
     try:
         with safe_open(path, framework="np") as file:
             notes = file.metadata() or {}
             if notes.get("architecture") in HOLD_PORTRAITS and len(file.keys()) > MOST_TENSORS:
                 raise SafetensorError(f"{len(file.keys())} parts")
-            ours = [key for key in file.keys() if not key.startswith(f"{STUDENT}.")]  # noqa: SIM118
-            tensors = {key: file.get_tensor(key) for key in ours}
+            keys = list(file.keys())
+            prefix, notes = _one_of(path, notes, person)
+            others = (STUDENT,) if prefix else (STUDENT, PERSON)
+            ours = [key for key in keys if key.startswith(prefix) and not key.startswith(others)]
+            tensors = {key.removeprefix(prefix): file.get_tensor(key) for key in ours}
     except (SafetensorError, OSError, UnicodeError, TypeError) as error:  # of kinds numpy lacks
         raise WeightsError(
             f"{path}: is not a whole portrait file ({error}); make it with: metaportrait"
@@ -214,6 +226,29 @@ def load_portrait(path: Path) -> Portrait:
     if notes["architecture"] == STUDENT:
         return replace(portrait, base=Base(str(path), sha256_of(path)))
     return portrait
+
+
+def people_in(notes: Mapping[str, str]) -> list[str]:
+    """Names of those whom a student file of several holds. Raises `ValueError`."""
+    names = json.loads(notes.get("people", "[]"))
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("its people have no names")
+    return names
+
+
+def _one_of(path: Path, notes: dict[str, str], person: str | None) -> tuple[str, dict[str, str]]:
+    """How the names of a person's tensors begin, and their part of a file's metadata."""
+    try:
+        names = people_in(notes)
+        if person in names and (number := names.index(person)):
+            return f"{PERSON}{number}.", {**notes, **json.loads(notes[f"{PERSON}{number}"])}
+    except (LookupError, ValueError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{path}: is damaged ({error}); make it again") from None
+    if person not in names and (names or person is not None):
+        held = ", ".join(names) or "one person, who needs no name"
+        first = f"{path}:{names[0]}" if names else path
+        raise WeightsError(f"{path}: holds {held}; choose as in `portrait` {first}")
+    return "", notes
 
 
 def described(portrait: Portrait) -> str:

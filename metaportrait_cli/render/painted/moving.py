@@ -26,16 +26,24 @@ FARTHEST: Final = 1e3
 BORDER: Final = cv2.BORDER_REPLICATE
 
 
+def part_of(number: int) -> str:
+    """Where a file has what is of one person alone."""
+    return f"{PART}{number}" if number else PART
+
+
 class SwiftStudent:
     """A student's file, ready to paint."""
 
-    def __init__(self, path: Path, running: Running, make: Callable[[], Function]) -> None:
-        """`make` gives the network's maps and paint of what `observed` gives, by torch."""
+    def __init__(
+        self, path: Path, running: Running, make: Callable[[], Function], *, part: str = PART
+    ) -> None:
+        """`make` gives the network's maps and paint of what `observed` gives, by torch; `part` is
+        the person's."""
         with opened(path, framework="np") as file:
-            pictures = file.get_tensor(f"{PART}.pictures")  # (P + 1, 3, S, S)
+            pictures = file.get_tensor(f"{part}.pictures")  # (P + 1, 3, S, S)
         self._pictures = np.ascontiguousarray(pictures.transpose(0, 2, 3, 1))
-        (self._aligner,) = read_arrays(path, PART, ["aligner"])
-        self._still = SwiftFunction(make, running, name=PART)
+        (self._aligner,) = read_arrays(path, part, ["aligner"])
+        self._still = SwiftFunction(make, running, name=part)
 
     @property
     def own(self) -> NDArray[np.uint8]:

@@ -1,7 +1,9 @@
-"""The renderer of one person, learnt from another renderer's pictures, see `networks.student`."""
+"""The renderer of one person or a few, learnt from another renderer's pictures of them, see
+`networks.student`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -15,10 +17,11 @@ from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.swift.function import Function, Running
 from metaportrait_cli.render.opening import Opening, Rendering
-from metaportrait_cli.render.painted.moving import PART, SwiftStudent
+from metaportrait_cli.render.painted.moving import PART, SwiftStudent, part_of
 from metaportrait_cli.render.protocol import Driven, Frames, Rendered, Session
 from metaportrait_cli.stages import Once
 from metaportrait_cli.weights.shelf import WeightsShelf
+from metaportrait_cli.weights.tensors import opened, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,15 +39,21 @@ AT_ONCE: Final = 4
 def from_file(opening: Opening) -> Rendering:
     """Reads a file made by `distill`. Raises `WeightsError`."""
     running = Running(opening.device, opening.precision, WeightsShelf(opening.path))
-    network = Once(partial(_network, opening.path))
-    painter: Painter
-    if running.swift:
-        painter = swift = SwiftStudent(opening.path, running, partial(still, network))
-        if not swift.is_known:  # what is wrong with it is told now
-            network()
-    else:
-        painter = TorchStudent(network(), running)
-    return Rendering(StudentRenderer(painter, name=str(opening.path)))
+    shapes = read_header(opening.path).shapes
+    count = 1 + sum(f"{part_of(number)}.pictures" in shapes for number in range(1, len(shapes)))
+    painters = [_painter(opening.path, number, running) for number in range(count)]
+    return Rendering(StudentRenderer(painters, name=str(opening.path)))
+
+
+def _painter(path: Path, number: int, running: Running) -> Painter:
+    """The student of one person of the file."""
+    network = Once(partial(load_student, path, number))
+    if not running.swift:
+        return TorchStudent(network(), running)
+    swift = SwiftStudent(path, running, partial(still, network), part=part_of(number))
+    if not swift.is_known:  # what is wrong with it is told now
+        network()
+    return swift
 
 
 class Painter(Protocol):
@@ -61,33 +70,39 @@ class Painter(Protocol):
 
 
 class StudentRenderer:
-    """A student of the person it knows, and nobody else."""
+    """A student of those it knows, and nobody else."""
 
     keeps_detail = True
 
-    def __init__(self, painter: Painter, *, name: str) -> None:
-        self._painter = painter
+    def __init__(self, painters: Sequence[Painter], *, name: str) -> None:
+        self._painters = painters
         self._name = name
 
     @property
     def fixed_size(self) -> int:
         """Side of its pictures."""
-        return len(self._painter.own)
+        return len(self._painters[0].own)
 
     def open(self, source: Source, *, size: int, rate: Fraction | None = None) -> StudentSession:
-        """Raises `WeightsError` for any source but the picture it was taught with."""
+        """Raises `WeightsError` for any source but a picture it was taught with."""
         del rate
-        shown = source.crop.cut(source.picture, self.fixed_size)
-        ours, theirs = (
-            cv2.resize(picture, (COMPARED, COMPARED), interpolation=cv2.INTER_AREA).astype(float)
-            for picture in (self._painter.own, shown)
-        )
-        if np.abs(ours - theirs).mean() > OTHER:
+        shown = _small(source.crop.cut(source.picture, self.fixed_size))
+        apart = [np.abs(_small(painter.own) - shown).mean() for painter in self._painters]
+        nearest = int(np.argmin(apart))
+        if apart[nearest] > OTHER:
+            count = len(self._painters)
+            known = "one picture of one person" if count == 1 else f"{count} people, a picture each"
             raise WeightsError(
-                f"{self._name}: knows one picture of one person, and {source.path} is not it;"
+                f"{self._name}: knows {known}, and {source.path} is not it;"
                 " animate it with `portrait` alone, or teach another: metaportrait distill"
             )
-        return StudentSession(self._painter, size=size)
+        return StudentSession(self._painters[nearest], size=size)
+
+
+def _small(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The picture as it is compared."""
+    resized = cv2.resize(picture, (COMPARED, COMPARED), interpolation=cv2.INTER_AREA)
+    return np.asarray(resized, np.float64)
 
 
 class StudentSession(Session):
@@ -139,8 +154,17 @@ def still(network: Once[Student]) -> Function:
     return found
 
 
-def _network(path: Path) -> Student:
-    from metaportrait_cli.networks.student import Student  # noqa: PLC0415  torch
-    from metaportrait_cli.weights.store import load_network  # noqa: PLC0415
+def load_student(path: Path, number: int = 0) -> Student:
+    """The network of one person of the file. Raises `WeightsError`."""
+    from metaportrait_cli.networks.student import OF_ONE, Student  # noqa: PLC0415  torch
+    from metaportrait_cli.weights.store import assign, load_network  # noqa: PLC0415
 
-    return load_network(Student, path, part=PART).float().requires_grad_(False)
+    network = load_network(Student, path, part=PART)
+    if number:
+        part = part_of(number)
+        shared = {name: v for name, v in network.state_dict().items() if name not in OF_ONE}
+        with opened(path) as file:
+            keys = {f"{part}.{name}": name for name in OF_ONE}
+            own = {keys[key]: file.get_tensor(key) for key in file.keys() if key in keys}  # noqa: SIM118
+        network = assign(network, {**shared, **own}, where=f"{path} ({part})")
+    return network.float().requires_grad_(False)

@@ -18,16 +18,23 @@ from PIL import Image
 
 from metaportrait_cli import Engine
 from metaportrait_cli.errors import UsageError, WeightsError
+from metaportrait_cli.face.track import LARGEST_FACE
 from metaportrait_cli.networks.student import Student, StudentConfig
 from metaportrait_cli.pipeline.animate import animate
 from metaportrait_cli.pipeline.animation import AnimateOptions
 from metaportrait_cli.pipeline.live.performer import Performer, open_portrait
-from metaportrait_cli.pipeline.person.distill import DistillOptions, DistillReport, distill
+from metaportrait_cli.pipeline.person.distill import (
+    DistillOptions,
+    DistillReport,
+    distill,
+    portrait_of_source,
+)
 from metaportrait_cli.pipeline.person.onnx_file import export_onnx
-from metaportrait_cli.pipeline.person.portrait_file import load_portrait
+from metaportrait_cli.pipeline.person.portrait_file import load_portrait, save_portrait
 from metaportrait_cli.pipeline.verify import verify_all
 from metaportrait_cli.pixels import as_pictures
 from metaportrait_cli.render.named import rendering_named
+from metaportrait_cli.render.painted.student import load_student
 from metaportrait_cli.render.protocol import Driven
 from metaportrait_cli.training.place import RunOptions
 from metaportrait_cli.weights.store import load_network
@@ -179,6 +186,46 @@ def test_onnx_runs_to_a_thousandth(made: tuple[Path, list], tmp_path: Path) -> N
     (found,) = session.run(None, {"landmarks": points.numpy()})
     assert found.shape == (1, 3, 64, 64)
     assert np.abs(found - wanted).max() < 1e-3
+
+
+def test_one_file_holds_several_people(
+    portrait: NDArray[np.uint8], clip: Path, tmp_path: Path
+) -> None:
+    files = {}
+    for name, picture in (("anna", portrait), ("ben", portrait[:, ::-1].copy())):
+        files[name] = tmp_path / f"{name}.portrait"
+        save_portrait(files[name], portrait_of_source(picture, LARGEST_FACE, engine=PLAIN))
+    path = tmp_path / "us.student"
+    teach = partial(
+        distill, path, TINY, portrait=files["anna"], others=[files["ben"]], overwrite=True
+    )
+    teach(run=RunOptions(stop_at=1))
+    report = teach()
+    alone = sum(each.numel() for each in load_student(path).parameters())
+    assert (report.step, report.people, report.lessons) == (2, ["anna", "ben"], 96)
+    assert alone < report.parameters < 2 * alone
+
+    # The identity tensors are each one's own, the convolutions are everybody's.
+    anna, ben = (load_student(path, number) for number in (0, 1))
+    assert torch.equal(anna.body.conv.weight, ben.body.conv.weight)
+    assert not torch.equal(anna.fields, ben.fields)
+    for number, name in enumerate(files):
+        known = load_portrait(Path(f"{path}:{name}"))
+        points = known.source.landmarks(64)[None]
+        renderer = rendering_named(str(path), device="cpu").renderer
+        shown = renderer.open(known.source, size=64).render(Driven.of(points)).frames[0]
+        own = load_student(path, number).pictures[0].permute(1, 2, 0).numpy()
+        assert np.abs(shown.astype(int) - own).mean() < 8
+    assert animate(None, clip, tmp_path / "b.mp4", portrait=f"{path}:ben").frames == 4
+
+    with pytest.raises(WeightsError, match=r"holds anna, ben; choose as in .*us\.student:anna"):
+        load_portrait(Path(f"{path}:carl"))
+    with pytest.raises(WeightsError, match="holds anna, ben"):
+        animate(None, clip, tmp_path / "c.mp4", portrait=path)
+    with pytest.raises(WeightsError, match="one person, who needs no name"):
+        load_portrait(Path(f"{files['anna']}:anna"))
+    with pytest.raises(UsageError, match="rename the file"):
+        teach(others=[files["anna"]])
 
 
 def test_what_it_needs_is_said(tmp_path: Path, portrait_path: Path) -> None:
