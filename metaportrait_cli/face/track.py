@@ -283,23 +283,31 @@ def _fill(
     return state
 
 
+def even_count(seconds: float, rate: Fraction) -> int:
+    """How many frames of a constant rate stand for those of which the last begins `seconds` after
+    the first."""
+    return round(seconds * float(rate)) + 1
+
+
 def resampled(track: MotionTrack) -> MotionTrack:
-    """The same motion at exactly k / rate seconds, as many frames: what constant-rate output needs.
+    """The same motion at exactly k / rate seconds, to the last frame's time: what constant-rate
+    output needs.
 
     Landmarks are interpolated in time within a shot, so a clip of variable frame rate keeps its
     sync. A track that is already even within a quarter of a frame is returned as it is.
     """
     light = track.light()
     times = light["time"]
-    wanted = np.arange(len(times)) / float(track.rate)
-    if len(times) < 2 or np.abs(times - wanted).max() < 0.25 / float(track.rate):
+    count = even_count(float(times[-1] - times[0]), track.rate)
+    wanted = np.arange(count) / float(track.rate)
+    if len(times) == count and np.abs(times - wanted).max() < 0.25 / float(track.rate):
         return track
     right = np.clip(np.searchsorted(times, wanted, side="right"), 1, len(times) - 1)
     left = right - 1
     weight = np.clip((wanted - times[left]) / np.maximum(times[right] - times[left], 1e-9), 0, 1)
     weight[light["shot"][left] != light["shot"][right]] = 0.0
     even = MotionTrack(width=track.width, height=track.height, rate=track.rate)
-    for k in range(len(times)):
+    for k in range(count):
         a, b = track.read(int(left[k]), int(right[k]) + 1)
         record = (a if weight[k] < 0.5 else b).copy()
         record["time"] = wanted[k]

@@ -18,7 +18,7 @@ from metaportrait_cli.media.frames import Frame, FrameSource
 from metaportrait_cli.media.info import VideoInfo
 from metaportrait_cli.media.srgb import split_srgb
 from metaportrait_cli.media.stills import open_image, read_still
-from metaportrait_cli.media.timing import average_rate, is_variable
+from metaportrait_cli.media.timing import is_variable, nominal_rate
 
 _SUFFIXES = {
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif"),
@@ -43,15 +43,17 @@ def animation_info(path: Path) -> VideoInfo:
         has_alpha = image.has_transparency_data
         codec = (image.format or "").lower()
         width, height = image.size
+    variable = is_variable([*times, end], tick=Fraction(1, 1000))
+    rate = nominal_rate([*times, end]) if variable else len(times) / end
     return VideoInfo(
         path=path,
         width=width,
         height=height,
-        rate=average_rate(times, frames=len(times), duration=end),
+        rate=rate,
         frames=len(times),
         duration=end,
         start=Fraction(0),
-        variable_rate=is_variable([*times, end], tick=Fraction(1, 1000)),
+        variable_rate=variable,
         audio=(),
         bit_depth=8,
         has_alpha=has_alpha,

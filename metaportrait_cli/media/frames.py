@@ -47,7 +47,7 @@ class FrameSource(ABC):
 
     @property
     def rate(self) -> Fraction:
-        """Average frames per second."""
+        """Frames per second; see `VideoInfo`."""
         return self.info.rate
 
     @property

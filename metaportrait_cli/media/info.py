@@ -35,7 +35,7 @@ class VideoInfo:
     width: int
     height: int
     rate: Fraction
-    """Average frames per second, such as Fraction(30000, 1001)."""
+    """Frames per second, such as Fraction(30000, 1001); where they vary, what they stand for."""
     frames: int | None
     """Declared or estimated number of frames: for progress alone, never to be relied upon."""
     duration: Fraction | None

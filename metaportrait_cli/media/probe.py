@@ -16,7 +16,7 @@ from metaportrait_cli.media.animation import animation_info
 from metaportrait_cli.media.arguments import CONTAINERS, address, can_be_named
 from metaportrait_cli.media.info import AudioTrack, Primaries, Transfer, VideoInfo
 from metaportrait_cli.media.stills import NARROWEST, is_animation, is_still
-from metaportrait_cli.media.timing import average_rate, constant_rate, is_variable
+from metaportrait_cli.media.timing import constant_rate, is_variable, nominal_rate
 
 __all__ = ["AudioTrack", "VideoInfo", "probe"]
 
@@ -140,16 +140,13 @@ def _describe(path: Path, container: InputContainer) -> VideoInfo:
     declared = stream.frames or None
     variable = is_variable(packets.times, tick=tick)
     if variable:
-        rate = average_rate(
-            packets.times,
-            frames=declared or (len(packets.times) if packets.complete else None),
-            duration=duration,
-        )
+        rate = nominal_rate(packets.times)
+        pace = (len(packets.times) - 1) / (packets.times[-1] - packets.times[0])
     else:
         rates = [stream.base_rate, stream.average_rate, stream.guessed_rate]
         if len(packets.times) < 2:  # a bare stream without times: the base counts fields
             rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
-        rate = constant_rate(packets.times or [Fraction(0)], tick=tick, declared=rates)
+        pace = rate = constant_rate(packets.times or [Fraction(0)], tick=tick, declared=rates)
 
     sample_aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
     rotation = round(frame.rotation) % 360
@@ -163,7 +160,7 @@ def _describe(path: Path, container: InputContainer) -> VideoInfo:
         width=width,
         height=height,
         rate=rate,
-        frames=_frame_count(declared, rate * duration if duration else None, packets),
+        frames=_frame_count(declared, pace * duration if duration else None, packets),
         duration=duration,
         start=first * tick,
         variable_rate=variable,

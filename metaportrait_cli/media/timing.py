@@ -47,19 +47,21 @@ def constant_rate(
     return _rounded(steps / span)
 
 
-def average_rate(
-    times: Sequence[Fraction], *, frames: int | None, duration: Fraction | None
-) -> Fraction:
-    """Frames per second of unevenly spaced, ascending `times` (seconds, at least two).
+def nominal_rate(times: Sequence[Fraction]) -> Fraction:
+    """Frames per second that unevenly spaced, ascending `times` (seconds, at least two) stand for.
 
-    By the declared count and duration where both are known, since only they count the time for
-    which the last frame is shown.
+    That of the shorter intervals, which frames that were dropped or held don't change: a phone's
+    clip is one of 30 a second, whatever their mean. A common rate where one is near.
     """
-    span = times[-1] - times[0]
-    measured = (len(times) - 1) / span if span > 0 else USUAL_RATE
-    rate = frames / duration if frames and duration and duration > 0 else measured
-    if rate > HIGHEST_RATE:
-        rate = measured if measured <= HIGHEST_RATE else USUAL_RATE
+    intervals = sorted(after - before for before, after in pairwise(times) if after > before)
+    if not intervals:
+        return USUAL_RATE
+    short = intervals[len(intervals) // 4]  # a few may be shorter by a fault
+    alike = [each for each in intervals if abs(each - short) <= short / 4]
+    rate = len(alike) / sum(alike, Fraction(0))
+    nearest = min(USUAL_RATES, key=lambda known: abs(known - rate))
+    if abs(nearest - rate) <= rate / 50 or rate > USUAL_RATES[-1]:
+        return nearest
     return _rounded(rate)
 
 

@@ -25,6 +25,7 @@ from metaportrait_cli.face.track import (
     Gap,
     MotionTrack,
     State,
+    even_count,
     fill_gaps,
     resampled,
 )
@@ -251,12 +252,12 @@ def load_motion(
     gaps = fill_gaps(track)
     order: Sequence[int] = range(len(track))
     if info.variable_rate:
-        track.rate = even_rate(light["time"], info.rate)
         notes.append(
-            f"{driver.name}: its frame rate varies; shown at {float(track.rate):.5g} a second,"
-            " as many frames in the same time"
+            f"{driver.name}: its frame rate varies; shown at {float(info.rate):.5g} a second, in"
+            " the same time"
         )
-        order = shown_frames(light["time"], track.rate)
+        order = shown_frames(light["time"], info.rate)
+        gaps = _where_shown(gaps, order)
         track = resampled(track)
     return DriverMotion(
         driver,
@@ -303,18 +304,22 @@ def turn_notes(name: str, turns: list[int]) -> list[str]:
     return [f"{name}: {', '.join(told[:3])}{more}; looked at upright"]
 
 
-def even_rate(times: NDArray[np.float64], declared: Fraction) -> Fraction:
-    """The constant rate at which as many frames last as long as they do now."""
-    if len(times) < 2:
-        return declared
-    spacing = (float(times[-1]) - float(times[0])) / (len(times) - 1)
-    return Fraction(1 / spacing).limit_denominator(1001)
-
-
-def shown_frames(times: NDArray[np.float64], rate: Fraction) -> Sequence[int]:
-    """Which of the frames at `times` (T,) is on screen in the middle of each of T even frames."""
-    middles = times[0] + (np.arange(len(times)) + 0.5) / float(rate)
+def shown_frames(times: NDArray[np.float64], rate: Fraction) -> list[int]:
+    """Which of the frames at `times` (T,) is on screen in the middle of each frame of a constant
+    rate."""
+    count = even_count(float(times[-1] - times[0]), rate)
+    middles = times[0] + (np.arange(count) + 0.5) / float(rate)
     return (np.searchsorted(times, middles, side="right") - 1).tolist()
+
+
+def _where_shown(gaps: list[Gap], order: Sequence[int]) -> list[Gap]:
+    """Gaps of a clip in the frames that show `order`'s."""
+    shown = []
+    for gap in gaps:
+        start, stop = np.searchsorted(order, [gap.start, gap.stop]).tolist()
+        if start < stop:
+            shown.append(Gap(start, stop, gap.filled))
+    return shown
 
 
 def _record(time: Fraction, shot: int, face: Face | None) -> NDArray[np.void]:

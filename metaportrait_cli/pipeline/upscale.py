@@ -144,8 +144,8 @@ def _write(
         )
     _describe(report, clip, faces)
     enhanced = network is not None and bool(faces.paths)
-    report.frames = faces.frames
-    with work.kept(faces.frames, faces.rate, save=None if known else faces.save) as segments:
+    report.frames = len(faces.order)
+    with work.kept(report.frames, faces.rate, save=None if known else faces.save) as segments:
         report.resumed_at = write_clip(
             lambda start: pictures(
                 clip,
@@ -159,7 +159,7 @@ def _write(
             output,
             segments,
             rate=faces.rate,
-            total=faces.frames,
+            total=report.frames,
             stage="upscale",
             stopwatch=stopwatch,
             on_progress=on_progress,
@@ -183,7 +183,7 @@ def _check_size(info: VideoInfo) -> None:
 
 def _describe(report: RunReport, clip: Path, faces: FacesInClip) -> None:
     report.rate = str(faces.rate)
-    report.duration_seconds = round(faces.frames / float(faces.rate), 3)
+    report.duration_seconds = round(len(faces.order) / float(faces.rate), 3)
     report.shots = faces.shots
     report.faces["clip"] = {
         "followed": len(faces.paths),

@@ -19,7 +19,7 @@ from metaportrait_cli.media import stills
 from metaportrait_cli.media.probe import probe
 from metaportrait_cli.media.reader import VideoReader, open_frames
 from metaportrait_cli.media.stills import is_still, read_still
-from metaportrait_cli.media.timing import average_rate, constant_rate
+from metaportrait_cli.media.timing import constant_rate, nominal_rate
 from metaportrait_cli.media.writer import VideoWriter
 from tests.media.conftest import H264
 
@@ -142,7 +142,7 @@ def test_absurd_rates_are_not_believed(rate: Fraction) -> None:
     times = [n / rate for n in range(20)]
     for found in (
         constant_rate(times, tick=Fraction(1, 10**12), declared=[rate]),
-        average_rate(times, frames=20, duration=20 / rate),
+        nominal_rate(times),
         constant_rate(times[:1], tick=Fraction(1), declared=[rate, Fraction(0)]),
     ):
         assert Fraction(1, 1001) <= found <= 1000

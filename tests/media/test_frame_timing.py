@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaportrait_cli.media.timing import USUAL_RATES, average_rate, constant_rate, is_variable
+from metaportrait_cli.media.timing import USUAL_RATES, constant_rate, is_variable, nominal_rate
 
 
 def stamped(rate: Fraction, count: int, tick: Fraction) -> list[Fraction]:
@@ -53,7 +53,20 @@ def test_a_dropped_frame_makes_the_rate_variable() -> None:
     assert is_variable([*times[:10], *times[11:]], tick=tick)
 
 
-def test_average_rate_counts_the_time_of_the_last_frame() -> None:
-    times = [Fraction(0), Fraction(1), Fraction(4)]
-    assert average_rate(times, frames=3, duration=Fraction(6)) == Fraction(1, 2)
-    assert average_rate(times, frames=None, duration=None) == Fraction(1, 2)
+@given(
+    rate=st.sampled_from([Fraction(30), Fraction(60), Fraction(24000, 1001), Fraction(25)]),
+    dropped=st.sets(st.integers(1, 298), min_size=1, max_size=90),
+    tick=st.sampled_from([Fraction(1, 1000), Fraction(1, 90000)]),
+)
+def test_dropped_frames_do_not_change_what_a_clip_stands_for(
+    rate: Fraction, dropped: set[int], tick: Fraction
+) -> None:
+    times = [time for n, time in enumerate(stamped(rate, 300, tick)) if n not in dropped]
+    assert nominal_rate(times) == pytest.approx(rate, rel=0.002)
+
+
+def test_a_pause_is_no_rate() -> None:
+    hundredths = [Fraction(n, 100) for n in (0, 8, 16, 24, 124, 132, 140)]
+    assert nominal_rate(hundredths) == Fraction(25, 2)
+    assert nominal_rate([Fraction(0), Fraction(0)]) == 25
+    assert nominal_rate([Fraction(n, 10**6) for n in (0, 1, 2, 10**6)]) == 120

@@ -17,7 +17,7 @@ from metaportrait_cli.errors import MediaError
 from metaportrait_cli.face.crowd import Crowd, FacePath
 from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.media.reader import open_frames
-from metaportrait_cli.pipeline.driver import even_rate, shown_frames
+from metaportrait_cli.pipeline.driver import shown_frames
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.sightings import sightings
 from metaportrait_cli.pipeline.work import Work
@@ -32,10 +32,12 @@ class FacesInClip:
 
     paths: list[FacePath]
     frames: int
+    """Of the clip"""
     shots: int
     rate: Fraction
     order: Sequence[int]
-    """The frame that is shown for each frame of the result, which has a constant rate."""
+    """For each frame of the result, which has a constant rate, the number of the clip's that it
+    shows."""
     warning: str | None
 
     def in_frames(self) -> NDArray[np.intp]:
@@ -115,15 +117,13 @@ def find_faces(
                 shots = seen.shot + 1
                 on_progress("faces", len(times), info.frames)
         warning = frames.warning
-    rate, order = info.rate, range(len(times))
-    if info.variable_rate:
-        rate = even_rate(np.array(times), info.rate)
-        order = shown_frames(np.array(times), rate)
+    even = not info.variable_rate
+    order = range(len(times)) if even else shown_frames(np.array(times), info.rate)
     return FacesInClip(
         paths=crowd.paths(),
         frames=crowd.frames,
         shots=shots,
-        rate=rate,
+        rate=info.rate,
         order=order,
         warning=warning,
     )
