@@ -34,8 +34,10 @@ LEAST_AREA = 2e-3
 # A pixel centre this close (in pixels) to an edge counts as inside, so that no seam shows.
 ON_EDGE = 1e-6
 # Where a lower lip is stretched its edge lies beside the mesh's line, and each triangle moves its
-# piece of it otherwise: around that line motion is blurred by so many distances of the pupils.
-LIP_EDGE = (146, 91, 181, 84, 17, 314, 405, 321, 375)
+# piece of it otherwise: around that line motion is blurred by so many distances of the pupils. The
+# line ends before the mouth's corners: blurred with the cheeks beside them they lost a fifth of
+# how far a grin moves them.
+LIP_EDGE = (181, 84, 17, 314, 405)
 LIP_SOFTNESS = 0.06
 LEAST_SOFTNESS = 0.5  # pixels
 # A point of the oval below this share of the face's height is moved by the jaw, not by the head.

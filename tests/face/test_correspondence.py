@@ -144,6 +144,20 @@ def test_edge_of_a_stretched_lip_moves_smoothly(
     assert smooth < 0.5 * roughness()
 
 
+def test_corners_of_a_grin_go_as_far_as_driven(
+    warp: CorrespondenceWarp, landmarks: NDArray[np.float32]
+) -> None:
+    corners = list(topology.MOUTH_CORNERS)
+    middle, width = landmarks[corners, 0].mean(), np.ptp(landmarks[corners, 0])
+    away = np.abs(landmarks[:, :2] - landmarks[corners, None, :2]).sum(-1).min(0)
+    driven = landmarks.copy()
+    aside = np.sign(landmarks[:, 0] - middle)
+    driven[:, 0] += aside * 0.12 * width * np.exp(-(((away / width) * 4) ** 2))
+    grown = np.abs(driven[corners, 0] - landmarks[corners, 0])
+    error = origin_at(warp(driven).shift, driven[corners, :2]) - landmarks[corners, :2]
+    assert np.abs(error[:, 0]).max() < 0.1 * grown.min()
+
+
 def test_closed_eye_shows_lid_not_iris(
     warp: CorrespondenceWarp, landmarks: NDArray[np.float32]
 ) -> None:
