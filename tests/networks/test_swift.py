@@ -59,6 +59,22 @@ def test_blocks_of_our_networks() -> None:
     agree(network, noise(5, 12, 12), noise(4))
 
 
+def test_convolutions_of_few_pixels() -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(32, 24, 3, padding=1)
+    for side in (4, 5):
+        agree(lambda x: [convolution(x)], noise(32, side, side))
+
+
+def test_inputs_stay_as_they_are() -> None:
+    x = noise(3, 5, 7)
+    machine = Machine(recorded(lambda x: [x.clone().mul_(2).add_(1).clamp_(0, 1)], [x]))
+    given = x[0].numpy().copy()
+    first = machine([given])
+    np.testing.assert_array_equal(given, x[0].numpy())
+    np.testing.assert_array_equal(machine([given])[0], first[0])
+
+
 def test_what_is_done_between_them() -> None:
     ramp = torch.linspace(0, 1, 7)
 

@@ -96,9 +96,10 @@ class SwiftFunction:
             return self._by_torch(inputs)
         batch = max(map(len, inputs))
         singly = [[x[n % len(x)] for x in inputs] for n in range(batch)]
-        return [
-            np.stack(values) for values in zip(*side_by_side(self._machine, singly), strict=True)
-        ]
+        found = side_by_side(self._machine, singly)
+        if batch == 1:
+            return [values[None] for values in found[0]]
+        return [np.stack(values) for values in zip(*found, strict=True)]
 
     @property
     def is_known(self) -> bool:

@@ -31,7 +31,8 @@ class Machine:
         self._net: Any = ncnn.Net()
         options = self._net.opt
         options.num_threads = 1
-        options.blob_allocator, options.workspace_allocator = _allocators()
+        self._allocator, options.workspace_allocator = _allocators()
+        options.blob_allocator = self._allocator
         for half in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
             setattr(options, f"use_{half}", False)
         # From memory it would keep pointers into what Python frees.
@@ -47,11 +48,10 @@ class Machine:
         for number, (values, dims) in enumerate(zip(inputs, self.inputs, strict=True)):
             if values.shape != dims:
                 raise ValueError(f"input {number} is {values.shape}, not {dims}")
-            # The blob points into the array, which must outlive it; its copy is laid out as ncnn
-            # wants it, which works in place.
-            held = np.ascontiguousarray(values, np.float32)
-            blob = self._as_blob(held)
-            run.input(f"in{number}", blob.clone())
+            # A blob of its own, for ncnn works in place.
+            blob = self._as_blob(dims[::-1], allocator=self._allocator)
+            np.copyto(np.array(blob, copy=False), values)
+            run.input(f"in{number}", blob)
         outputs = []
         for number, dims in enumerate(self.outputs):
             status, blob = run.extract(f"out{number}")

@@ -26,6 +26,11 @@ SWAPPED = {ADD: ADD, SUB: RSUB, MUL: MUL, DIV: RDIV, MAX: MAX, MIN: MIN}
 UNARY = {"abs": 0, "neg": 1, "sqrt": 5, "exp": 7, "log": 8, "tanh": 16}
 SQUARE = 4
 FLOAT_MAX = 3.4e38
+# Of ncnn's settings for one layer: which ways of computing it are left out.
+LEFT_OUT, WINOGRAD = 31, 1 << 6
+FEW_PIXELS = 16
+"""Winograd's weights are several times as large: for no more pixels than these, reading them takes
+longer than they spare."""
 
 
 def recorded(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) -> Program:
@@ -191,7 +196,8 @@ class _Recorder(Ledger, TorchDispatchMode):
         shape = {0: width, 1: wide, 11: height, 6: weight.numel()}
         steps = {2: dilation_x, 12: dilation_y, 3: stride_x, 13: stride_y}
         pads = {4: pad_x, 14: pad_y, 5: int(bias is not None)}
-        return self._layer("Convolution", x, {**shape, **steps, **pads}, weights=values)
+        ways = {LEFT_OUT: WINOGRAD} if out.shape[-2] * out.shape[-1] <= FEW_PIXELS else {}
+        return self._layer("Convolution", x, {**shape, **steps, **pads, **ways}, weights=values)
 
     def _on_native_group_norm(  # noqa: PLR0917  as torch has it
         self,
