@@ -120,5 +120,6 @@ def border_fade(
 
 def smoothstep(x: NDArray[np.floating] | float) -> NDArray[np.float32]:
     """0 below 0, 1 above 1, a smooth ramp between."""
-    t = np.clip(x, 0, 1)
+    # For single numbers numpy would take ten times as long.
+    t = np.clip(x, 0, 1) if isinstance(x, np.ndarray) else np.float64(min(max(float(x), 0.0), 1.0))
     return (t * t * (3 - 2 * t)).astype(np.float32)

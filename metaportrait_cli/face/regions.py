@@ -6,6 +6,7 @@ A patch has P × P pixels, see `PATCHES`. The left eye's is mirrored: one networ
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import cv2
@@ -55,7 +56,8 @@ def patch_to_picture(points: NDArray[np.float32], region: Region) -> NDArray[np.
     x, y = scale * x, scale * y
     mirrored = -1 if region == "left_eye" else 1
     outline, _ = _RINGS[region]
-    middle_x, middle_y = points[topology.ring(outline), :2].mean(0).tolist()
+    around = points[topology.ring(outline), :2]
+    middle_x, middle_y = (total / len(around) for total in around.sum(0).tolist())
     half = pixels / 2
     return np.array(
         [
@@ -66,26 +68,34 @@ def patch_to_picture(points: NDArray[np.float32], region: Region) -> NDArray[np.
     )
 
 
-def cut_patch(picture: NDArray[Any], matrix: NDArray[np.float32], side: int) -> NDArray[Any]:
+def cut_patch(
+    picture: NDArray[Any], matrix: NDArray[np.float32], side: int, *, rows: int | None = None
+) -> NDArray[Any]:
     """The patch (P, P, C) of a picture (H, W, C), averaged down where the picture is finer.
 
-    `matrix` as of `patch_to_picture`, `side` is P.
+    `matrix` as of `patch_to_picture`, `side` is P; with `rows`, only so many from its first on.
     """
+    size = side, rows or side
     factor = max(1, int(math.hypot(*matrix[:, 0].tolist()) + 0.25))
-    if factor == 1:
-        return _sampled(picture, _from_centres(matrix), side)
-    height, width = picture.shape[:2]
-    low_x, low_y, high_x, high_y = _reach(matrix, side)
-    x0 = min(max(low_x - 2 * factor, 0), width - 1)
-    y0 = min(max(low_y - 2 * factor, 0), height - 1)
-    x1 = min(max(high_x + 2 * factor, x0 + 1), width)
-    y1 = min(max(high_y + 2 * factor, y0 + 1), height)
-    size = (max(1, (x1 - x0) // factor), max(1, (y1 - y0) // factor))
-    small = cv2.resize(picture[y0:y1, x0:x1], size, interpolation=cv2.INTER_AREA)
-    scale = np.array([small.shape[1] / (x1 - x0), small.shape[0] / (y1 - y0)])
     local = matrix.astype(np.float64)
-    local[:, 2] -= (x0, y0)
-    return _sampled(small, _from_centres(local * scale[:, None]), side)
+    if factor > 1:
+        height, width = picture.shape[:2]
+        low_x, low_y, high_x, high_y = _reach(matrix, size)
+        x0 = min(max(low_x - 2 * factor, 0), width - 1)
+        y0 = min(max(low_y - 2 * factor, 0), height - 1)
+        x1 = min(max(high_x + 2 * factor, x0 + 1), width)
+        y1 = min(max(high_y + 2 * factor, y0 + 1), height)
+        smaller = max(1, (x1 - x0) // factor), max(1, (y1 - y0) // factor)
+        picture = cv2.resize(picture[y0:y1, x0:x1], smaller, interpolation=cv2.INTER_AREA)
+        local[:, 2] -= (x0, y0)
+        local *= [[smaller[0] / (x1 - x0)], [smaller[1] / (y1 - y0)]]
+    return cv2.warpAffine(
+        picture,
+        _from_centres(local),
+        size,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
 
 
 class OwnRegions:
@@ -131,7 +141,7 @@ def add_patch(
 ) -> None:
     """Adds a change (P, P, 3) in grey levels, 0 at its border, to the picture in place."""
     height, width = picture.shape[:2]
-    x0, y0, x1, y1 = _reach(matrix, len(change))
+    x0, y0, x1, y1 = _reach(matrix, change.shape[1::-1])
     x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
     if x1 <= x0 or y1 <= y0:
         return
@@ -165,23 +175,16 @@ def to_patch(points: NDArray[np.floating], matrix: NDArray[np.float32]) -> NDArr
     return ((points[:, :2] - matrix[:, 2]) @ inverse).astype(np.float32)
 
 
-def _reach(matrix: NDArray[np.float32], side: int) -> tuple[int, int, int, int]:
-    """The box around a patch of `side` pixels: x and y of its first corner, then of its last."""
+def _reach(matrix: NDArray[np.float32], size: Sequence[int]) -> tuple[int, int, int, int]:
+    """The box around a patch of `size`, (W, H): x and y of its first corner, then of its last."""
     (a, b, x), (c, d, y) = matrix.tolist()
-    across, down = (a * side, b * side), (c * side, d * side)
+    width, height = size
+    across, down = (a * width, b * height), (c * width, d * height)
     return (
         math.floor(x + sum(min(0.0, step) for step in across)),
         math.floor(y + sum(min(0.0, step) for step in down)),
         math.ceil(x + sum(max(0.0, step) for step in across)),
         math.ceil(y + sum(max(0.0, step) for step in down)),
-    )
-
-
-def _sampled(picture: NDArray[Any], matrix: NDArray[np.float64], side: int) -> NDArray[Any]:
-    """(side, side, C) by a matrix (2, 3) for cv2; beyond its border the picture goes on with it."""
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(
-        picture, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE
     )
 
 

@@ -65,6 +65,7 @@ BEHIND, RIM, NEAR, GAP = (
     _own(part) for part in (layout.BEHIND, layout.RIM, layout.NEAR, layout.GAP)
 )
 CHANNELS = GAP.stop
+_COLOURS = {part.start + channel for part in (UPPER, LOWER, BEHIND) for channel in range(3)}
 RIM_MM = 0.6
 """How far the shade of lips reaches into the mouth"""
 # What a source shows hangs from the upper lip and rides on it. A strip no higher than the first
@@ -145,20 +146,23 @@ class Drawn:
         box = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float32)
         places = to_patch(box, self.matrix)
         x, y = np.clip(np.floor(places.min(0)).astype(int), 0, size - 1).tolist()
-        side = int(np.ceil(places.max(0) - (x, y)).max())
-        side = min(side, size - x, size - y)
+        across, down = np.ceil(places.max(0) - (x, y)).astype(int).tolist()
+        most = min(size - x, size - y)
+        across, down = min(across, most), min(down, most)
         matrix = self.matrix.copy()
         matrix[:, 2] += matrix[:, :2] @ (x, y)
-        found = np.empty((CHANNELS, side, side), np.float32)
+        seen = whole[:, y : y + down, x : x + across]
         for first in range(0, CHANNELS, 4):
             part = cv2.merge(list(self.layers[first : first + 4]))
-            cv2.split(cut_patch(part, matrix, side), list(found[first : first + 4]))
-        levels = np.rint(255 * found.clip(0, 1)).astype(np.uint8)
-        for colours in (UPPER, LOWER, BEHIND):
-            channels = slice(colours.start, colours.start + 3)
-            steps = (found[channels] * (_STEPS / BRIGHT)).clip(0, _STEPS).astype(np.intp)
-            levels[channels] = _ENCODED.take(steps)
-        whole[:, y : y + side, x : x + side] = levels
+            found = cut_patch(part, matrix, across, rows=down)
+            # Rounds, and ends at 0 and 255.
+            levels = cv2.multiply(found, (255.0,) * 4, dtype=cv2.CV_8U)
+            for channel in range(4):
+                if first + channel in _COLOURS:
+                    steps = (found[..., channel] * np.float32(_STEPS / BRIGHT)).astype(np.intp)
+                    seen[first + channel] = _ENCODED.take(steps, mode="clip")
+                else:
+                    seen[first + channel] = levels[..., channel]
         return whole
 
 
