@@ -120,6 +120,8 @@ def border_fade(
 
 def smoothstep(x: NDArray[np.floating] | float) -> NDArray[np.float32]:
     """0 below 0, 1 above 1, a smooth ramp between."""
-    # For single numbers numpy would take ten times as long.
-    t = np.clip(x, 0, 1) if isinstance(x, np.ndarray) else np.float64(min(max(float(x), 0.0), 1.0))
+    if not isinstance(x, np.ndarray):  # numpy would take ten times as long
+        t = min(max(float(x), 0.0), 1.0)
+        return np.array(t * t * (3 - 2 * t), np.float32)
+    t = np.clip(x, 0, 1)
     return (t * t * (3 - 2 * t)).astype(np.float32)
