@@ -111,6 +111,10 @@ class OwnRegions:
             own = cv2.split(cut_patch(crop, matrix, patch_side(region)))
             self._own[region] = np.stack([*own, *region_maps(points, matrix, region)])
 
+    def of_source(self, region: Region) -> NDArray[np.uint8]:
+        """What `beside` puts there of the source, (5, P, P)."""
+        return self._own[region]
+
     def beside(
         self,
         warped: NDArray[np.uint8],

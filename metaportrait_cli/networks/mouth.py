@@ -86,10 +86,9 @@ class MouthNetwork(RegionNetwork):
         # A difference, so that what lies below stays as it is where no teeth are.
         return Repainted(image=below + _shown_as(lit) - _shown_as(linear), mask=mask)
 
-    def found(self, patches: Tensor, identity: Tensor) -> list[Tensor]:
-        """What convolutions find: the head (B, 16, P / 2, P / 2), and light before it is bounded,
-        (B, 10, P / 4, P / 4)."""
-        features = self.features(patches, identity)
+    def found_of(self, entered: Tensor, identity: Tensor) -> list[Tensor]:
+        """The head (B, 16, P / 2, P / 2), and light before it is bounded, (B, 10, P / 4, P / 4)."""
+        features = self.features(entered, identity)
         return [self.head(features[-1]), self.light(features[-2])]
 
     def seen(self, patches: Tensor, identity: Tensor) -> tuple[Tensor, Tensor, Tensor]:

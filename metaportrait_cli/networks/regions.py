@@ -10,6 +10,7 @@ Shapes: B patches, C channels, P the patch's side. Pictures are RGB in [0, 1].
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from metaportrait_cli.networks.compact_blocks import ConvBlock, ModulatedConvBlock, enlarge, zeroed
-from metaportrait_cli.networks.layers import conv2d
+from metaportrait_cli.networks.layers import conv2d, leaky_relu
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.swift.repainted import (
     BORDER_SHARE,
@@ -92,12 +93,27 @@ class RegionNetwork(Network):
 
     def found(self, patches: Tensor, identity: Tensor) -> list[Tensor]:
         """What convolutions find, first the head (B, 16, P / 2, P / 2): its RGB change and mask."""
-        return [self.head(self.features(patches, identity)[-1])]
+        patches = patches.to(self.look.weight.dtype)
+        return self.found_of(self.enter.conv(F.pixel_unshuffle(patches, 2)), identity)
 
-    def features(self, patches: Tensor, identity: Tensor) -> list[Tensor]:
-        """What it makes of patches, coarse to fine; the last two are at P / 4 and P / 2."""
+    def found_of(self, entered: Tensor, identity: Tensor) -> list[Tensor]:
+        """`found`, of what the first convolution gives: the sum of what all channels `entered`."""
+        return [self.head(self.features(entered, identity)[-1])]
+
+    def entered(self, planes: Tensor, channels: Sequence[int]) -> Tensor:
+        """What some channels of patches, these planes (B, N, H, W), add to the first convolution:
+        (B, W, H / 2, W / 2). Its bias comes with the first channel."""
+        conv = self.enter.conv
+        weight = conv.weight.unflatten(1, (self.channels, 4))[:, list(channels)].flatten(1, 2)
+        bias = conv.bias if 0 in channels else None
+        planes = F.pixel_unshuffle(planes.to(weight.dtype), 2)
+        return F.conv2d(planes, weight, bias, padding=conv.padding)
+
+    def features(self, entered: Tensor, identity: Tensor) -> list[Tensor]:
+        """What it makes of the first convolution's sum (B, W, P / 2, P / 2), coarse to fine; the
+        last two are at P / 4 and P / 2."""
         dtype = self.look.weight.dtype
-        x = self.enter(F.pixel_unshuffle(patches.to(dtype), 2))
+        x = leaky_relu(self.enter.norm(entered))
         skips = []
         for number, same in enumerate(self.same):
             x = x + same(x)

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,7 +27,14 @@ from metaportrait_cli.face.regions import (
     patch_to_picture,
 )
 from metaportrait_cli.networks.swift.function import Function, Running, SwiftFunction
-from metaportrait_cli.networks.swift.repainted import below_teeth, light_of, painted
+from metaportrait_cli.networks.swift.repainted import (
+    OF_FRAME,
+    OF_SOURCE,
+    below_teeth,
+    light_of,
+    painted,
+)
+from metaportrait_cli.networks.teeth import DRAWN
 from metaportrait_cli.render.lid_line import LidLine
 from metaportrait_cli.render.protocol import Memory
 from metaportrait_cli.render.teeth import Drawn, OpenedTeeth, TeethPainter, drawn_patches
@@ -69,6 +78,21 @@ class RegionRefiner:
             kind: SwiftFunction(_convolutions(network), running, name=kind)
             for kind, network in self._networks.items()
         }
+        # The first convolution is a sum, of which most stays the same, or is nothing.
+        self._of_source = {
+            kind: SwiftFunction(_entering(network, OF_SOURCE), running, name=f"{kind}, source")
+            for kind, network in self._networks.items()
+        }
+        self._of_drawn = {
+            kind: SwiftFunction(
+                _entering(network, range(DRAWN.start, DRAWN.stop)),
+                running,
+                name=f"{kind}, drawn",
+                any_size=True,
+            )
+            for kind, network in self._networks.items()
+            if kind == "mouth"
+        }
         self._of_networks = WeakValueDictionary[tuple[int, ...], RegionRefiner]()
 
     @property
@@ -89,8 +113,9 @@ class RegionRefiner:
     @property
     def is_known(self) -> bool:
         """Whether it can probably go without torch."""
-        known = all(each.is_known for each in self._convolutions.values())
-        return known and self._identity.is_known
+        # Not `_of_drawn`: a mouth may never have been open.
+        needed = [*self._convolutions.values(), *self._of_source.values()]
+        return all(each.is_known for each in needed) and self._identity.is_known
 
     def for_many(self) -> AbstractContextManager[None]:
         """Within, opening sources is cheaper, at the price of memory."""
@@ -134,11 +159,28 @@ class RegionRefiner:
         lids = LidLine(crop, points) if "eyes" in self.kinds else None
         return OpenedRegions(self, OwnRegions(crop, points), known, teeth=teeth, lids=lids)
 
+    def of_source(self, kind: Kind, own: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What a source's planes (5, P, P) add to the first convolution, (W, P / 2, P / 2)."""
+        return self._of_source[kind](own[None])[0][0]
+
     def changes(
-        self, kind: Kind, patches: NDArray[np.uint8], identity: NDArray[np.float32]
+        self,
+        kind: Kind,
+        patches: NDArray[np.uint8],
+        identity: NDArray[np.float32],
+        *,
+        of_source: Sequence[NDArray[np.float32]],
     ) -> list[Change]:
-        """What to add to each of the patches (N, C, P, P) of one kind."""
-        heads, *lights = self._convolutions[kind](patches, identity)
+        """What to add to each of the patches (N, C, P, P) of one kind.
+
+        `of_source` is what the source's planes add to each one's first convolution.
+        """
+        entered = np.stack(of_source)
+        if kind in self._of_drawn:
+            side_by_side(
+                lambda n: self._add_drawn(entered[n], patches[n, DRAWN], kind), range(len(patches))
+            )
+        heads, *lights = self._convolutions[kind](patches[:, OF_FRAME], entered, identity)
         keep_shown = self._makers[kind].keep_shown
 
         def change(n: int) -> Change:
@@ -149,6 +191,19 @@ class RegionRefiner:
             return Change(255 * found, light)
 
         return side_by_side(change, range(len(patches)))
+
+    def _add_drawn(
+        self, entered: NDArray[np.float32], drawn: NDArray[np.uint8], kind: Kind
+    ) -> None:
+        """Adds what is drawn (16, P, P) to the first convolution (W, P / 2, P / 2), in place."""
+        x, y, width, height = cv2.boundingRect(np.bitwise_or.reduce(drawn))
+        if not width:
+            return
+        # A convolution reaches one of its pixels, two by two of the patch's, beyond the box.
+        left, top = max(x // 2 - 1, 0), max(y // 2 - 1, 0)
+        right, bottom = (x + width + 1) // 2 + 1, (y + height + 1) // 2 + 1
+        box = drawn[None, :, 2 * top : 2 * bottom, 2 * left : 2 * right]
+        entered[:, top:bottom, left:right] += self._of_drawn[kind](box)[0][0]
 
 
 @dataclass(frozen=True)
@@ -177,6 +232,11 @@ class OpenedRegions:
         self._known = identity
         self._teeth = teeth
         self._lids = lids
+        self._of_source = {
+            region: Once(partial(refiner.of_source, kind, own.of_source(region)))
+            for kind in refiner.kinds
+            for region in _regions_of(kind)
+        }
 
     def by(self, networks: Mapping[Kind, RegionNetwork]) -> OpenedRegions:
         """The same source's, repainted by other networks."""
@@ -231,7 +291,9 @@ class OpenedRegions:
         def found(kind: Kind) -> dict[tuple[int, Region], Change]:
             places = [(t, region) for t in range(len(frames)) for region in _regions_of(kind)]
             patches = np.stack(side_by_side(cut, places))
-            return dict(zip(places, self._refiner.changes(kind, patches, self._known), strict=True))
+            of_source = [self._of_source[region]() for _, region in places]
+            changes = self._refiner.changes(kind, patches, self._known, of_source=of_source)
+            return dict(zip(places, changes, strict=True))
 
         # Several frames keep all cores busy with one network; for one, it takes both.
         kinds = list(self._refiner.kinds)
@@ -248,7 +310,18 @@ class OpenedRegions:
 def _convolutions(made: Callable[[], RegionNetwork]) -> Callable[[], Function]:
     def function() -> Function:
         network = made()
-        return lambda patches, identity: network.found(patches / 255, identity)
+        dtype = network.look.weight.dtype
+        return lambda patches, entered, identity: network.found_of(
+            network.entered(patches / 255, OF_FRAME) + entered.to(dtype), identity
+        )
+
+    return function
+
+
+def _entering(made: Callable[[], RegionNetwork], channels: Sequence[int]) -> Callable[[], Function]:
+    def function() -> Function:
+        network = made()
+        return lambda planes: [network.entered(planes / 255, channels)]
 
     return function
 

@@ -16,7 +16,7 @@ from metaportrait_cli.networks.swift.program import Program
 from metaportrait_cli.weights.download import sha256_of
 
 MOST_KEPT = 32
-"""Those that were used last; a set of weights has about five."""
+"""Those that were used last; a set of weights has about ten."""
 
 
 class WeightsShelf:

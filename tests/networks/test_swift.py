@@ -66,6 +66,22 @@ def test_convolutions_of_few_pixels() -> None:
         agree(lambda x: [convolution(x)], noise(32, side, side))
 
 
+def test_pictures_may_have_any_size_where_it_is_said() -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(4 * 3, 24, 3, padding=1)
+
+    def function(planes: Tensor) -> list[Tensor]:
+        return [convolution(F.pixel_unshuffle(planes / 255, 2))]
+
+    run = SwiftFunction(lambda: function, any_size=True)
+    for high, wide in ((16, 20), (8, 44), (6, 6)):
+        planes = noise(3, high, wide)
+        (found,) = run(planes.numpy())
+        assert run.swift
+        with torch.no_grad():
+            np.testing.assert_allclose(found, function(planes)[0], atol=1e-5)
+
+
 def test_inputs_stay_as_they_are() -> None:
     x = noise(3, 5, 7)
     machine = Machine(recorded(lambda x: [x.clone().mul_(2).add_(1).clamp_(0, 1)], [x]))

@@ -29,6 +29,7 @@ from metaportrait_cli.networks.mouth import REGION_NETWORKS, MouthNetwork
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.networks.swift.function import Function, Running, SwiftFunction
+from metaportrait_cli.networks.swift.repainted import below_teeth, painted
 from metaportrait_cli.render.named import rendering_named
 from metaportrait_cli.render.protocol import Driven
 from metaportrait_cli.render.regions import TOGETHER, RegionRefiner
@@ -142,6 +143,31 @@ def test_a_window_is_painted_as_its_frames_one_by_one(
         opened.repaint(singly[t : t + 1], driven[t : t + 1], gaps[t : t + 1])
     assert (window != np.stack([np.roll(portrait, t, axis=1) for t in range(count)])).any()
     assert np.abs(window.astype(int) - singly).max() <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_parts_of_the_first_convolution_are_the_whole(kind: Kind, identity: Identity) -> None:
+    """What is drawn nowhere, somewhere, and up to the patch's corner."""
+    made = network(kind)
+    torch.nn.init.normal_(made.head.weight, std=0.2)
+    refiner = RegionRefiner({}, identity, teeth=bundled_teeth()).of_networks({kind: made})
+    draw, size = np.random.default_rng(0), PATCHES[kind]
+    patches = draw.integers(0, 256, (3, made.channels, size, size), np.uint8)
+    patches[:, 3:6] = patches[:1, 3:6]
+    patches[:, 9:11] = patches[:1, 9:11]
+    drawn = np.zeros((3, 1, size, size), bool)
+    drawn[1, :, 31:50, 20:91] = drawn[2, :, 99:, 77:] = True
+    patches[:, 11:] *= drawn
+    known = draw.standard_normal((1, 128), np.float32)
+    own = refiner.of_source(kind, patches[0, [3, 4, 5, 9, 10]])
+    found = refiner.changes(kind, patches, known, of_source=[own] * 3)
+    heads = made.found(torch.from_numpy(patches) / 255, torch.from_numpy(known).expand(3, -1))[0]
+    for change, head, patch in zip(found, heads.numpy(), patches, strict=True):
+        wanted = painted(head, patch, keep_shown=False)
+        if change.light is not None:
+            wanted = below_teeth(wanted, patch, change.light)
+        np.testing.assert_allclose(change.pixels, 255 * wanted, atol=0.05)
 
 
 def test_a_file_may_hold_any_of_the_networks(

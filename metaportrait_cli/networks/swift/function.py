@@ -73,13 +73,20 @@ class SwiftFunction:
     """
 
     def __init__(
-        self, make: Callable[[], Function], running: Running | None = None, *, name: str = ""
+        self,
+        make: Callable[[], Function],
+        running: Running | None = None,
+        *,
+        name: str = "",
+        any_size: bool = False,
     ) -> None:
-        """`make` imports torch and gives the function; `name` is that on the shelf."""
+        """`make` imports torch and gives the function; `name` is that on the shelf. With `any_size`
+        pictures may have another height and width at each call."""
         self._make = make
         self._running = running or Running()
         self._plain = not self._running.swift
         self._name = name
+        self._any_size = any_size
         self._lock = threading.Lock()
         self._function: Function | None = None
         self._machine: Machine | None = None
@@ -124,7 +131,7 @@ class SwiftFunction:
 
     def _from_shelf(self, inputs: Sequence[Input]) -> Machine | None:
         program = self._running.shelf.get(self._name) if self._running.shelf else None
-        if program is None or program.inputs != tuple(x.shape[1:] for x in inputs):
+        if program is None or not program.takes([x.shape[1:] for x in inputs]):
             return None
         try:
             return Machine(program)
@@ -141,6 +148,7 @@ class SwiftFunction:
         first = [np.ascontiguousarray(x[:1]) for x in inputs]
         try:
             program = recorded(self._function, [torch.from_numpy(x) for x in first])
+            program = program.of_any_size() if self._any_size else program
             machine = Machine(program)
             found = machine([x[0] for x in first])
         except (NotRecordedError, ImportError, ValueError):

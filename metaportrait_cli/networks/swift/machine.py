@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.networks.swift.program import Program
+from metaportrait_cli.networks.swift.program import ANY, Program, fits
 
 Array = NDArray[np.float32]
 
@@ -46,10 +46,10 @@ class Machine:
         """Arrays of the shapes that the program was made for → those that it gives."""
         run = self._net.create_extractor()
         for number, (values, dims) in enumerate(zip(inputs, self.inputs, strict=True)):
-            if values.shape != dims:
+            if not fits(values.shape, dims):
                 raise ValueError(f"input {number} is {values.shape}, not {dims}")
             # A blob of its own, for ncnn works in place.
-            blob = self._as_blob(dims[::-1], allocator=self._allocator)
+            blob = self._as_blob(values.shape[::-1], allocator=self._allocator)
             np.copyto(np.array(blob, copy=False), values)
             run.input(f"in{number}", blob)
         outputs = []
@@ -57,7 +57,8 @@ class Machine:
             status, blob = run.extract(f"out{number}")
             if status:
                 raise ValueError(f"ncnn fails with {status}")
-            outputs.append(np.array(blob).reshape(dims))
+            found = np.array(blob)
+            outputs.append(found if ANY in dims else found.reshape(dims))
         return outputs
 
 

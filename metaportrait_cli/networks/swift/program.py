@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 Dims = tuple[int, ...]
+ANY = 0
 Settings = Mapping[int, float | Sequence[int]]
 """Of a layer, by the numbers that ncnn gives them"""
 
@@ -27,6 +28,23 @@ class Program:
     weights: bytes
     inputs: tuple[Dims, ...]
     outputs: tuple[Dims, ...]
+
+    def of_any_size(self) -> Program:
+        """The same for pictures of any height and width, where no layer minds."""
+        return replace(
+            self,
+            inputs=tuple((dims[0], ANY, ANY) for dims in self.inputs),
+            outputs=tuple((dims[0], ANY, ANY) for dims in self.outputs),
+        )
+
+    def takes(self, shapes: Sequence[Dims]) -> bool:
+        """Whether arrays of these shapes may go in."""
+        return len(shapes) == len(self.inputs) and all(map(fits, shapes, self.inputs))
+
+
+def fits(shape: Dims, dims: Dims) -> bool:
+    """Whether an array's shape is that of a blob, of which some dimensions may be any."""
+    return len(shape) == len(dims) and all(b in {a, ANY} for a, b in zip(shape, dims, strict=True))
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ Planes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 OWN, OUTLINE, OPENING, UNKNOWN = slice(3, 6), 6, 7, 8
+OF_FRAME, OF_SOURCE = (0, 1, 2, 6, 7, 8), (3, 4, 5, 9, 10)
+"""Channels that each frame brings, and those that stay the same for a source"""
 # Shares of a patch's side: by which painting may go beyond what is unknown, and fine painting
 # beyond the inside, then fades out; by which it may go into what is known from the lips on; and
 # what is too coarse to be the grain of skin.
