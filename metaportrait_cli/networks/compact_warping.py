@@ -15,6 +15,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from metaportrait_cli.networks.compact_blocks import (
     ConvBlock,
@@ -24,7 +25,7 @@ from metaportrait_cli.networks.compact_blocks import (
     warp,
     zeroed,
 )
-from metaportrait_cli.networks.layers import conv2d
+from metaportrait_cli.networks.layers import conv2d, leaky_relu
 from metaportrait_cli.networks.network import Network
 
 # Outputs of the flow head are tenths of half a side: an optimiser's first steps then move pixels,
@@ -112,15 +113,30 @@ class CompactWarping(Network):
 
     def correction(self, source: Tensor, driven: CompactConditions) -> Tensor:
         """What to change, (B, 4, W/2, W/2) float32; see `corrected`."""
+        return self.through(torch.cat([source, self.moving(source[:, :-3], driven)], dim=1))
+
+    def moving(self, source: Tensor, driven: CompactConditions) -> Tensor:
+        """The planes after the source's: itself (B, C + 3, W/2, W/2), without its landmarks, under
+        the prior, and the conditions."""
         prior = shrink(driven.flow, self.size)
         conditions = [shrink(x, self.size) for x in (driven.lines, driven.gap)]
-        moving = warp(source[:, :-3], prior)
-        x = torch.cat([source, moving, *(x.to(source.dtype) for x in (*conditions, prior))], dim=1)
-        return self.through(x)
+        planes = [warp(source, prior), *conditions, prior]
+        return torch.cat([x.to(source.dtype) for x in planes], dim=1)
 
     def through(self, x: Tensor) -> Tensor:
         """All planes that the network sees (B, C, W/2, W/2) → what it says of them."""
-        x = self.enter(x)
+        return self.onwards(self.enter.conv(x))
+
+    def entered(self, planes: Tensor, *, first: int = 0) -> Tensor:
+        """What some of these planes (B, N, W/2, W/2), from the `first` on, add to the first
+        convolution. Its bias comes with that of number 0."""
+        conv = self.enter.conv
+        weight = conv.weight[:, first : first + planes.shape[1]]
+        return F.conv2d(planes, weight, None if first else conv.bias, padding=conv.padding)
+
+    def onwards(self, entered: Tensor) -> Tensor:
+        """From the first convolution's sum on."""
+        x = leaky_relu(self.enter.norm(entered))
         skips = []
         for down in self.down:
             skips.append(x)

@@ -19,6 +19,8 @@ from metaportrait_cli.render.flows import LayoutCorrection
 from metaportrait_cli.stages import Once
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from metaportrait_cli.networks.compact_warping import CompactWarping
     from metaportrait_cli.networks.layered_warping import LayeredWarping
 
@@ -107,13 +109,13 @@ class LearnedCorrection:
         self._flows = flows
         self._fade = fade
         self._fade_to_pixels = fade * np.float32(len(crop) / 2)
-        (self._source,) = flows.encode(*flows.source(crop, landmarks))
+        self._source, self._entered = flows.encode(*flows.source(crop, landmarks))
         self._size = self._source.shape[-1]
 
     def __call__(self, driven: Points, found: Correspondence) -> Correspondence:
         """The flow found for driven landmarks (478, 3) in pixels of the crop, put right."""
         asked = _seen(found.shift, driven, found.mouth_gap, side=found.side, size=self._size)
-        (said,) = self._flows.correct(self._source, *asked)
+        (said,) = self._flows.correct(self._source, self._entered, *asked)
         x, y, hold, _ = cv2.split(_enlarged(cv2.merge(list(said[0])), len(self._fade)))
         # The correction fades out before the border as the prior does, for pasting back.
         keeps = 1 - self._fade * hold
@@ -150,7 +152,11 @@ class LearnedLayers:
 
 
 def _encoding(network: CompactWarping) -> Function:
-    return lambda image, lines: [network.encode(image, lines)]
+    def encoded(image: Tensor, lines: Tensor) -> list[Tensor]:
+        source = network.encode(image, lines)
+        return [source[:, :-3], network.entered(source)]
+
+    return encoded
 
 
 def _correcting(network: CompactWarping) -> Function:
@@ -160,9 +166,14 @@ def _correcting(network: CompactWarping) -> Function:
     )
 
     dtype = network.head.weight.dtype
-    return lambda source, *driven: [
-        in_half_sides(network.correction(source.to(dtype), CompactConditions(*driven)))
-    ]
+
+    def correction(source: Tensor, entered: Tensor, *driven: Tensor) -> list[Tensor]:
+        moving = network.moving(source.to(dtype), CompactConditions(*driven))
+        # The source's planes come first: those that move, and its landmarks.
+        entered = entered.to(dtype) + network.entered(moving, first=source.shape[1] + 3)
+        return [in_half_sides(network.onwards(entered))]
+
+    return correction
 
 
 def _encoding_layers(network: LayeredWarping) -> Function:

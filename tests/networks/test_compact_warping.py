@@ -78,6 +78,17 @@ def test_flows_have_the_size_of_the_prior() -> None:
         assert network(source, driven).shape == driven.flow.shape
 
 
+def test_what_the_source_adds_may_be_found_before() -> None:
+    network = trained()
+    image, lines, driven = example(batch=2)
+    with torch.no_grad():
+        source = network.encode(image, lines)
+        moving = network.moving(source[:, :-3], driven)
+        entered = network.entered(source) + network.entered(moving, first=source.shape[1])
+        found, wanted = network.onwards(entered), network.correction(source, driven)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
 def test_every_parameter_learns() -> None:
     network = trained().train()
     image, lines, driven = example(batch=2)
