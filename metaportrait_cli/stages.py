@@ -4,13 +4,13 @@ memory stays flat, and equal work on threads side by side."""
 from __future__ import annotations
 
 import os
-import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager
 from functools import cache
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,8 +21,50 @@ MOST_WAITING_BYTES = 256 << 20
 class _End:
     """What comes after the last item, with the error that ended the stage, if any."""
 
-    def __init__(self, error: BaseException | None) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
+
+
+class _Line(Generic[T]):
+    """What waits between the thread that makes it and the one that takes it."""
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._waiting: deque[T | _End] = deque()
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._size = 0  # all that wait are about as large as the last one
+
+    def has_room(self) -> bool:
+        """Waits until one more may be made; False if nobody takes it any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._is_free())
+        return not self._stopped
+
+    def _is_free(self) -> bool:
+        count = len(self._waiting)
+        return count < self._depth and self._size * count <= MOST_WAITING_BYTES
+
+    def put(self, item: T | _End) -> None:
+        """At the end, never waiting."""
+        self._size = getattr(item, "nbytes", 0)
+        with self._changed:
+            self._waiting.append(item)
+            self._changed.notify_all()
+
+    def take(self) -> T | _End:
+        """The first one, once it is there."""
+        with self._changed:
+            self._changed.wait_for(self._waiting.__len__)
+            item = self._waiting.popleft()
+            self._changed.notify_all()
+        return item
+
+    def stop(self) -> None:
+        """Nothing more is taken."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
 
 
 def prefetched(items: Iterable[T], *, depth: int) -> Generator[T, None, None]:
@@ -31,49 +73,34 @@ def prefetched(items: Iterable[T], *, depth: int) -> Generator[T, None, None]:
     Where items tell their size (`nbytes`), fewer of large ones wait. Leaving the loop early, by an
     exception too, stops the thread and closes the iteration.
     """
-    line: queue.Queue[T | _End] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(item: T | _End) -> bool:
-        size = getattr(item, "nbytes", 0)
-        while not stop.is_set():
-            # All that wait are about as large as this one.
-            if size * line.qsize() <= MOST_WAITING_BYTES:
-                try:
-                    line.put(item, timeout=0.1)
-                except queue.Full:
-                    continue
-                return True
-            stop.wait(0.01)
-        return False
+    line = _Line[T](depth)
 
     def work() -> None:
-        error: BaseException | None = None
+        end = _End()
         iterator = iter(items)
         try:
-            for item in iterator:
-                if not put(item):
+            while line.has_room():
+                item = next(iterator, end)
+                if item is end:
                     break
+                line.put(item)
         except BaseException as caught:  # noqa: BLE001  handed over to the consumer
-            error = caught
+            end = _End(caught)
         finally:
             close = getattr(iterator, "close", None)
             if close is not None:
                 close()
-        put(_End(error))
+        line.put(end)
 
     thread = threading.Thread(target=work, name="prefetch", daemon=True)
     thread.start()
     try:
-        while True:
-            item = line.get()
-            if isinstance(item, _End):
-                if item.error is not None:
-                    raise item.error
-                return
+        while not isinstance(item := line.take(), _End):
             yield item
+        if item.error is not None:
+            raise item.error
     finally:
-        stop.set()
+        line.stop()
         thread.join()
 
 
@@ -85,6 +112,19 @@ def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     if len(items) < 2 or getattr(_here, "helps", False):
         return [function(item) for item in items]
     return list(_helpers().map(function, items))
+
+
+@contextmanager
+def aside() -> Iterator[ThreadPoolExecutor]:
+    """A thread for what can be made meanwhile, one thing after another.
+
+    It ends with the block at the latest: libraries die of threads that go on while Python ends.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="aside") as executor:
+        try:
+            yield executor
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
 
 
 class Once(Generic[T]):
@@ -100,15 +140,6 @@ class Once(Generic[T]):
             if not self._made:
                 self._made.append(self._make())
         return self._made[0]
-
-    def begun(self) -> Self:
-        """The same, with a thread at work; what goes wrong there goes wrong again when asked."""
-        threading.Thread(target=self._begin, name="begun").start()
-        return self
-
-    def _begin(self) -> None:
-        with suppress(Exception):
-            self()
 
 
 _here = threading.local()

@@ -179,7 +179,7 @@ def command(
     as_json: shared.AsJson = False,
     device: shared.Device = "auto",
     precision: shared.Precision = "auto",
-    window: shared.Window = 16,
+    window: shared.Window = 8,
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
 ) -> None:

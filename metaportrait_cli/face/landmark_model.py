@@ -8,6 +8,7 @@ The regions are MediaPipe's: squares half as large again as the face, turned wit
 
 from __future__ import annotations
 
+import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def _turning(angle: float) -> NDArray[np.float64]:
 
 
 class LandmarkModel:
-    """One instance serves one thread."""
+    """Threads may share it: one waits for the other."""
 
     def __init__(self, path: Path) -> None:
         """Raises `ImportError` where LiteRT is missing, `WeightsError` for a broken file."""
@@ -142,11 +143,13 @@ class _Network:
         self._input = self._interpreter.get_input_details()[0]["index"]
         outputs = sorted(self._interpreter.get_output_details(), key=lambda out: out["name"])
         self._outputs = [out["index"] for out in outputs]
+        self._lock = threading.Lock()
 
     def __call__(self, values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        self._interpreter.set_tensor(self._input, np.ascontiguousarray(values))
-        self._interpreter.invoke()
-        return [self._interpreter.get_tensor(index) for index in self._outputs]
+        with self._lock:
+            self._interpreter.set_tensor(self._input, np.ascontiguousarray(values))
+            self._interpreter.invoke()
+            return [self._interpreter.get_tensor(index) for index in self._outputs]
 
 
 def _sigmoid(value: float) -> float:

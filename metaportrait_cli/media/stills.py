@@ -30,6 +30,12 @@ _ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}
 """Formats whose further pictures are moments; in others they are thumbnails, pages or depth."""
 _HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 _JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a")
+_TOLD = {b"\x89PNG\r\n\x1a\n": ("PNG",), b"\xff\xd8\xff": ("JPEG",), b"\x1aE\xdf\xa3": ()}
+"""What the first bytes alone say of a file's format; a video is of none."""
+_VIDEO_BRANDS = {
+    *(b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42"),
+    *(b"avc1", b"dash", b"qt  ", b"M4V ", b"3gp4", b"3gp5", b"3gp6"),
+}
 _CURES = {
     "HEIC": "run `pip install pillow-heif`, or save it as JPEG",
     "JPEG XL": "save it as JPEG or PNG first",
@@ -159,7 +165,6 @@ def open_image(
         MediaError: it is missing, no regular file, damaged, too large or too narrow, or no image.
     """
     name = name or str(file)
-    formats = formats or _readable_formats()
     if isinstance(file, Path) and file.exists() and not file.is_file():
         kind = "a folder" if file.is_dir() else "no regular file"
         raise _NotAnImageError(f"{name} can't be read as an image: it is {kind}")
@@ -167,7 +172,7 @@ def open_image(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # see _check_size
             warnings.simplefilter("ignore", UserWarning)  # notes on damaged metadata
-            with _opened(file, formats) as image:
+            with _opened(file, formats or _formats_of(file)) as image:
                 _check_size(image, name)
                 yield image
     except FileNotFoundError as error:
@@ -235,6 +240,16 @@ def _with_exif(image: Image.Image, exif: Image.Exif) -> Image.Image:
 
 def _is_animated(image: Image.Image) -> bool:
     return image.format in _ANIMATED and getattr(image, "is_animated", False)
+
+
+def _formats_of(file: Path | BytesIO) -> tuple[str, ...]:
+    """Those that it may be of. To try all takes a tenth of a second, for Pillow's plugins."""
+    head = _head(file)
+    if head[4:8] == b"ftyp" and head[8:12] in _VIDEO_BRANDS:
+        return ()
+    told = (formats for start, formats in _TOLD.items() if head.startswith(start))
+    known = next(told, None)
+    return _readable_formats() if known is None else known
 
 
 def _known_kind(file: Path | BytesIO) -> str | None:

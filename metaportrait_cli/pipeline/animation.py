@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from metaportrait_cli.media.arguments import USUAL, Encoding
 from metaportrait_cli.media.given import Clip
 from metaportrait_cli.media.segments import Segments
 from metaportrait_cli.media.span import Span
-from metaportrait_cli.pipeline.compensation import compensate
 from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, Together, resized
 from metaportrait_cli.pipeline.driver import (
     Driver,
@@ -34,7 +33,8 @@ from metaportrait_cli.pipeline.driver import (
 )
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.performance import DriveOptions, Performance
-from metaportrait_cli.pipeline.person.portrait_file import load_portrait
+from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portrait
+from metaportrait_cli.pipeline.preparation import OpenedSource, Preparation, opened, prepared
 from metaportrait_cli.pipeline.provenance import Label, Signing
 from metaportrait_cli.pipeline.report import (
     RunReport,
@@ -45,15 +45,11 @@ from metaportrait_cli.pipeline.report import (
 from metaportrait_cli.pipeline.source import Picture, load_every_face, load_sources
 from metaportrait_cli.pipeline.work import Notes, Work
 from metaportrait_cli.progress import Progress, Stopwatch, silent
-from metaportrait_cli.render.opening import Rendering
 from metaportrait_cli.render.protocol import Driven, Frames, Session
-from metaportrait_cli.stages import Once, prefetched
+from metaportrait_cli.stages import aside, prefetched
 
 CROP_SIZE = 512
 """Side of the result in pixels that shows the crop alone, unless another is asked for."""
-ENOUGH = 1.25
-"""A result that is at most so many times larger than what was rendered is enlarged plainly."""
-MOST_DOUBLINGS = 2
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ class AnimateOptions:
     start: float = 0.0
     end: float | None = None
     """Seconds of the driver between which it is shown"""
-    window: int = 16
+    window: int = 8
     """Frames a renderer gets at a time."""
     encoding: Encoding = USUAL
     label: bool = False
@@ -93,6 +89,11 @@ class AnimateOptions:
         if self.source_face.every and not self.full:
             raise UsageError("`source_face` all shows the whole picture, not one face's crop")
         self.span  # noqa: B018  raises what is wrong with it
+
+    def side(self, source: Source) -> int:
+        """Of the crop in the result of a source."""
+        own = source.crop.side + source.crop.side % 2
+        return self.size or min(own if self.full else CROP_SIZE, self.at_most or own)
 
     @property
     def span(self) -> Span:
@@ -114,15 +115,12 @@ class TimedPicture:
 class Animation:
     """A portrait under a driver's motion, opened: the driver is known, pictures are to come."""
 
-    source: Source
+    prepared: Preparation
     motion: DriverMotion
     options: AnimateOptions
     report: RunReport
     engine: Engine
     on_progress: Progress
-    rendering: Rendering
-    size: int
-    """Side of the crop that the renderer is opened at"""
     beside: list[Animation] = field(default_factory=list)
     """Further faces of the picture, each alone under the same motion"""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
@@ -171,58 +169,66 @@ class Animation:
         if isinstance(driver, Path):
             check_declared(driver, options.drive.reference_frame, options.span)
         further: list[Source] = []
-        with stopwatch("source"):
-            person = None if portrait is None else load_portrait(Path(portrait))
-            engine.check(person)
-            if person is not None:
-                opened = person.source
-            elif options.source_face.every:
-                opened, *further = load_every_face(sources[0], detector=engine.detector)
-            else:
-                opened = load_sources(sources, choice=options.source_face, detector=engine.detector)
-        preparing = Once(partial(engine.rendering, person)).begun()
-        motion = motion or load_motion(
-            driver,
-            choice=options.face,
-            engine=engine,
-            stopwatch=stopwatch,
-            on_progress=on_progress,
-            work=work,
-            span=options.span,
-        )
-        describe_source(report, opened, together=1 + len(further))
-        describe_motion(report, motion)
-        check_reference(options.drive.reference_frame, len(motion.track))
-        with stopwatch("source"):
-            rendering = preparing()
-            rendering, size = _sized(rendering, opened, options, engine=engine, report=report)
-        report.weights = dict(rendering.weights)
+        with aside() as meanwhile:
+            with stopwatch("source"):
+                person = None if portrait is None else load_portrait(Path(portrait))
+                engine.check(person)
+                loading = meanwhile.submit(engine.rendering, person)
+                found = _found(person, sources, options, engine)
+            first, *further = found
+
+            def prepare(source: Source, rate: Fraction | None) -> Preparation:
+                return prepared(
+                    loading.result,
+                    source,
+                    options.drive,
+                    wanted=options.side(source),
+                    asked=options.size is not None,
+                    rate=rate,
+                    engine=engine,
+                )
+
+            preparing: list[Future[Preparation]] = []
+            motion = motion or load_motion(
+                driver,
+                choice=options.face,
+                engine=engine,
+                stopwatch=stopwatch,
+                on_progress=on_progress,
+                work=work,
+                span=options.span,
+                on_rate=lambda rate: preparing.append(meanwhile.submit(prepare, first, rate)),
+            )
+            describe_source(report, first, together=len(found))
+            describe_motion(report, motion)
+            check_reference(options.drive.reference_frame, len(motion.track))
+            with stopwatch("source"):
+                ready = preparing[0].result() if preparing else prepare(first, None)
+                every = [ready, *(prepare(each, None) for each in further)]
+        report.notes += [note for each in every for note in each.notes]
+        report.weights = dict(ready.rendering.weights)
         report.settings["weights"] = engine.named(person)
         animation = cls(
-            source=opened,
+            prepared=ready,
             motion=motion,
             options=options,
             report=report,
             engine=engine,
             on_progress=on_progress,
-            rendering=rendering,
-            size=size,
             stopwatch=stopwatch,
         )
-        for face in further:
-            own, its_size = _sized(engine.rendering(), face, options, engine=engine, report=report)
-            animation.beside.append(
-                replace(
-                    animation,
-                    source=face,
-                    options=replace(options, compare=False, label=False),
-                    report=replace(report, notes=[]),
-                    rendering=own,
-                    size=its_size,
-                    beside=[],
-                )
+        for face in every[1:]:
+            own = replace(options, compare=False, label=False)
+            other = replace(
+                animation, prepared=face, options=own, report=replace(report, notes=[]), beside=[]
             )
+            animation.beside.append(other)
         return animation
+
+    @property
+    def source(self) -> Source:
+        """The portrait."""
+        return self.prepared.source
 
     @property
     def rate(self) -> Fraction:
@@ -242,7 +248,7 @@ class Animation:
     @property
     def can_go_on(self) -> bool:
         """Whether pictures can be made without all those before them, from notes of these."""
-        enhancer = self.rendering.enhancer
+        enhancer = self.prepared.rendering.enhancer
         return not self.beside and (enhancer is None or enhancer.reach is not None)
 
     def pictures(self, start: int = 0, segments: Segments | None = None) -> Iterator[TimedPicture]:
@@ -250,23 +256,23 @@ class Animation:
 
         What it takes to go on with one of the `segments` is noted, and read where that is done.
         """
-        rendering, stopwatch = self.rendering, self.stopwatch
+        rendering, stopwatch = self.prepared.rendering, self.stopwatch
         notes = Notes.of(segments if self.can_go_on else None, start, rendering.enhancer)
         with self.engine.telling(self.report.notes.append, self.on_progress):
             with stopwatch("source"):
-                session = rendering.renderer.open(self.source, size=self.size, rate=self.rate)
+                ready = self._ready()
                 performance = Performance(
                     track=self.motion.track,
                     source=self.source,
                     model=self.engine.face_model,
                     options=self.options.drive,
                     own_clip=self.motion.driver == self.source.path,
+                    ready=ready.retargeter,
                 )
-                # Who paints whole pictures takes seconds for each.
-                if rendering.renderer.keeps_detail:
-                    compensate(performance, session, size=self.size, engine=self.engine)
+                if not performance.same_person:
+                    performance.retargeter.compensation = ready.compensation()
             rendered: Iterable[Frames] = stopwatch.timed(
-                "render", self._rendered(session, performance, notes)
+                "render", self._rendered(ready.session, performance, notes)
             )
             if rendering.enhancer is not None:
                 rendered = stopwatch.timed("enhance", rendering.enhancer.enhance(rendered))
@@ -287,30 +293,48 @@ class Animation:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _ready(self) -> OpenedSource:
+        """A session that nobody else uses."""
+        ready, self.prepared = self.prepared.ready, replace(self.prepared, ready=None)
+        if ready is None or ready.rate != self.rate:
+            ready = opened(self.prepared, self.options.drive, rate=self.rate, engine=self.engine)
+        return ready
+
     def _rendered(
         self, session: Session, performance: Performance, notes: Notes
     ) -> Iterator[Frames]:
         """Windows of frames from the notes' entry on, divided as those of the whole clip are."""
         session.recall(notes.memory)  # compensating has rendered what is no frame of the clip
+        memory, last = session.memory(), notes.entry
+        notes.leave(memory, last)
+        with (
+            closing(self._driven(performance, notes.entry)) as windows,
+            closing(session.stream(windows)) as stream,
+        ):
+            for rendered in stream:
+                first, last = last, last + len(rendered.frames)
+                notes.leave(memory, first, until=last)
+                memory = session.memory()
+                notes.leave(memory, last)
+                yield rendered.frames
+
+    def _driven(self, performance: Performance, entry: int) -> Generator[Driven, None, None]:
+        """The windows that begin with frame `entry` or later."""
         first = 0
-        notes.leave(session, first)
         windows = self.stopwatch.timed("retarget", performance.windows(self.options.window))
         with ExitStack() as stack:
             faces = None
-            if self.rendering.reads_driver:
+            if self.prepared.rendering.reads_driver:
                 faces = stack.enter_context(closing(DriverFaces(self.motion)))
             # While one window is rendered the next one's motion is found.
             for points in stack.enter_context(closing(prefetched(windows, depth=1))):
-                driven = Driven.of(self.source.crop.to_crop(points, self.size), first=first)
+                landmarks = self.source.crop.to_crop(points, self.prepared.size)
+                driven = Driven.of(landmarks, first=first)
                 if faces is not None:
                     driven = replace(driven, seen=faces.next(len(points)))
-                last = first + len(points)
-                if first >= notes.entry:
-                    notes.leave(session, first, until=last)
-                    frames = session.render(driven).frames
-                    notes.leave(session, last)
-                    yield frames
-                first = last
+                if first >= entry:
+                    yield driven
+                first += len(points)
 
     def _composed(self, rendered: Iterable[Frames], *, start: int) -> Iterator[NDArray[np.uint8]]:
         """Output pictures (H, W, 3), one a frame from number `start` on."""
@@ -356,45 +380,12 @@ def listed(source: Picture | Sequence[Picture] | None) -> Sequence[Picture]:
     return [source]
 
 
-def _sized(
-    rendering: Rendering,
-    source: Source,
-    options: AnimateOptions,
-    *,
-    engine: Engine,
-    report: RunReport,
-) -> tuple[Rendering, int]:
-    """With super-resolution where the wanted size needs it, and the size to open the renderer at.
-
-    Where the renderer takes detail from the source, that was nearer to the truth than what
-    super-resolution makes of a smaller picture: it must be asked for. After mere paint it is the
-    rule.
-    """
-    renderer = rendering.renderer
-    side = source.crop.side + source.crop.side % 2
-    size = options.size or min(side if options.full else CROP_SIZE, options.at_most or side)
-    asked = options.size is not None
-    own = renderer.fixed_size or side
-    doublings = doublings_for(size, own=own)
-    if doublings == 0 or rendering.enhancer is not None or not (asked or not renderer.keeps_detail):
-        return rendering, size
-    from metaportrait_cli.render.enhanced import super_resolved  # noqa: PLC0415  needs torch
-
-    enhanced = super_resolved(
-        rendering,
-        own=own,
-        doublings=doublings,
-        asked=asked,
-        device=engine.device,
-        precision=engine.precision,
-        on_notice=report.notes.append,
-    )
-    return (rendering, size) if enhanced is None else (enhanced, own)
-
-
-def doublings_for(size: int, *, own: int) -> int:
-    """How often a picture of side `own` is doubled for a result of side `size`."""
-    count = 0
-    while count < MOST_DOUBLINGS and size > ENOUGH * (own << count):
-        count += 1
-    return count
+def _found(
+    person: Portrait | None, sources: Sequence[Picture], options: AnimateOptions, engine: Engine
+) -> list[Source]:
+    """The faces that are driven: one, but where all of a picture are."""
+    if person is not None:
+        return [person.source]
+    if options.source_face.every:
+        return load_every_face(sources[0], detector=engine.detector)
+    return [load_sources(sources, choice=options.source_face, detector=engine.detector)]

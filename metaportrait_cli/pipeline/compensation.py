@@ -17,6 +17,7 @@ from metaportrait_cli.motion.features import features
 from metaportrait_cli.motion.fitting import fit_frames, still_faces
 from metaportrait_cli.motion.rest import with_gaps
 from metaportrait_cli.motion.retarget import Retargeter
+from metaportrait_cli.motion.strengths import Strengths
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.performance import Performance
 from metaportrait_cli.render.protocol import Driven, Session
@@ -47,22 +48,42 @@ Look = Callable[[NDArray[np.uint8], FaceSquare], tuple[NDArray[np.float32], floa
 def compensate(performance: Performance, session: Session, *, size: int, engine: Engine) -> None:
     """Lets the performance ask for what the session's pictures, `size` pixels wide, would lose.
 
-    Nothing is asked for where no expression is passed on, where a person drives their own picture
-    and landmarks are the truth, or where the landmark model's networks can't be run one at a time.
+    Nothing is asked for where a person drives their own picture and landmarks are the truth, or
+    where `needed` is nothing.
     """
-    options = performance.options
+    if not performance.same_person:
+        performance.retargeter.compensation = needed(
+            performance.source,
+            performance.retargeter,
+            session,
+            strengths=performance.options.strengths,
+            size=size,
+            engine=engine,
+        )
+
+
+def needed(
+    source: Source,
+    retargeter: Retargeter,
+    session: Session,
+    *,
+    strengths: Strengths,
+    size: int,
+    engine: Engine,
+) -> Compensation | None:
+    """What a source's pictures, `size` pixels wide, need whoever drives them but the person's self.
+
+    `None` where no expression is passed on, or where the landmark model's networks can't be run one
+    at a time.
+    """
     networks = engine.detector.networks
-    if networks is None or not any(options.strengths.of_face.values()):
-        return
-    if performance.same_person:
-        return
-    source = performance.source
+    if networks is None or not any(strengths.of_face.values()):
+        return None
 
     def render(landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
         return session.render(Driven.of(source.crop.to_crop(landmarks, size))).frames
 
-    retargeter = performance.retargeter
-    retargeter.compensation = compensation_of(source, retargeter, networks.look, render)
+    return compensation_of(source, retargeter, networks.look, render)
 
 
 def compensation_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -196,10 +196,12 @@ def load_motion(
     on_progress: Progress,
     work: Work | None = None,
     span: Span = WHOLE,
+    on_rate: Callable[[Fraction], None] = lambda _rate: None,
 ) -> DriverMotion:
     """Landmarks of a clip, an image folder or a motion template; every frame has some.
 
-    What was seen is kept in the `work`, and what lies there isn't looked for again.
+    Unless it is a template, `on_rate` is told the rate before the first frame is looked at. What
+    was seen is kept in the `work`, and what lies there isn't looked for again.
     Raises `MediaError` for what can't be read, `NoFaceError` where no frame shows the face.
     """
     driver = as_driver(driver)
@@ -209,6 +211,7 @@ def load_motion(
 
     with open_frames(driver, span=span, rough=True) as frames:
         info = frames.info
+        on_rate(info.rate)
         track = MotionTrack(width=info.width, height=info.height, rate=info.rate)
         turns: list[int] = []  # of each shot
         most_faces = 0

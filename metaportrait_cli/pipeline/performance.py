@@ -101,6 +101,8 @@ class Performance:
     options: DriveOptions
     own_clip: bool = False
     """Whether the source's picture is out of the driver's clip"""
+    ready: Retargeter | None = None
+    """What `retargeter_of` gives, if somebody has it already and needs it no more"""
     references: list[int] = field(default_factory=list)
     """The reference frame of each shot with a face."""
     clamped_frames: int = 0
@@ -138,23 +140,7 @@ class Performance:
     @cached_property
     def retargeter(self) -> Retargeter:
         """The source, ready to be driven; its `compensation` may be set before `windows`."""
-        faces = [view.face for view in (self.source, *self.source.others)]
-        options = self.options
-        framing = options.framing
-        if framing == "auto":
-            framing = "driver" if options.motion == "absolute" else "source"
-        shapes = np.stack([face.blendshapes for face in faces])
-        retargeter = Retargeter(
-            model=self.model,
-            source_landmarks=np.stack([face.points for face in faces]),
-            # Faces that no detector looked at have none: they are taken as they are.
-            source_blendshapes=shapes if shapes.any() else None,
-            motion=options.motion,
-            framing=framing,
-            strength=options.strength,
-            region=options.region,
-            turn=options.turn,
-        )
+        retargeter = self.ready or retargeter_of(self.source, self.model, self.options)
         identity, _ = self._driver
         nearest = SAME_CLIP if self.own_clip else SAME_PERSON
         if identity is not None and shape_distance(retargeter.source.identity, identity) < nearest:
@@ -222,6 +208,26 @@ class Performance:
 
     def _records(self, frames: NDArray[np.intp]) -> NDArray[np.void]:
         return np.concatenate([self.track.read(i, i + 1) for i in frames.tolist()])
+
+
+def retargeter_of(source: Source, model: MorphableModel, options: DriveOptions) -> Retargeter:
+    """The source as its pictures alone tell of it."""
+    faces = [view.face for view in (source, *source.others)]
+    framing = options.framing
+    if framing == "auto":
+        framing = "driver" if options.motion == "absolute" else "source"
+    shapes = np.stack([face.blendshapes for face in faces])
+    return Retargeter(
+        model=model,
+        source_landmarks=np.stack([face.points for face in faces]),
+        # Faces that no detector looked at have none: they are taken as they are.
+        source_blendshapes=shapes if shapes.any() else None,
+        motion=options.motion,
+        framing=framing,
+        strength=options.strength,
+        region=options.region,
+        turn=options.turn,
+    )
 
 
 def _spread(frames: NDArray[np.intp], count: int) -> NDArray[np.intp]:

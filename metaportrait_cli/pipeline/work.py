@@ -26,7 +26,7 @@ from metaportrait_cli.face.face import Face
 from metaportrait_cli.media.outputs import atomic_output, hidden_name
 from metaportrait_cli.media.segments import Segments
 from metaportrait_cli.pipeline.sightings import Glance
-from metaportrait_cli.render.protocol import Enhancer, Memory, Session
+from metaportrait_cli.render.protocol import Enhancer, Memory
 from metaportrait_cli.weights.download import sha256_of
 
 Begun = Literal["ask", "resume", "discard"]
@@ -240,9 +240,9 @@ class Notes:
         memory = {name: value.astype(np.float32) for name, value in note.items()}
         return cls(entry, memory, segments, reach)
 
-    def leave(self, session: Session, first: int, *, until: int | None = None) -> None:
-        """Before the frame `first` is rendered: for pieces that need frames from it on, or with
-        `until` from any other before that one."""
+    def leave(self, memory: Memory, first: int, *, until: int | None = None) -> None:
+        """With the session's memory before the frame `first`: for pieces that need frames from it
+        on, or with `until` from any other before that one."""
         if self.segments is None:
             return
         low, high = (first, first + 1) if until is None else (first + 1, until)
@@ -250,7 +250,7 @@ class Notes:
         number = max(1, -(-(low + self.reach) // self.segments.length)) if low else 1
         while (needed := max(number * self.segments.length - self.reach, 0)) < high:
             if needed >= low:
-                self.segments.leave(number, {"entry": first, **session.memory()})
+                self.segments.leave(number, {"entry": first, **memory})
             number += 1
 
 

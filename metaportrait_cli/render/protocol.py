@@ -6,7 +6,7 @@ of consecutive frames and does its source-only work once, in `open`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,7 +24,7 @@ from metaportrait_cli.face.topology import head_axes
 if TYPE_CHECKING:
     import torch
 
-    from metaportrait_cli.networks.fewshot import Generator
+    from metaportrait_cli.networks import fewshot
     from metaportrait_cli.networks.regions import RegionNetwork
 
 Frames = NDArray[np.uint8]  # (T, S, S, 3) RGB
@@ -97,8 +97,16 @@ class Session(Protocol):
         """Pictures for consecutive frames of motion."""
         ...
 
+    def stream(self, windows: Iterable[Driven]) -> Generator[Rendered, None, None]:
+        """The same for one window after another; work on the next one may be under way.
+
+        Close it before `windows`, which another thread may read.
+        """
+        for driven in windows:
+            yield self.render(driven)
+
     def memory(self) -> Memory:
-        """All that the next pictures depend on beside their own frames."""
+        """All that pictures after those given depend on beside their own frames."""
         return {}
 
     def recall(self, memory: Memory) -> None:
@@ -212,6 +220,6 @@ class Styled(Protocol):
         """(1, N) of all pictures of a source."""
         ...
 
-    def with_generator(self, generator: Generator) -> Renderer:
+    def with_generator(self, generator: fewshot.Generator) -> Renderer:
         """The same renderer with another one."""
         ...

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -25,9 +25,9 @@ from metaportrait_cli.render.behind.plate import background, revealed
 from metaportrait_cli.render.flows import Corrections, Uncorrected
 from metaportrait_cli.render.layered import Layers, MovedCrop
 from metaportrait_cli.render.opening import Rendering
-from metaportrait_cli.render.protocol import Driven, Memory, Rendered, Repainting, Session
+from metaportrait_cli.render.protocol import Driven, Frames, Memory, Rendered, Repainting, Session
 from metaportrait_cli.render.views import blended
-from metaportrait_cli.stages import Once, side_by_side
+from metaportrait_cli.stages import Once, prefetched, side_by_side
 from metaportrait_cli.weights import bundled_path
 
 if TYPE_CHECKING:
@@ -246,6 +246,26 @@ class WarpSession(Session):
 
     def render(self, driven: Driven) -> Rendered:
         """Pictures (T, S, S, 3) and the flows they were made by."""
+        frames, flows = self._moved(driven)
+        self._repaint(frames, driven, [flow.mouth_gap for flow in flows])
+        return Rendered(frames, flows)
+
+    def stream(self, windows: Iterable[Driven]) -> Generator[Rendered, None, None]:
+        """The pictures alone; while some are repainted the next ones are moved, for neither keeps
+        all cores busy."""
+
+        def moved() -> Iterator[tuple[Frames, Driven, list[NDArray[np.float32]]]]:
+            for driven in windows:
+                frames, flows = self._moved(driven)
+                yield frames, driven, [flow.mouth_gap for flow in flows]
+
+        with closing(prefetched(moved(), depth=1)) as ahead:
+            for frames, driven, gaps in ahead:
+                self._repaint(frames, driven, gaps)
+                yield Rendered(frames)
+
+    def _moved(self, driven: Driven) -> tuple[Frames, tuple[Correspondence, ...]]:
+        """Before mouth and eyes are repainted."""
         points = driven.landmarks
         changes = self.light.changes(points) if self.light is not None else None
 
@@ -253,10 +273,12 @@ class WarpSession(Session):
             return self._warped(points[number], None if changes is None else changes[number])
 
         pictures, flows = zip(*side_by_side(moved, range(len(points))), strict=True)
-        frames = np.stack(pictures)
+        return np.stack(pictures), flows
+
+    def _repaint(self, frames: Frames, driven: Driven, gaps: Sequence[NDArray[np.float32]]) -> None:
+        """In place."""
         if (regions := self.regions()) is not None:
-            regions.repaint(frames, points, [flow.mouth_gap for flow in flows])
-        return Rendered(frames, flows)
+            regions.repaint(frames, driven.landmarks, gaps)
 
     def memory(self) -> Memory:
         """Of the regions."""

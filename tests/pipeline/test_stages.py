@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli import stages
 from metaportrait_cli.progress import Stopwatch
-from metaportrait_cli.stages import Once, prefetched, side_by_side
+from metaportrait_cli.stages import aside, prefetched, side_by_side
 
 
 def test_items_come_in_order() -> None:
@@ -27,7 +27,7 @@ def test_never_further_ahead_than_depth() -> None:
 
     for i in prefetched(work(), depth=4):
         time.sleep(0.002)
-        assert len(made) <= i + 4 + 2  # the queue, one in hand, one being made
+        assert len(made) <= i + 1 + 4
 
 
 def test_fewer_of_large_items_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +41,7 @@ def test_fewer_of_large_items_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for i, _ in enumerate(prefetched(work(), depth=8)):
         time.sleep(0.002)
-        assert len(made) <= i + 2 + 2
+        assert len(made) <= i + 1 + 2
 
 
 def test_errors_come_out_where_items_do() -> None:
@@ -89,21 +89,24 @@ def test_a_stage_inside_another_counts_alone() -> None:
     assert 0.006 <= stopwatch.seconds["outer"] < 0.03
 
 
-def test_what_has_begun_is_made_once_and_fails_when_it_is_asked_for() -> None:
-    made: list[int] = []
+def test_what_is_made_aside_has_ended_with_the_block() -> None:
+    before, ended, left = threading.active_count(), threading.Event(), []
 
-    def make() -> int:
-        made.append(1)
-        return 7
+    def make() -> None:
+        time.sleep(0.05)
+        ended.set()
 
-    begun = Once(make).begun()
-    assert (begun(), begun(), made) == (7, 7, [1])
+    def fail() -> None:
+        with aside() as thread:
+            thread.submit(make)
+            left.append(thread.submit(make))
+            raise ValueError("meanwhile")
 
-    def fail() -> int:
-        raise ValueError("no")
-
-    with pytest.raises(ValueError, match="no"):
-        Once(fail).begun()()
+    with pytest.raises(ValueError, match="meanwhile"):
+        fail()
+    assert ended.is_set()
+    assert left[0].cancelled()
+    assert threading.active_count() == before
 
 
 def test_side_by_side_keeps_the_order_and_may_be_nested() -> None:

@@ -16,8 +16,9 @@ from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.compact_sr import CompactSR, CompactSRConfig
 from metaportrait_cli.pipeline.animate import animate
-from metaportrait_cli.pipeline.animation import AnimateOptions, doublings_for
+from metaportrait_cli.pipeline.animation import AnimateOptions
 from metaportrait_cli.pipeline.engine import Engine
+from metaportrait_cli.pipeline.preparation import doublings_for
 from metaportrait_cli.render import enhanced as enhance
 from metaportrait_cli.render.enhanced import PortraitEnhancer
 from metaportrait_cli.render.opening import Rendering

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from metaportrait_cli.render.named import rendering_named
 from metaportrait_cli.render.protocol import Driven
 from metaportrait_cli.render.regions import TOGETHER, RegionRefiner
 from metaportrait_cli.render.teeth import bundled_teeth
-from metaportrait_cli.render.warped import WarpRenderer
+from metaportrait_cli.render.warped import RefinedWarpRenderer, WarpRenderer
 from metaportrait_cli.weights.join import join_files
 from metaportrait_cli.weights.store import read_header, save_networks
 
@@ -168,6 +169,24 @@ def test_parts_of_the_first_convolution_are_the_whole(kind: Kind, identity: Iden
         if change.light is not None:
             wanted = below_teeth(wanted, patch, change.light)
         np.testing.assert_allclose(change.pixels, 255 * wanted, atol=0.05)
+
+
+def test_a_stream_shows_what_its_windows_do(
+    portrait: NDArray[np.uint8], portrait_face: Face, identity: Identity
+) -> None:
+    networks = {kind: network(kind, red=-0.2) for kind in KINDS}
+    refiner = RegionRefiner({}, identity, teeth=bundled_teeth()).of_networks(networks)
+    crop = Crop.around(portrait_face.points)
+    source = Source(Path("portrait.png"), portrait, portrait_face, faces_seen=1, crop=crop)
+    session = RefinedWarpRenderer(refiner).open(source, size=128, rate=Fraction(25))
+    moves = np.linspace(0, 6, 9, dtype=np.float32)[:, None, None] * np.array([1, 0.5, 0])
+    driven = Driven.of((source.landmarks(128) + moves).astype(np.float32))
+    windows = [driven.at(slice(first, first + 2)) for first in range(0, 9, 2)]
+    plain = [session.render(window).frames for window in windows]
+    session.recall({})
+    streamed = [rendered.frames for rendered in session.stream(windows)]
+    for one, other in zip(plain, streamed, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_file_may_hold_any_of_the_networks(

@@ -1,0 +1,119 @@
+"""All that the source alone decides: which renderer at what size, and its session.
+
+It is made while the driver is still being looked at, which leaves a core idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from metaportrait_cli.face.source import Source
+from metaportrait_cli.motion.compensation import Compensation
+from metaportrait_cli.motion.retarget import Retargeter
+from metaportrait_cli.pipeline.compensation import needed
+from metaportrait_cli.pipeline.engine import Engine
+from metaportrait_cli.pipeline.performance import DriveOptions, retargeter_of
+from metaportrait_cli.progress import silent
+from metaportrait_cli.render.opening import Rendering
+from metaportrait_cli.render.protocol import Session
+from metaportrait_cli.stages import Once
+
+ENOUGH = 1.25
+"""A result that is at most so many times larger than what was rendered is enlarged plainly."""
+MOST_DOUBLINGS = 2
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A source under a renderer, for pictures of `size` before they are enhanced."""
+
+    source: Source
+    rendering: Rendering
+    size: int
+    notes: list[str] = field(default_factory=list)
+    """For the user"""
+    ready: OpenedSource | None = None
+    """A session that nobody uses yet, if one is there"""
+
+
+@dataclass(frozen=True)
+class OpenedSource:
+    """A source's session for a clip of a rate, and what is known of its pictures."""
+
+    session: Session
+    rate: Fraction
+    retargeter: Retargeter
+    compensation: Once[Compensation | None]
+    """What the pictures need if others than the person drive them"""
+
+
+def prepared(
+    load: Callable[[], Rendering],
+    source: Source,
+    drive: DriveOptions,
+    *,
+    wanted: int,
+    asked: bool,
+    rate: Fraction | None,
+    engine: Engine,
+) -> Preparation:
+    """For results of side `wanted`; opened where a `rate` is known and opening is quiet.
+
+    Super-resolution follows where the size needs it. Where the renderer takes detail from the
+    source, that was nearer to the truth than what super-resolution makes of a smaller picture: it
+    must be `asked` for. After mere paint it is the rule.
+    """
+    rendering, size, notes = load(), wanted, list[str]()
+    renderer = rendering.renderer
+    own = renderer.fixed_size or source.crop.side + source.crop.side % 2
+    doublings = doublings_for(size, own=own)
+    if doublings and rendering.enhancer is None and (asked or not renderer.keeps_detail):
+        from metaportrait_cli.render.enhanced import super_resolved  # noqa: PLC0415  needs torch
+
+        enhanced = super_resolved(
+            rendering,
+            own=own,
+            doublings=doublings,
+            asked=asked,
+            device=engine.device,
+            precision=engine.precision,
+            on_notice=notes.append,
+        )
+        if enhanced is not None:
+            rendering, size = enhanced, own
+    found = Preparation(source, rendering, size, notes)
+    # Who paints whole pictures takes long to open, and tells how far it is.
+    if rate is None or not renderer.keeps_detail:
+        return found
+    with engine.telling(notes.append, silent):
+        ready = opened(found, drive, rate=rate, engine=engine)
+        ready.compensation()
+    return replace(found, ready=ready)
+
+
+def opened(
+    prepared: Preparation, drive: DriveOptions, *, rate: Fraction, engine: Engine
+) -> OpenedSource:
+    """With a session for a clip of this rate."""
+    source, size, renderer = prepared.source, prepared.size, prepared.rendering.renderer
+    session = renderer.open(source, size=size, rate=rate)
+    retargeter = retargeter_of(source, engine.face_model, drive)
+
+    def compensation() -> Compensation | None:
+        if not renderer.keeps_detail:  # it takes seconds for each picture
+            return None
+        return needed(
+            source, retargeter, session, strengths=drive.strengths, size=size, engine=engine
+        )
+
+    return OpenedSource(session, rate, retargeter, Once(compensation))
+
+
+def doublings_for(size: int, *, own: int) -> int:
+    """How often a picture of side `own` is doubled for a result of side `size`."""
+    count = 0
+    while count < MOST_DOUBLINGS and size > ENOUGH * (own << count):
+        count += 1
+    return count
