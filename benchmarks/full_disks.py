@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from metaportrait_cli.errors import MetaPortraitError
-from metaportrait_cli.media.arguments import Encoding
+from metaportrait_cli.media.encoding import Encoding
 from metaportrait_cli.media.stills import write_still
 from metaportrait_cli.pipeline import work
 from metaportrait_cli.pipeline.animate import animate

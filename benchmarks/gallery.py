@@ -32,7 +32,7 @@ from metaportrait_cli import (
     personalize,
     upscale,
 )
-from metaportrait_cli.media.arguments import Encoding
+from metaportrait_cli.media.encoding import Encoding
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.stills import read_still, write_still
 from metaportrait_cli.pipeline.report import MARK

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-MOST_WAITING_BYTES = 256 << 20
+MOST_WAITING_BYTES = 64 << 20
 """Of large pictures fewer wait than of small ones."""
 
 

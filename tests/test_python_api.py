@@ -68,11 +68,21 @@ def test_pictures_equal_the_file_s(folder: Path) -> None:
         assert np.abs(got.astype(int) - wanted).mean() < 4
 
 
+def test_a_picture_of_pillow_s_is_a_source(portrait: NDArray[np.uint8]) -> None:
+    colours = Image.fromarray(portrait)
+    with Engine("none") as engine:
+        for picture in (colours, colours.convert("RGBA")):
+            with Animation.open(engine, picture, Clip([portrait])) as animation:
+                np.testing.assert_array_equal(animation.source.picture, portrait)
+                assert animation.report.inputs["source"] == ["picture"]
+
+
 def test_what_programs_get_wrong(portrait: NDArray[np.uint8]) -> None:
     frames = [portrait] * 2
     with Engine("none") as engine:
         for source, driver in (
             (portrait.astype(float), Clip(frames)),
+            (np.zeros((0, 0, 3), np.uint8), Clip(frames)),
             (portrait, Clip([])),
             (portrait, Clip([portrait[..., 0]])),
             (portrait, Clip([portrait, portrait[:100]])),
@@ -83,6 +93,15 @@ def test_what_programs_get_wrong(portrait: NDArray[np.uint8]) -> None:
         compared = metaportrait_cli.AnimateOptions(compare=True)
         with pytest.raises(UsageError, match="twice"):
             Animation.open(engine, portrait, once, compared)
+        with pytest.raises(MediaError, match="`source` is dict"):
+            Animation.open(engine, {"a": portrait}, Clip(frames))  # pyrefly: ignore
+        with pytest.raises(UsageError, match=r"Clip\(frames"):
+            Animation.open(engine, portrait, frames)  # pyrefly: ignore
+    for rate in (0, -25, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="rate"):
+            Clip(frames, rate=rate)  # pyrefly: ignore
+    with pytest.raises(UsageError, match="motion"):
+        metaportrait_cli.DriveOptions(motion="sideways")  # pyrefly: ignore
     with pytest.raises(WeightsError):
         Engine.load("missing.safetensors")
     with pytest.raises(UsageError):

@@ -187,7 +187,7 @@ def command(
     with reporting(quiet=quiet, verbose=verbose, landmarks=1, render=4) as reporter:
         from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
-        from metaportrait_cli.media.arguments import Encoding  # noqa: PLC0415
+        from metaportrait_cli.media.encoding import Encoding  # noqa: PLC0415
         from metaportrait_cli.pipeline import animate as pipeline  # noqa: PLC0415
         from metaportrait_cli.pipeline.engine import Engine  # noqa: PLC0415
         from metaportrait_cli.pipeline.performance import DriveOptions  # noqa: PLC0415

@@ -76,7 +76,7 @@ def command(
 ) -> None:
     """Any clip at twice its size: faces enhanced without flicker, the rest enlarged plainly."""
     with reporting(quiet=quiet, verbose=verbose, faces=1, upscale=9) as reporter:
-        from metaportrait_cli.media.arguments import Encoding  # noqa: PLC0415
+        from metaportrait_cli.media.encoding import Encoding  # noqa: PLC0415
         from metaportrait_cli.pipeline import upscale as pipeline  # noqa: PLC0415
         from metaportrait_cli.pipeline.engine import Engine  # noqa: PLC0415
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from metaportrait_cli.convert.keymap import KeyMap, apply_key_map
-from metaportrait_cli.networks.temporal_sr import TemporalBlock, TemporalSR, TemporalSRConfig
+from metaportrait_cli.networks.temporal_sr import TemporalSR, TemporalSRConfig
 from metaportrait_cli.weights.store import assign, build_empty, tensors_of
 
 MAPPING_LAYERS = 8
@@ -29,23 +27,6 @@ def convert_temporal_sr(
         where=where,
     )
     return assign(network, tensors, where=where)
-
-
-def inflate(network: TemporalSR) -> TemporalSR:
-    """A temporal network that starts as the two-dimensional one (paper, Section 3.3).
-
-    All weights are shared. Each temporal block is residual and ends in zeros, so at first every
-    frame is restored as if alone; only its first convolution starts at random.
-    """
-    config = replace(network.config, temporal=True)
-    inflated = TemporalSR(config)
-    for block in inflated.modules():
-        if isinstance(block, TemporalBlock):
-            for parameter in block.conv2.parameters():
-                torch.nn.init.zeros_(parameter)
-    # Not strict: exactly the temporal blocks are missing.
-    inflated.load_state_dict(network.state_dict(), strict=False)
-    return inflated.eval()
 
 
 def temporal_sr_keys(config: TemporalSRConfig) -> KeyMap:

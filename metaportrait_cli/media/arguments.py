@@ -14,6 +14,7 @@ from typing import Any
 
 import ffmpeg
 
+from metaportrait_cli.media.encoding import MUXERS, USUAL, Encoding
 from metaportrait_cli.media.info import AudioTrack, VideoInfo
 
 _QUIET = ("-nostdin", "-v", "error")
@@ -32,27 +33,9 @@ PADDING = (1, 0, 1)
 _ONE_THREAD_PIXELS = 8192 * 4320
 """Of larger pictures a decoder holds too many when it runs several threads."""
 
-_MUXERS = {
-    **{".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"},
-    **{".webm": "webm", ".gif": "gif"},
-}
-FOLDER_CODEC = "png"
-_CODECS = {
-    "mp4": ("h264", "h265"),
-    "mov": ("h264", "h265"),
-    "matroska": ("h264", "h265", "vp9"),
-    "webm": ("vp9",),
-    "gif": ("gif",),
-}
-"""What a container is written with, the usual one first."""
-_ENCODERS: dict[str, dict[str, Any]] = {
-    "h264": {"c:v": "libx264", "preset": "veryfast", "crf": 17},
-    "h265": {"c:v": "libx265", "preset": "fast", "crf": 20, "x265-params": "log-level=none"},
-    "vp9": {"c:v": "libvpx-vp9", "crf": 24, "b:v": 0, "deadline": "good", "cpu-used": 4},
-    "gif": {"c:v": "gif"},
-}
-"""Their settings; each crf is where faces look the same beside what was put in."""
-_HIGHEST_CRF = {"h264": 51, "h265": 51, "vp9": 63, "gif": -1}
+_LARGE_PIXELS = 4096 * 2304
+"""Of larger pictures an encoder that looks far ahead holds almost two gigabytes."""
+
 _COPIED = {
     "mp4": {"aac", "mp3", "ac3", "eac3", "alac"},
     "mov": {"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le"},
@@ -74,47 +57,6 @@ _PRIMARY_NAMES = {
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """How pictures are stored."""
-
-    codec: str = "auto"
-    """h264, h265 or vp9; `auto` is what everything plays, by the kind of file; png is a folder of
-    pictures"""
-    crf: int | None = None
-    """The encoder's quality, less is better; None is nearly the same to the eye"""
-
-    @property
-    def in_folder(self) -> bool:
-        """Whether pictures are kept one by one in a folder."""
-        return self.codec == FOLDER_CODEC
-
-    def resolved(self, path: Path) -> tuple[str, dict[str, Any]]:
-        """The codec and its encoder's settings for this file.
-
-        Raises `ValueError`, in words, for what doesn't go together.
-        """
-        if self.in_folder:
-            if self.crf is not None:
-                raise ValueError(f"`crf` {self.crf}: with png it means nothing")
-            return FOLDER_CODEC, {}
-        codecs = _CODECS[_MUXERS[path.suffix.lower()]]
-        codec = codecs[0] if self.codec == "auto" else self.codec
-        if codec not in codecs:
-            raise ValueError(f"`codec` {codec}: a {path.suffix} takes {' or '.join(codecs)}")
-        options = dict(_ENCODERS[codec])
-        if self.crf is not None:
-            if not 0 <= self.crf <= _HIGHEST_CRF[codec]:
-                most = _HIGHEST_CRF[codec]
-                limits = f"is from 0 to {most}" if most > 0 else "means nothing"
-                raise ValueError(f"`crf` {self.crf}: with {codec} it {limits}")
-            options["crf"] = self.crf
-        return codec, options
-
-
-USUAL = Encoding()
-
-
-@dataclass(frozen=True)
 class Audio:
     """Sound to be put beside a video."""
 
@@ -126,11 +68,6 @@ class Audio:
     """Seconds of it to use, as far as that is known; all if None."""
 
 
-def muxer_for(path: Path) -> str | None:
-    """ffmpeg's name of the container for the suffix of `path`, None if we don't write it."""
-    return _MUXERS.get(path.suffix.lower())
-
-
 def can_be_named(path: Path) -> bool:
     """Whether ffmpeg-python can be told `path`: it takes no names that are not UTF-8."""
     try:
@@ -138,11 +75,6 @@ def can_be_named(path: Path) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def suffixes() -> tuple[str, ...]:
-    """The video suffixes that can be written."""
-    return tuple(_MUXERS)
 
 
 def reader_arguments(
@@ -312,7 +244,9 @@ def writer_arguments(
         "color_trc": "bt709",
         "color_range": "tv",
     }
-    if codec == "h265" and _MUXERS[output.suffix.lower()] != "matroska":
+    if codec == "h264" and width * height > _LARGE_PIXELS:
+        options["x264-params"] = "rc-lookahead=2:sync-lookahead=0:bframes=0"
+    if codec == "h265" and MUXERS[output.suffix.lower()] != "matroska":
         options["tag:v"] = "hvc1"  # what Apple's players ask for
     return _muxed(output, binary=binary, video=video, audio=audio, options=options, comment=comment)
 
@@ -342,7 +276,7 @@ def _muxed(
     options: dict[str, Any],
     comment: str,
 ) -> list[str]:
-    muxer = _MUXERS[output.suffix.lower()]
+    muxer = MUXERS[output.suffix.lower()]
     # Chapters and tags of the clip that lends its sound (its place, its owner) stay behind.
     options = {**options, "map_metadata:g": "-1", "map_chapters": "-1"}
     if muxer in {"mp4", "mov"}:

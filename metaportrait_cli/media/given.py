@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from math import inf
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.errors import MediaError
+from metaportrait_cli.errors import MediaError, UsageError
 from metaportrait_cli.media.frames import Frame, FrameSource
 from metaportrait_cli.media.info import VideoInfo
 
@@ -25,6 +26,10 @@ class Clip:
     rate: Fraction = Fraction(25)
     name: str = "frames"
     """What it is called in reports and messages"""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate < inf:
+            raise UsageError(f"{self.name}: `rate` {self.rate} is no number of frames a second")
 
     @property
     def lasts(self) -> bool:

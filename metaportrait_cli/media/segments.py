@@ -18,8 +18,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.media.arguments import USUAL, Encoding, address, mux_arguments
+from metaportrait_cli.media.arguments import address, mux_arguments
 from metaportrait_cli.media.binaries import ffmpeg_binary
+from metaportrait_cli.media.encoding import USUAL, Encoding
 from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.media.process import run
 from metaportrait_cli.media.writer import Seal, VideoWriter, check_whole, packets_in, sound_of

@@ -15,17 +15,14 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import FfmpegError, MediaError, UsageError
 from metaportrait_cli.media.arguments import (
-    USUAL,
     Audio,
-    Encoding,
     address,
     can_be_named,
     mux_arguments,
-    muxer_for,
-    suffixes,
     writer_arguments,
 )
 from metaportrait_cli.media.binaries import ffmpeg_binary
+from metaportrait_cli.media.encoding import USUAL, Encoding, muxer_for, suffixes
 from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.media.probe import probe
 from metaportrait_cli.media.process import Child, failure, run

@@ -28,6 +28,10 @@ from metaportrait_cli.networks.layers import conv2d, leaky_relu, upsample_twice
 from metaportrait_cli.networks.network import Network
 
 SCALE = 2
+STRIP_PIXELS = 512**2
+"""Of the input, that enter and leave the stream at a time: the layers at its size are wide."""
+STRIP_MARGIN = 2
+"""Rows of the body beside a strip that what is made of it depends on."""
 # Blocks start near the identity, so that depth costs nothing at first.
 FIRST_STEP = 0.1
 
@@ -84,26 +88,30 @@ class CompactTemporalBlock(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """A whole clip, (T, C, H, W) -> the same."""
         first, last = (frames[1:2], frames[-2:-1]) if len(frames) > 1 else (frames, frames)
-        return self._inner(torch.cat([first, frames, last]))
+        known = torch.cat([first, frames, last])
+        return self._inner(known[:-2], known[1:-1], known[2:])
 
     def stream(self, parts: Iterator[Tensor]) -> Iterator[Tensor]:
         """The same for a clip in parts of any length, one frame behind, keeping two frames."""
-        kept: Tensor | None = None  # the last two frames, the later one still to be given
+        kept: list[Tensor] = []  # one by one; of the last two the later one is still to be given
+        begun = False
         for part in parts:
-            known = part if kept is None else torch.cat([kept, part])
-            if len(known) > 1 and (kept is None or len(kept) == 1):
-                known = torch.cat([known[1:2], known])
-            if len(known) > 2:
-                yield self._inner(known)
-            kept = known[-2:]
-        if kept is not None:
-            before = kept[:1]  # of a single frame, itself
-            yield self._inner(torch.cat([before, kept[-1:], before]))
+            kept += part.split(1)
+            del part
+            if len(kept) > 1 and not begun:
+                kept.insert(0, kept[1])
+                begun = True
+            if len(kept) > 2:
+                inner = self._inner(*(_joined(kept[n : len(kept) - 2 + n]) for n in range(3)))
+                del kept[:-2]
+                yield inner
+        if kept:
+            before = kept[0]  # of a single frame, itself
+            yield self._inner(before, kept[-1], before)
 
-    def _inner(self, frames: Tensor) -> Tensor:
-        """(T + 2, C, H, W) -> (T, C, H, W), all frames but the outer two."""
-        current = frames[1:-1]
-        neighbourhood = torch.cat([frames[:-2], current, frames[2:]], dim=1)
+    def _inner(self, before: Tensor, current: Tensor, after: Tensor) -> Tensor:
+        """Frames (T, C, H, W), with those before and after each -> the same."""
+        neighbourhood = torch.cat([before, current, after], dim=1)
         return current + self.conv2(leaky_relu(self.conv1(neighbourhood)))
 
 
@@ -149,19 +157,16 @@ class CompactSR(Network):
         whole clip, `stages` frames behind, in memory independent of the clip's length. Parts may be
         of any length; a reference comes with each, as long as the part.
         """
-        waiting = _Queue()
         shown = _Queue()
         recalled = _Queue()
         together = zip(frames, repeat(None) if references is None else references, strict=False)
 
         def enter() -> Iterator[Tensor]:
             for part, reference in together:
-                features = self._enter(part, reference)
-                waiting.put(features)
                 shown.put(part)
                 if reference is not None:
                     recalled.put(torch.cat([reference.image, reference.valid], dim=1))
-                yield leaky_relu(self.down(features))
+                yield self._enter_in_strips(part, reference)
 
         flow = enter()
         for block, across in self._stages():
@@ -171,7 +176,30 @@ class CompactSR(Network):
             if references is not None:
                 picture, valid = recalled.take(len(x)).split([3, 1], dim=1)
                 reference = Reference(picture, valid)
-            yield self._leave(x, waiting.take(len(x)), shown.take(len(x)), reference)
+            yield self._leave_in_strips(x, shown.take(len(x)), reference)
+
+    def _enter_in_strips(self, frames: Tensor, reference: Reference | None) -> Tensor:
+        """What the body begins with, (T, C, h/2, w/2)."""
+        strips = [
+            leaky_relu(self.down(self._enter(part, known)))[:, :, inner]
+            for inner, part, known in _strips(frames, reference)
+        ]
+        return _joined(strips, dim=2)
+
+    def _leave_in_strips(self, x: Tensor, frames: Tensor, reference: Reference | None) -> Tensor:
+        """The same as `_leave`, with features made anew from the frames.
+
+        That is little work; kept until their frame leaves they were what memory is full of.
+        """
+        strips, row = [], 0
+        for inner, part, known in _strips(frames, reference):
+            low = row - inner.start
+            image = self._leave(
+                x[:, :, low : low + part.shape[2] // 2], self._enter(part, known), part, known
+            )
+            strips.append(image[:, :, 4 * inner.start : 4 * inner.stop])
+            row += inner.stop - inner.start
+        return _joined(strips, dim=2)
 
     def _stages(self) -> Iterator[tuple[FrameBlock, CompactTemporalBlock]]:
         return zip(
@@ -213,6 +241,28 @@ def detail(picture: Tensor) -> Tensor:
     return picture - upsample_twice(F.avg_pool2d(picture, SCALE))
 
 
+def _joined(parts: list[Tensor], dim: int = 0) -> Tensor:
+    """Side by side, without a copy where there is one only."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+
+
+def _strips(
+    frames: Tensor, reference: Reference | None
+) -> Iterator[tuple[slice, Tensor, Reference | None]]:
+    """Strips of rows, with some beside them: which of the body's rows in each count, the frames'
+    rows, and the reference's."""
+    half = frames.shape[2] // 2
+    rows = max(1, STRIP_PIXELS // (2 * frames.shape[3]))
+    for start in range(0, half, rows):
+        stop = min(start + rows, half)
+        low, high = max(start - STRIP_MARGIN, 0), min(stop + STRIP_MARGIN, half)
+        known = None
+        if reference is not None:
+            inside = slice(4 * low, 4 * high)
+            known = Reference(reference.image[:, :, inside], reference.valid[:, :, inside])
+        yield slice(start - low, stop - low), frames[:, :, 2 * low : 2 * high], known
+
+
 class _Queue:
     """Frames that wait for the body, put and taken in parts of different lengths."""
 
@@ -231,7 +281,7 @@ class _Queue:
                 part = part[:count]
             taken.append(part)
             count -= len(part)
-        return taken[0] if len(taken) == 1 else torch.cat(taken)
+        return _joined(taken)
 
 
 def _small_step(layer: nn.Conv2d) -> nn.Conv2d:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
-from metaportrait_cli.media.arguments import USUAL, Encoding
+from metaportrait_cli.media.encoding import USUAL, Encoding
 from metaportrait_cli.media.given import Clip
 from metaportrait_cli.media.segments import Segments
 from metaportrait_cli.media.span import Span
@@ -42,7 +42,7 @@ from metaportrait_cli.pipeline.report import (
     describe_performance,
     describe_source,
 )
-from metaportrait_cli.pipeline.source import Picture, load_every_face, load_sources
+from metaportrait_cli.pipeline.source import Picture, load_every_face, load_sources, name_of
 from metaportrait_cli.pipeline.work import Notes, Work
 from metaportrait_cli.progress import Progress, Stopwatch, silent
 from metaportrait_cli.render.protocol import Driven, Frames, Session
@@ -160,7 +160,7 @@ class Animation:
         report = RunReport(
             command="animate",
             inputs={
-                "source": ["picture" if isinstance(s, np.ndarray) else str(s) for s in shown],
+                "source": [name_of(each) for each in shown],
                 "driver": driver.name if isinstance(driver, Clip) else str(driver),
             },
             output="",

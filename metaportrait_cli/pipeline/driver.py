@@ -166,8 +166,14 @@ def looks_of_faces(
 
 
 def as_driver(driver: Driver) -> Path | Clip:
-    """A driver as a caller may give it."""
-    return driver if isinstance(driver, Clip) else Path(driver)
+    """A driver as a caller may give it. Raises `UsageError` for what is none."""
+    if isinstance(driver, Clip):
+        return driver
+    if not isinstance(driver, (str, os.PathLike)):
+        raise UsageError(
+            f"`driver` is {type(driver).__name__}: give a path, or frames as Clip(frames, rate=25)"
+        )
+    return Path(driver)
 
 
 def check_reference(wanted: int | None, frames: int) -> None:

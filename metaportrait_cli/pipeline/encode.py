@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.media.arguments import USUAL, Encoding
+from metaportrait_cli.media.encoding import USUAL, Encoding
 from metaportrait_cli.media.picture_folder import FolderWriter
 from metaportrait_cli.media.segments import Segments
 from metaportrait_cli.media.writer import Seal, VideoWriter

@@ -71,6 +71,8 @@ class DriveOptions:
 
     def __post_init__(self) -> None:
         self.strengths  # noqa: B018  raises what is wrong with them
+        if self.motion not in get_args(Motion):
+            raise UsageError(f"`motion` {self.motion} is neither relative nor absolute")
         if self.framing not in ("auto", *get_args(Framing)):
             raise UsageError(f"`framing` {self.framing} is none of auto, source, driver")
         for name in TURNS:

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from metaportrait_cli.errors import MediaError, NoFaceError
 from metaportrait_cli.face.crop import Crop
@@ -20,6 +21,7 @@ from metaportrait_cli.face.orientation import turned
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import FaceChoice
 from metaportrait_cli.media.reader import open_frames
+from metaportrait_cli.media.srgb import split_srgb
 from metaportrait_cli.media.stills import is_still, read_still
 from metaportrait_cli.motion.alignment import similarity, vector_of
 
@@ -36,8 +38,13 @@ LEAST_BESIDE = 0.3
 OPAQUE = 255
 
 
-Picture = str | os.PathLike[str] | NDArray[np.uint8]
-"""A photo or a clip on disk, or a picture (H, W, 3) RGB."""
+Picture = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image
+"""A photo or a clip on disk, a picture (H, W, 3) RGB, or one of Pillow's."""
+
+
+def name_of(picture: Picture) -> str:
+    """For reports."""
+    return str(picture) if isinstance(picture, (str, os.PathLike)) else "picture"
 
 
 def load_sources(
@@ -48,7 +55,7 @@ def load_sources(
     A clip alone lends further frames in other poses. Raises as `load_source` does.
     """
     first, *others = [load_source(each, choice=choice, detector=detector) for each in pictures]
-    if not others and not isinstance(pictures[0], np.ndarray) and not is_still(first.path):
+    if not others and isinstance(pictures[0], (str, os.PathLike)) and not is_still(first.path):
         others = _further_frames(first.path, first, choice=choice, detector=detector)
     return replace(first, others=tuple(others))
 
@@ -70,18 +77,40 @@ def load_source(picture: Picture, *, choice: FaceChoice, detector: MediaPipeDete
 
     Raises `MediaError` for what can't be read, `NoFaceError` where the face isn't there.
     """
-    if isinstance(picture, np.ndarray):
-        path = Path("picture")
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            raise MediaError(f"{path}: must be an array (H, W, 3) of uint8, RGB")
-        return _source(path, picture, choice=choice, detector=detector)
-    path = Path(picture)
-    if path.is_file() and is_still(path):
+    if isinstance(picture, (str, os.PathLike)):
+        path = Path(picture)
+        if not (path.is_file() and is_still(path)):
+            return _from_clip(path, choice=choice, detector=detector)
         still = read_still(path)
-        if still.alpha is None or still.alpha.min() == OPAQUE:
-            return _source(path, still.image, choice=choice, detector=detector)
-        image = _on_white(still.image, still.alpha)
-        return replace(_source(path, image, choice=choice, detector=detector), on_white=True)
+        image, alpha = still.image, still.alpha
+    else:
+        path = Path("picture")
+        image, alpha = _pixels(picture)
+    if alpha is None or alpha.min() == OPAQUE:
+        return _source(path, image, choice=choice, detector=detector)
+    image = _on_white(image, alpha)
+    return replace(_source(path, image, choice=choice, detector=detector), on_white=True)
+
+
+def _pixels(
+    picture: NDArray[np.uint8] | Image.Image,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """Colours (H, W, 3) and transparency (H, W) of a picture in memory."""
+    if isinstance(picture, Image.Image):
+        return split_srgb(ImageOps.exif_transpose(picture))
+    if not isinstance(picture, np.ndarray):
+        raise MediaError(
+            f"`source` is {type(picture).__name__}: give a path, an array (H, W, 3) of uint8, RGB,"
+            " or a Pillow image; of several a list"
+        )
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise MediaError(
+            f"picture: is {picture.dtype} {picture.shape}: give an array (H, W, 3) of uint8, RGB"
+        )
+    return picture, None
+
+
+def _from_clip(path: Path, *, choice: FaceChoice, detector: MediaPipeDetector) -> Source:
     failure: NoFaceError | None = None
     with open_frames(path) as frames:
         for frame in islice(frames, 0, VIDEO_LOOKS * FRAMES_BETWEEN_LOOKS, FRAMES_BETWEEN_LOOKS):

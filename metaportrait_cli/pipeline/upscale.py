@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
-from metaportrait_cli.media.arguments import USUAL, Encoding
+from metaportrait_cli.media.encoding import USUAL, Encoding
 from metaportrait_cli.media.info import LARGEST_SIDE, VideoInfo
 from metaportrait_cli.media.outputs import claimed
 from metaportrait_cli.media.reader import open_frames

@@ -21,6 +21,9 @@ FEATHER_SHARE = 0.16
 """Width of the mask's ramp as a share of the crop: from the hair inwards to the temples, so that
 neither the step in sharpness nor one in colour has an edge."""
 
+STRIP_PIXELS = 1 << 20
+"""That are blended at a time: masks are four times as large as pictures."""
+
 
 class FaceNetwork(Protocol):
     """Doubles a stream of pictures of one face."""
@@ -165,8 +168,8 @@ def _with_lost_detail(picture: Image, crop: Image, *, side: int) -> Image:
     """The enhanced picture of a crop that had to be shrunk to `side`, with what that took away."""
     size = SCALE * crop.shape[0]
     seen = _scaled(_scaled(crop, side), size)
-    enhanced = _scaled(picture, size).astype(np.int16) - seen + doubled(crop)
-    return np.clip(enhanced, 0, 255).astype(np.uint8)
+    change = cv2.subtract(_scaled(picture, size), seen, dtype=cv2.CV_16S)
+    return cv2.add(change, doubled(crop), dtype=cv2.CV_8U).astype(np.uint8, copy=False)
 
 
 def put_back(picture: Image, patch: Image, crop: Crop, *, weight: float) -> None:
@@ -178,13 +181,18 @@ def put_back(picture: Image, patch: Image, crop: Crop, *, weight: float) -> None
     place = Crop(SCALE * crop.x0, SCALE * crop.y0, SCALE * crop.side)
     rows, columns, patch_rows, patch_columns = place.inside(width, height)
     ramps = _ramp(place.y0, place.side, height), _ramp(place.x0, place.side, width)
-    mask = np.outer(ramps[0][patch_rows], ramps[1][patch_columns]) * np.float32(weight)
-    picture[rows, columns] = cv2.blendLinear(
-        np.ascontiguousarray(patch[patch_rows, patch_columns]),
-        np.ascontiguousarray(picture[rows, columns]),
-        mask,
-        1 - mask,
-    )
+    across = ramps[1][patch_columns] * np.float32(weight)
+    step = max(1, STRIP_PIXELS // max(len(across), 1))
+    for top in range(0, rows.stop - rows.start, step):
+        here = slice(rows.start + top, min(rows.start + top + step, rows.stop))
+        there = slice(patch_rows.start + top, patch_rows.start + top + here.stop - here.start)
+        mask = np.outer(ramps[0][there], across)
+        picture[here, columns] = cv2.blendLinear(
+            np.ascontiguousarray(patch[there, patch_columns]),
+            np.ascontiguousarray(picture[here, columns]),
+            mask,
+            1 - mask,
+        )
 
 
 def _ramp(start: int, side: int, length: int) -> NDArray[np.float32]:

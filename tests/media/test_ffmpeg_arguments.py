@@ -12,10 +12,10 @@ from metaportrait_cli.media.arguments import (
     CONTAINERS,
     Audio,
     mux_arguments,
-    muxer_for,
     reader_arguments,
     writer_arguments,
 )
+from metaportrait_cli.media.encoding import muxer_for
 from metaportrait_cli.media.info import AudioTrack, VideoInfo, sized_within
 from metaportrait_cli.media.process import telling_line
 
@@ -123,6 +123,16 @@ def test_writer_arguments_with_sound() -> None:
         *("-movflags", "+faststart", "-preset", "veryfast", "file:/out/.x.partial.mp4"),
         *("-y", "-nostdin", "-v", "error"),
     ]
+
+
+def test_the_encoder_looks_less_far_ahead_where_pictures_are_large() -> None:
+    sized = [
+        writer_arguments(
+            Path("a.mp4"), binary="ff", width=w, height=h, rate=Fraction(25), audio=None, comment=""
+        )
+        for w, h in ((4096, 2160), (8192, 4320))
+    ]
+    assert ["-x264-params" in arguments for arguments in sized] == [False, True]
 
 
 def test_mux_arguments_copy_the_picture() -> None:

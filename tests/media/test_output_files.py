@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from metaportrait_cli.errors import MediaError, UsageError
-from metaportrait_cli.media.arguments import Encoding
+from metaportrait_cli.media.encoding import Encoding
 from metaportrait_cli.media.outputs import atomic_output, check_output, claimed, is_result
 from metaportrait_cli.media.picture_folder import FolderWriter
 from metaportrait_cli.media.writer import check_video_name

@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import FfmpegError, MediaError, UsageError
-from metaportrait_cli.media import arguments, writer
-from metaportrait_cli.media.arguments import Encoding
+from metaportrait_cli.media import encoding, writer
+from metaportrait_cli.media.encoding import Encoding
 from metaportrait_cli.media.probe import probe
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.writer import VideoWriter
@@ -310,7 +310,7 @@ def test_a_disk_that_fills_at_the_very_end(small_disk: Path, share: float) -> No
 
 def test_an_encoder_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
-        broken.setitem(arguments._ENCODERS, "h264", {"c:v": "libx264", "preset": "none-such"})
+        broken.setitem(encoding._ENCODERS, "h264", {"c:v": "libx264", "preset": "none-such"})
         with pytest.raises(FfmpegError, match=r"writing .*a\.mp4: ffmpeg ended with status"):
             write(tmp_path / "a.mp4", 30)
     assert os.listdir(tmp_path) == []

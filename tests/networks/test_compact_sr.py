@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from metaportrait_cli.networks import compact_sr
 from metaportrait_cli.networks.compact_sr import (
     CompactSR,
     CompactSRConfig,
@@ -58,6 +59,19 @@ def test_any_parts_give_the_whole(sizes: list[int], with_reference: bool) -> Non
     streamed = list(network.stream(iter(parts), iter(references) if with_reference else None))
     whole = network(frames, reference if with_reference else None)
     assert (torch.cat(streamed) - whole).abs().max() < ALLOWED * whole.abs().max()
+
+
+@pytest.mark.parametrize("rows", [1, 3, 5])
+def test_strips_of_large_frames_give_the_whole(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compact_sr, "STRIP_PIXELS", 2 * WIDTH * rows)
+    network = trained()
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.rand(3, 3, 24, WIDTH, generator=generator)
+    sharp = torch.rand(3, 4, 48, 2 * WIDTH, generator=generator)
+    reference = Reference(sharp[:, :3], sharp[:, 3:])
+    streamed = torch.cat(list(network.stream(iter([frames]), iter([reference]))))
+    whole = network(frames, reference)
+    assert (streamed - whole).abs().max() < ALLOWED * whole.abs().max()
 
 
 def test_an_empty_clip_gives_nothing() -> None:

@@ -14,13 +14,11 @@ from torch import Tensor
 from metaportrait_cli.convert.checkpoint import plain_state, read_checkpoint
 from metaportrait_cli.convert.temporal_sr import (
     convert_temporal_sr,
-    inflate,
     temporal_sr_keys,
     unused_keys,
 )
 from metaportrait_cli.networks.temporal_sr import (
     WINDOW_RELEASED,
-    TemporalBlock,
     TemporalSR,
     TemporalSRConfig,
 )
@@ -90,18 +88,6 @@ def test_streaming_reads_a_bounded_number_of_frames_ahead(tiny_sr: TemporalSRCon
         assert read == done + lead
         if done == 5:
             break
-
-
-@torch.inference_mode()
-def test_inflated_network_starts_as_the_two_dimensional_one(tiny_sr: TemporalSRConfig) -> None:
-    torch.manual_seed(0)
-    flat = TemporalSR(replace(tiny_sr, temporal=False)).eval()
-    clip = torch.rand(3, 3, 32, 32)
-    inflated = inflate(flat)
-    assert sum(isinstance(module, TemporalBlock) for module in inflated.modules()) == 8
-    expected = torch.cat([flat(frame[None]) for frame in clip])
-    torch.testing.assert_close(inflated(clip), expected, atol=2e-6, rtol=0)
-    torch.testing.assert_close(torch.stack(list(flat.stream(clip))), expected, atol=2e-6, rtol=0)
 
 
 @torch.inference_mode()

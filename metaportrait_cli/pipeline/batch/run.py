@@ -147,7 +147,7 @@ class Runner:
 def animate_options(job: Job) -> Any:
     """The job's settings as `animate` takes them. Raises `UsageError`."""
     from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
-    from metaportrait_cli.media.arguments import Encoding  # noqa: PLC0415
+    from metaportrait_cli.media.encoding import Encoding  # noqa: PLC0415
     from metaportrait_cli.pipeline.animation import AnimateOptions  # noqa: PLC0415
     from metaportrait_cli.pipeline.performance import DriveOptions  # noqa: PLC0415
 

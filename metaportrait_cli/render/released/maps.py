@@ -1,4 +1,4 @@
-"""What the released networks want beside landmark images: a mouth mask, an eye mask, gaze points.
+"""What the released networks want beside landmark images: a mouth mask and gaze points.
 
 All are made from 58 of the 669 points
 (:func:`~metaportrait_cli.render.released.rasterise.subset58`), here called by their place in that
@@ -6,8 +6,6 @@ list. Points are (x, y) in [0, 1] of the crop.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,28 +15,27 @@ from metaportrait_cli.render.released.rasterise import SIZE, Points, subset58
 GAZE_SLOTS = slice(29, 37)  # four points on the rim of each iris
 
 
-class BoxSlots(NamedTuple):
-    """Which points bound a box, and by how many pixels it is widened."""
-
-    left: int
-    right: int
-    top: int
-    bottom: int
-    margin: int
-
-
-EYE_BOXES = (BoxSlots(1, 2, 3, 4, margin=3), BoxSlots(5, 6, 7, 8, margin=3))
-MOUTH_BOX = BoxSlots(14, 15, 56, 57, margin=5)
+MOUTH_BOX = (14, 15), (56, 57)
+"""The points at its left and right end, and at its top and bottom."""
+MARGIN = 5
+"""By how many pixels it is widened."""
 
 
 def mouth_mask(points: Points, size: int = SIZE) -> NDArray[np.bool_]:
     """(size, size), true in the mouth's box; points (669, 2)."""
-    return _boxes(points, (MOUTH_BOX,), size)
-
-
-def eye_mask(points: Points, size: int = SIZE) -> NDArray[np.bool_]:
-    """(size, size), true in both eyes' boxes; points (669, 2). For losses only."""
-    return _boxes(points, EYE_BOXES, size)
+    pixels = ((_subset(points) + 1) * size / 2).astype(np.int32)  # towards zero
+    mask = np.zeros((size, size), bool)
+    # Both ends are cut to the picture, so that a box beyond its edge is empty. (The authors' code
+    # leaves a negative end, which then counts from the far side.)
+    columns, rows = (
+        slice(
+            max(pixels[first, axis] - MARGIN, 0),
+            max(pixels[last, axis] + MARGIN + 1, 0),
+        )
+        for axis, (first, last) in enumerate(MOUTH_BOX)
+    )
+    mask[rows, columns] = True
+    return mask
 
 
 def gaze_points(points: Points) -> Points:
@@ -48,18 +45,3 @@ def gaze_points(points: Points) -> Points:
 
 def _subset(points: Points) -> Points:
     return points[subset58(), :2].astype(np.float32) * 2 - 1
-
-
-def _boxes(points: Points, boxes: tuple[BoxSlots, ...], size: int) -> NDArray[np.bool_]:
-    pixels = ((_subset(points) + 1) * size / 2).astype(np.int32)  # towards zero
-    mask = np.zeros((size, size), bool)
-    for box in boxes:
-        left, right = pixels[box.left, 0] - box.margin, pixels[box.right, 0] + box.margin
-        top, bottom = pixels[box.top, 1] - box.margin, pixels[box.bottom, 1] + box.margin
-        # Both ends are cut to the picture, so that a box beyond its edge is empty. (The authors'
-        # code leaves a negative end, which then counts from the far side.)
-        rows, columns = (
-            slice(max(first, 0), max(last + 1, 0)) for first, last in ((top, bottom), (left, right))
-        )
-        mask[rows, columns] = True
-    return mask
