@@ -141,6 +141,9 @@ def test_folds_open_to_the_colour_around_them_and_hair_does_not() -> None:
     red, _, blue = opened / np.array([210, 170, 150])
     assert red == pytest.approx(blue, rel=0.05)
     assert np.abs(colours[95, 45]).max() < 0.01
+    # The network tells of less than a fold's depth: in the fold more of it is shown.
+    little = tint.of_change(np.full((128, 128), 0.05, np.float32))
+    assert little[50, 45].mean() > 1.3 * 0.05
     assert colours[20, 20].max() < 0.15
     darker = tint.of_change(np.full((128, 128), -0.2, np.float32))[20, 20]
     assert darker[0] > darker[1] > darker[2]  # redder

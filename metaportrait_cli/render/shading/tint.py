@@ -23,6 +23,10 @@ how much darker or brighter, as a logarithm, skin is in it."""
 FOLD: Final = (0.03, 0.1)
 """How much darker than the skin around, as a logarithm, a place is that counts as a fold: from the
 second on it gets the colour from around."""
+UNFOLDED: Final = 1.5
+"""Times what the network lightens is shown in a source's fold: it tells roughly where a fold is, so
+just there it lightens too little. Of people kept aside 1 to 4 % less of the change is missing; with
+2 hardly less is, and they look less like themselves."""
 GLARE: Final = (0.1, 0.3)
 """How much brighter than the face's skin, as a logarithm, a place is whose colour is the light's:
 from the second on it darkens towards the face's colour."""
@@ -47,6 +51,8 @@ class Tint:
     """(G, G, 3) the same where it gets lighter"""
     room: Map
     """(G, G) how much lighter it may get, as a logarithm"""
+    unfolding: Map
+    """(G, G) times what lightens is shown"""
 
     @classmethod
     def of(cls, crop: NDArray[np.uint8], on_skin: NDArray[np.bool_], *, wide: float) -> Tint:
@@ -72,11 +78,12 @@ class Tint:
             shade=shade,
             opened=(share * towards + (1 - share) * shade).astype(np.float32),
             room=room.astype(np.float32),
+            unfolding=(1 + (UNFOLDED - 1) * share[..., 0]).astype(np.float32),
         )
 
     def of_change(self, change: Map) -> Map:
         """What a change of light (G, G), a logarithm, is for red, green and blue (G, G, 3)."""
-        lighter = np.clip(change, 0, self.room)[..., None]
+        lighter = np.clip(change * self.unfolding, 0, self.room)[..., None]
         return lighter * self.opened + np.minimum(change, 0)[..., None] * self.shade
 
 
