@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,8 @@ from metaportrait_cli.motion.alignment import from_frame, rotation_of, to_frame
 from metaportrait_cli.motion.fitting import fit_frames, fit_identity, reconstruct
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.shading import ShadingConfig, ShadingNetwork
-from metaportrait_cli.render.shading.light import Shading
+from metaportrait_cli.render.shading.creases import creases
+from metaportrait_cli.render.shading.light import GRID, Shading
 from metaportrait_cli.render.shading.skin import SIDE, skin_map
 from metaportrait_cli.render.shading.tint import Tint
 
@@ -136,7 +138,7 @@ def test_folds_open_to_the_colour_around_them_and_hair_does_not() -> None:
     crop[100:104, 60:120] = (185, 137, 115)  # a fold
     crop[180:200, 60:120] = (60, 40, 30)  # hair
     tint = Tint.of(crop, np.ones((128, 128), bool), wide=8)
-    colours = tint.of_change(np.full((128, 128), 0.2, np.float32))
+    colours = tint.of_change(np.full((128, 128), 0.12, np.float32))
     opened = np.array([185, 137, 115]) * np.exp(colours[50, 45])
     red, _, blue = opened / np.array([210, 170, 150])
     assert red == pytest.approx(blue, rel=0.05)
@@ -166,3 +168,29 @@ def test_grey_pictures_stay_grey(portrait: Picture) -> None:
     for change in (0.2, -0.2):
         colours = tint.of_change(np.full((128, 128), change, np.float32))
         assert np.ptp(colours, axis=-1).max() < 0.01
+
+
+def test_a_crease_goes_with_the_smile_and_a_mole_stays(
+    shading: Shading, portrait_face: Face
+) -> None:
+    points = portrait_face.points
+    skin = np.full((512, 512, 3), (210, 170, 150), np.uint8)
+    nose, mouth = (points[number, :2].astype(int) for number in (203, 216))
+    crop = cv2.line(skin.copy(), tuple(nose.tolist()), tuple(mouth.tolist()), (170, 125, 105), 2)
+    crop = cv2.GaussianBlur(crop, (0, 0), 1)
+    mole = points[187, :2].astype(int)
+    cv2.circle(crop, tuple(mole.tolist()), 2, (120, 80, 70), -1)
+    found = creases(shading.model, crop, points, grid=GRID)
+    assert len(found) == 1  # the other cheek has none
+    flow = CorrespondenceWarp(points, side=512, fade=np.ones((256, 256), np.float32))(points)
+    x, y = ((nose + mouth) // 2).tolist()
+
+    def depth_after(change: float) -> float:
+        frame = crop.copy()
+        found[0].open(frame, np.full((GRID, GRID), change, np.float32), flow, points)
+        np.testing.assert_array_equal(frame[mole[1], mole[0]], crop[mole[1], mole[0]])
+        np.testing.assert_array_equal(frame[:, 260:], crop[:, 260:])
+        return 170.0 - float(frame[y - 2 : y + 3, x - 2 : x + 3, 1].min())
+
+    assert depth_after(-0.2) == depth_after(0) > 30
+    assert depth_after(0.3) < 0.6 * depth_after(0)

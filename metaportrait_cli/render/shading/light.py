@@ -24,6 +24,7 @@ from metaportrait_cli.motion.alignment import Floats, similarity, to_frame
 from metaportrait_cli.motion.fitting import fit_frames, fit_identity, still_faces
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.swift.function import Function, Running, SwiftFunction
+from metaportrait_cli.render.shading.creases import Crease, creases
 from metaportrait_cli.render.shading.skin import SIDE, WIDE, Map, skin_map
 from metaportrait_cli.render.shading.tint import Tint
 from metaportrait_cli.stages import Once
@@ -90,6 +91,7 @@ class Shading:
             patterns=patterns * skin.weight,
             tint=Tint.of(crop, places[..., 0] >= 0, wide=WIDE * width / SIDE),
             places=places,
+            creases=creases(model, crop, points, grid=GRID),
         )
 
 
@@ -107,6 +109,7 @@ class SkinLight:
     tint: Tint
     places: Map
     """(G, G, 2) on the map, of the source's crop"""
+    creases: tuple[Crease, ...]
 
     def changes(self, driven: NDArray[np.float32]) -> Map:
         """What driven faces (T, 478, 3) change of the light on the source's crop: (T, G, G)."""
@@ -147,7 +150,10 @@ class SkinLight:
         cv2.fillConvexPoly(face, cv2.convexHull(outline), 1.0)
         gain = cv2.exp(moved * face[..., None])
         gain = cv2.resize(gain, (side, side), interpolation=cv2.INTER_LINEAR)
-        return cv2.multiply(frame, gain, dtype=cv2.CV_8U)
+        shone = np.asarray(cv2.multiply(frame, gain, dtype=cv2.CV_8U), np.uint8)
+        for crease in self.creases:
+            crease.open(shone, change, flow, driven)
+        return shone
 
 
 def _network(path: Path) -> ShadingNetwork:
