@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
+
+from metaportrait_cli.networks.discriminator import Judgement
 
 PYRAMID_LEVELS = 4
 EDGE_PLACE = 8
@@ -37,3 +41,27 @@ def edges_apart(image: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     ]
     ours, theirs = (F.avg_pool2d(x * inside, EDGE_PLACE, stride=EDGE_PLACE // 2) for x in strengths)
     return masked_l1(ours, theirs, F.avg_pool2d(inside, EDGE_PLACE, stride=EDGE_PLACE // 2))
+
+
+def painter_hinge(seen: Sequence[Judgement]) -> Tensor:
+    """L_adv of the generator, mean over scales."""
+    return -torch.stack([each.logits.float().mean() for each in seen]).mean()
+
+
+def critic_hinge(real: Sequence[Judgement], fake: Sequence[Judgement]) -> Tensor:
+    """The discriminator's, mean over scales."""
+    scales = [
+        F.relu(1 - r.logits.float()).mean() + F.relu(1 + f.logits.float()).mean()
+        for r, f in zip(real, fake, strict=True)
+    ]
+    return torch.stack(scales).mean()
+
+
+def feature_matching(seen: Sequence[Judgement], real: Sequence[Judgement]) -> Tensor:
+    """L_FM: mean absolute difference of the discriminator's features, over layers and scales."""
+    layers = [
+        F.l1_loss(ours.float(), theirs.float())
+        for s, r in zip(seen, real, strict=True)
+        for ours, theirs in zip(s.features, r.features, strict=True)
+    ]
+    return torch.stack(layers).mean()

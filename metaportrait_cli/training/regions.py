@@ -31,6 +31,7 @@ from metaportrait_cli.networks.regions import (
 )
 from metaportrait_cli.progress import Progress, silent
 from metaportrait_cli.render.teeth import TeethPainter
+from metaportrait_cli.training.critic import CriticTraining, Critique
 from metaportrait_cli.training.data.pairs import Faces, kept_aside
 from metaportrait_cli.training.data.patches import Patches, as_tensors, make_patches
 from metaportrait_cli.training.data.shards import read_clips, read_index
@@ -39,7 +40,7 @@ from metaportrait_cli.training.loop import DescendingTask, Record, train, unhear
 from metaportrait_cli.training.losses import edges_apart, masked_l1, pyramid_l1
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.place import Place, RunOptions, taking_part
-from metaportrait_cli.training.state import RunFolder, Scores
+from metaportrait_cli.training.state import RunFolder, Scores, Stateful
 from metaportrait_cli.weights.store import load_network
 
 MOUTH_FINE_WIDTH = 24
@@ -89,6 +90,8 @@ class RegionTraining(DescentConfig):
     and the mask would close for good."""
     hard: float = 0.5
     """Share of samples in which lips or lids are opened or closed: most others are copied."""
+    critic: CriticTraining | None = None
+    """Of mouths, see `training/critic.py`: once they are learnt without"""
 
 
 def fresh_networks(config: RegionTraining) -> dict[Kind, RegionNetwork]:
@@ -156,6 +159,11 @@ class RegionTask(DescendingTask[RegionBatch, RegionNetwork]):
         self._learnt, self._judged = learnt, judged
         named: dict[str, RegionNetwork] = {**networks}
         super().__init__(config, named, place, perceptual=perceptual)
+        self._critique = Critique(config.critic, config, place) if config.critic else None
+
+    @property
+    def state(self) -> Stateful:
+        return {**super().state, **(self._critique.state if self._critique else {})}
 
     def batches(self, steps: range) -> Iterator[RegionBatch]:
         config, place = self.config, self._place
@@ -182,10 +190,13 @@ class RegionTask(DescendingTask[RegionBatch, RegionNetwork]):
                 )
                 if number < config.mask_from * config.steps:
                     del part["mask"]
+                if self._critique and kind == "mouth":
+                    part |= self._critique.terms(repainted.image, target, inputs, number)
                 found |= {f"{kind}_{name}": value for name, value in part.items()}
             return found
 
-        return self._descent.step(number, terms)
+        found = self._descent.step(number, terms)
+        return {**found, **(self._critique.learn(number) if self._critique else {})}
 
     def judge(self) -> Scores:
         found = {

@@ -14,12 +14,13 @@ from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.regions import PATCHES
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.mouth import MouthNetwork
-from metaportrait_cli.networks.regions import RegionConfig
+from metaportrait_cli.networks.regions import OPENING, UNKNOWN, RegionConfig
 from metaportrait_cli.render.teeth import bundled_teeth
+from metaportrait_cli.training.critic import CriticTraining, Critique, MouthCriticConfig
 from metaportrait_cli.training.data.pairs import Faces
 from metaportrait_cli.training.data.patches import CHANNELS, Patches, make_patches
 from metaportrait_cli.training.loop import Record
-from metaportrait_cli.training.place import RunOptions
+from metaportrait_cli.training.place import Place, RunOptions
 from metaportrait_cli.training.regions import RegionTraining, drawn, faded, train_regions
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network, read_header, save_networks
@@ -72,10 +73,11 @@ def test_it_learns_and_leaves_weights_and_a_card(
     assert sorted(header.configs) == ["eyes", "mouth"]
 
 
+@pytest.mark.parametrize("critic", [None, CriticTraining(heard=1, penalty_every=2)])
 def test_stopping_and_going_on_is_the_same_as_not_stopping(
-    prepared: Path, tmp_path: Path, identity: IdentityNetwork
+    prepared: Path, tmp_path: Path, identity: IdentityNetwork, critic: CriticTraining | None
 ) -> None:
-    config = replace(CONFIG, kinds=("mouth",))
+    config = replace(CONFIG, kinds=("mouth",), critic=critic)
 
     def train(folder: str, *, stop_at: int | None = None) -> None:
         train_regions(
@@ -93,6 +95,30 @@ def test_stopping_and_going_on_is_the_same_as_not_stopping(
     straight, twice = (load_file(tmp_path / n / "last.safetensors") for n in ("straight", "twice"))
     for key, value in straight.items():
         assert torch.equal(value, twice[key]), key
+
+
+def test_a_critic_tells_painted_mouths_from_real_ones() -> None:
+    """Real mouths have stripes, painted ones the stripes' mean."""
+    place, steps = Place(torch.device("cpu"), bf16=False), 40
+    critic = CriticTraining(model=MouthCriticConfig(widths=(8, 16)), lr=5e-3, heard=1)
+    critique = Critique(critic, replace(CONFIG, steps=steps), place)
+    target = torch.full((2, 3, 128, 128), 0.5)
+    target[..., ::4] = 0.9
+    inputs = torch.zeros(2, 27, 128, 128)
+    inputs[:, [OPENING, UNKNOWN], 40:80, 32:96] = 1
+    image = torch.full_like(target, 0.6).requires_grad_()
+    learnt: list[float] = []
+    for number in range(steps):
+        critique.terms(image, target, inputs, number)
+        learnt.append(float(critique.learn(number)["critic"]))
+    assert learnt[-1] < 0.5 * learnt[0]
+    terms = critique.terms(image, target, inputs, steps)
+    (slope,) = torch.autograd.grad(terms["adversarial"] + terms["features"], image)
+    assert slope[..., 40:80, 40:88].abs().amin() > 0
+    assert not slope[..., :30, :].any()  # the skin is none of its business
+    inputs[:, UNKNOWN] = 0
+    assert not critique.terms(image, target, inputs, steps)
+    assert not critique.learn(steps)
 
 
 def test_a_photo_is_drawn_less_often_than_a_clip() -> None:

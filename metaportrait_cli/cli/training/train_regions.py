@@ -13,7 +13,8 @@ from metaportrait_cli.cli.training import train_options as training
 
 EXAMPLES = """\
 metaportrait train regions prepared -o run
-metaportrait train regions prepared -o run --only mouth --minutes 10"""
+metaportrait train regions prepared -o run --only mouth --minutes 10
+metaportrait train regions prepared -o new --critic --start-from run/last.safetensors"""
 
 
 def command(
@@ -25,6 +26,15 @@ def command(
         Literal["mouth", "eyes"] | None,
         typer.Option(help="Train one of the two networks.", rich_help_panel=BASIC),
     ] = None,
+    critic: Annotated[
+        bool,
+        typer.Option(
+            "--critic",
+            help="Let a second network tell painted mouths from real ones; for mouths that have"
+            " been trained without, see --start-from.",
+            rich_help_panel=BASIC,
+        ),
+    ] = False,
     steps: training.Steps = 6000,
     batch: Annotated[
         int,
@@ -45,6 +55,7 @@ def command(
         from metaportrait_cli.face.regions import KINDS  # noqa: PLC0415
         from metaportrait_cli.networks.identity import IdentityNetwork  # noqa: PLC0415
         from metaportrait_cli.render.teeth import bundled_teeth  # noqa: PLC0415
+        from metaportrait_cli.training.critic import CriticTraining  # noqa: PLC0415
         from metaportrait_cli.training.perceptual import PerceptualLoss  # noqa: PLC0415
         from metaportrait_cli.training.regions import RegionTraining, train_regions  # noqa: PLC0415
         from metaportrait_cli.weights import bundled_path  # noqa: PLC0415
@@ -53,7 +64,13 @@ def command(
         kinds = tuple(kind for kind in KINDS if only in (None, kind))
         identity = load_network(IdentityNetwork, bundled_path("identity"), part="identity")
         card = train_regions(
-            RegionTraining(kinds=kinds, steps=steps, batch=batch, lr=lr),
+            RegionTraining(
+                kinds=kinds,
+                steps=steps,
+                batch=batch,
+                lr=lr,
+                critic=CriticTraining() if critic else None,
+            ),
             data,
             output,
             options=training.run_options(minutes=minutes, device=device, precision=precision),

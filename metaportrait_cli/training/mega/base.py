@@ -32,14 +32,14 @@ from metaportrait_cli.progress import Progress, silent
 from metaportrait_cli.training.data.pairs import Faces, kept_aside
 from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
 from metaportrait_cli.training.loop import Record, Task, train, unheard
-from metaportrait_cli.training.losses import pyramid_l1
-from metaportrait_cli.training.mega.gaze import EyeLoss
-from metaportrait_cli.training.mega.losses import (
-    cosine_loss,
+from metaportrait_cli.training.losses import (
     critic_hinge,
     feature_matching,
     painter_hinge,
+    pyramid_l1,
 )
+from metaportrait_cli.training.mega.gaze import EyeLoss
+from metaportrait_cli.training.mega.losses import cosine_loss
 from metaportrait_cli.training.mega.mattes import mattes_of
 from metaportrait_cli.training.mega.samples import (
     MegaDataset,

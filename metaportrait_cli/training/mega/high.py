@@ -35,8 +35,8 @@ from metaportrait_cli.render.mega.pose import aligned_face, head_matrices
 from metaportrait_cli.training.data.pairs import Faces, is_held_out, kept_aside
 from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
 from metaportrait_cli.training.loop import Record, Task, train, unheard
+from metaportrait_cli.training.losses import critic_hinge, feature_matching, painter_hinge
 from metaportrait_cli.training.mega.base import BASE, CRITIC, unit
-from metaportrait_cli.training.mega.losses import critic_hinge, feature_matching, painter_hinge
 from metaportrait_cli.training.mega.mattes import mattes_of
 from metaportrait_cli.training.place import Place, RunOptions, taking_part
 from metaportrait_cli.training.state import RunFolder, Scores, Stateful

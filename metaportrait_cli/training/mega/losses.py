@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from metaportrait_cli.networks.discriminator import Judgement
-
 SCALE = 5.0  # s of equation 6
 MARGIN = 0.2  # m
 
@@ -38,27 +36,3 @@ def cosine_loss(
         # -log(exp d+ / (exp d+ + sum exp d-))
         total = total + F.softplus(torch.logsumexp(negative, dim=1) - positive).mean()
     return total
-
-
-def painter_hinge(seen: Sequence[Judgement]) -> Tensor:
-    """L_adv of the generator, mean over scales."""
-    return -torch.stack([each.logits.float().mean() for each in seen]).mean()
-
-
-def critic_hinge(real: Sequence[Judgement], fake: Sequence[Judgement]) -> Tensor:
-    """The discriminator's, mean over scales."""
-    scales = [
-        F.relu(1 - r.logits.float()).mean() + F.relu(1 + f.logits.float()).mean()
-        for r, f in zip(real, fake, strict=True)
-    ]
-    return torch.stack(scales).mean()
-
-
-def feature_matching(seen: Sequence[Judgement], real: Sequence[Judgement]) -> Tensor:
-    """L_FM: mean absolute difference of the discriminator's features, over layers and scales."""
-    layers = [
-        F.l1_loss(ours.float(), theirs.float())
-        for s, r in zip(seen, real, strict=True)
-        for ours, theirs in zip(s.features, r.features, strict=True)
-    ]
-    return torch.stack(layers).mean()
