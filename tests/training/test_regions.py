@@ -110,8 +110,8 @@ def test_a_critic_tells_painted_mouths_from_real_ones() -> None:
     learnt: list[float] = []
     for number in range(steps):
         critique.terms(image, target, inputs, number)
-        learnt.append(float(critique.learn(number)["critic"]))
-    assert learnt[-1] < 0.5 * learnt[0]
+        learnt.append(float(critique.learn(number)["critic"].detach()))
+    assert learnt[-1] < learnt[0] - 0.1
     terms = critique.terms(image, target, inputs, steps)
     (slope,) = torch.autograd.grad(terms["adversarial"] + terms["features"], image)
     assert slope[..., 40:80, 40:88].abs().amin() > 0
