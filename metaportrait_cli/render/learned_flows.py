@@ -116,7 +116,7 @@ class LearnedCorrection:
         """The flow found for driven landmarks (478, 3) in pixels of the crop, put right."""
         asked = _seen(found.shift, driven, found.mouth_gap, side=found.side, size=self._size)
         (said,) = self._flows.correct(self._source, self._entered, *asked)
-        x, y, hold, _ = cv2.split(_enlarged(cv2.merge(list(said[0])), len(self._fade)))
+        x, y, hold = (_enlarged(plane, len(self._fade)) for plane in said[0, :3])
         # The correction fades out before the border as the prior does, for pasting back.
         keeps = 1 - self._fade * hold
         shift = [
@@ -141,7 +141,7 @@ class LearnedLayers:
         asked = _seen(shift, driven, found.gap, side=self._side, size=size)
         cover = _shrunk(np.minimum(found.cover, 1), size)
         (said,) = self._correct(*self._source, *asked, cover[None, None])
-        x, y, hold, hidden = cv2.split(_enlarged(cv2.merge(list(said[0])), len(self._fade)))
+        x, y, hold, hidden = (_enlarged(plane, len(self._fade)) for plane in said[0])
         change = [
             self._fade * (plane * np.float32(self._side / 2) - hold * own)
             for plane, own in zip((x, y), cv2.split(shift), strict=True)
@@ -194,10 +194,11 @@ def _seen(shift: Grid, driven: Points, gap: Points, *, side: int, size: int) -> 
     """What networks see of a frame: its prior shift (G, G, 2) in pixels of a crop of `side`, in
     half sides, and landmarks and mouth as they are drawn. All they see and say is coarse, of `size`
     cells a side: only that goes to them, and back."""
-    prior = cv2.split(_shrunk(shift, size) * np.float32(2 / side))
-    drawn = np.dstack(_drawings(driven, gap, side=side)).astype(np.float32)
-    planes = cv2.split(_shrunk(drawn * np.float32(1 / 255), size))
-    return [np.stack(each)[None] for each in (prior, planes[:3], planes[3:])]
+    prior = _shrunk(shift, size) * np.float32(2 / side)
+    lines, inside = _drawings(driven, gap, side=side)
+    drawn = cv2.merge([*cv2.split(lines), inside]).astype(np.float32)
+    drawn = _shrunk(drawn, size) * np.float32(1 / 255)
+    return [each.transpose(2, 0, 1)[None] for each in (prior, drawn[..., :3], drawn[..., 3:])]
 
 
 def _drawings(
@@ -214,7 +215,7 @@ def _shrunk(picture: Grid, size: int) -> Grid:
 
 
 def _enlarged(picture: Grid, size: int) -> Grid:
-    """(H, W, C) with what lies between, (size, size, C)."""
+    """(H, W) with what lies between, (size, size)."""
     return cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR)
 
 

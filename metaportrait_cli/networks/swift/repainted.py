@@ -72,7 +72,7 @@ def painted(head: Floats, patch: Planes, *, keep_shown: bool) -> Floats:
         mask *= 1 - _SHOWN[known] * (1 - _beyond(patch[UNKNOWN]))
     share = colourful(patch)
     change = cv2.transform(change, share * np.eye(3) + (1 - share) / 3)
-    change *= mask[..., None]
+    change = cv2.multiply(change, cv2.merge([mask] * 3))
     small = size // _pixels(size, COARSE)
     coarse = cv2.resize(change, (small, small), interpolation=cv2.INTER_AREA)
     coarse = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR)

@@ -148,7 +148,7 @@ class SkinLight:
         face = np.zeros((GRID, GRID), np.float32)
         outline = np.rint(driven[:MESH_POINTS, :2] * (GRID / side)).astype(np.int32)
         cv2.fillConvexPoly(face, cv2.convexHull(outline), 1.0)
-        gain = cv2.exp(moved * face[..., None])
+        gain = cv2.exp(cv2.multiply(moved, cv2.merge([face] * 3)))
         gain = cv2.resize(gain, (side, side), interpolation=cv2.INTER_LINEAR)
         shone = np.asarray(cv2.multiply(frame, gain, dtype=cv2.CV_8U), np.uint8)
         for crease in self.creases:

@@ -83,8 +83,9 @@ class Tint:
 
     def of_change(self, change: Map) -> Map:
         """What a change of light (G, G), a logarithm, is for red, green and blue (G, G, 3)."""
-        lighter = np.clip(change * self.unfolding, 0, self.room)[..., None]
-        return lighter * self.opened + np.minimum(change, 0)[..., None] * self.shade
+        lighter = np.clip(change * self.unfolding, 0, self.room)
+        parts = ((lighter, self.opened), (np.minimum(change, 0), self.shade))
+        return cv2.add(*(cv2.multiply(cv2.merge([by] * 3), share) for by, share in parts))
 
 
 def _hair(darker: Map) -> Map:
