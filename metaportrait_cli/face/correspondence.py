@@ -294,8 +294,7 @@ def add_interpolated(
     centre.
     """
     height, width, channels = field.shape
-    corners = vertices[:, :2].astype(np.float64)[triangles]  # (T, 3, 2)
-    x, y = corners[..., 0].T, corners[..., 1].T  # (3, T)
+    x, y = (vertices[:, axis].astype(np.float64).take(triangles.T) for axis in (0, 1))  # (3, T)
     area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
     top = np.maximum(np.ceil(y.min(0) - 0.5), 0)
     rows = np.minimum(np.floor(y.max(0) - 0.5), height - 1) - top + 1
@@ -325,34 +324,36 @@ def add_interpolated(
             right[outside] = -np.inf
     first = np.clip(np.ceil(left - 0.5 - ON_EDGE), 0, width).astype(np.intp)
     stop = np.clip(np.floor(right - 0.5 + ON_EDGE), -1, width - 1).astype(np.intp) + 1
-    span, place = _counted(row * width + first, np.maximum(stop - first, 0))
-
+    counts = np.maximum(stop - first, 0)
     # Repeated places keep the last entry: the nearest triangle. Uncovered ones have one of zeros.
     nearest = np.full(height * width, len(visible), np.intp)
-    nearest[place] = triangle[span]
-    # The values are linear in the pixel too. Whole planes at once: gathering the covered pixels'
-    # coefficients row by row took most of the time.
-    linear = np.zeros((3, channels, len(visible) + 1), np.float32)
-    slopes = np.ascontiguousarray(np.stack([a, b, c]).transpose(2, 0, 1))  # (T, 3, 3)
-    linear[..., :-1] = (slopes @ values[triangles[visible]]).transpose(1, 2, 0)
-    centres_x = np.arange(width, dtype=np.float32) + np.float32(0.5)
-    centres_y = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)
-    for channel in range(channels):
-        # `clip` spares numpy a look at every index.
-        across, down, start = (
-            part.take(nearest, mode="clip").reshape(height, width) for part in linear[:, channel]
-        )
-        across *= centres_x
-        down *= centres_y
-        across += down
-        across += start
-        field[..., channel] += across
+    nearest[_runs(row * width + first, counts)] = np.repeat(triangle, counts)
+    # The values are linear in the pixel too.
+    at_corners = values.T.take(triangles[visible].T, axis=1)  # (C, 3, T)
+    linear = np.zeros((3, len(visible) + 1, channels), np.float32)
+    for coefficient, slopes in zip(linear, (a, b, c), strict=True):
+        coefficient[:-1] = (slopes * at_corners).sum(1).T
+    # `clip` spares numpy a look at every index.
+    across, down, start = (
+        part.take(nearest, axis=0, mode="clip").reshape(height, width * channels) for part in linear
+    )
+    across *= (np.arange(width, dtype=np.float32) + np.float32(0.5)).repeat(channels)
+    down *= np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)
+    across += down
+    across += start
+    field += across.reshape(field.shape)
 
 
 def _counted(
     starts: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For every i the numbers starts[i] … starts[i] + counts[i] - 1: which i, and the number."""
-    which = np.repeat(np.arange(len(counts)), counts)
+    return np.repeat(np.arange(len(counts)), counts), _runs(starts, counts)
+
+
+def _runs(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For every i the numbers starts[i] … starts[i] + counts[i] - 1."""
     before = np.cumsum(counts) - counts
-    return which, np.arange(len(which)) + (starts - before)[which]
+    numbers = np.repeat(starts - before, counts)
+    numbers += np.arange(len(numbers))
+    return numbers

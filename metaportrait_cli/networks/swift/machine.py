@@ -46,7 +46,7 @@ class Machine:
         """Arrays of the shapes that the program was made for → those that it gives."""
         run = self._net.create_extractor()
         for number, (values, dims) in enumerate(zip(inputs, self.inputs, strict=True)):
-            if not fits(values.shape, dims):
+            if values.shape != dims and not fits(values.shape, dims):
                 raise ValueError(f"input {number} is {values.shape}, not {dims}")
             # A blob of its own, for ncnn works in place.
             blob = self._as_blob(values.shape[::-1], allocator=self._allocator)
