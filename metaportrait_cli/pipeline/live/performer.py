@@ -98,8 +98,16 @@ def open_portrait(
     return found
 
 
+@dataclass(frozen=True)
+class Posed:
+    """One frame's motion, and whose pictures show it."""
+
+    driven: Driven
+    session: Session
+
+
 class Performer:
-    """Not for two threads at a time; `close` it on the thread that used it."""
+    """One thread at a time may `look`, and do all else, while another one draws."""
 
     def __init__(
         self, portrait: OpenedPortrait, *, size: int, marked: bool, strength: float
@@ -144,14 +152,21 @@ class Performer:
 
     def perform(self, image: Image, seconds: float) -> Image:
         """The picture (S, S, 3) for an RGB frame, `seconds` after the one before."""
+        return self.draw(self.look(image, seconds))
+
+    def look(self, image: Image, seconds: float) -> Posed:
+        """How the person in an RGB frame moves the portrait, `seconds` after the frame before."""
         face = self._seen(image, seconds)
         self.face_seen = face is not None
         portrait = self._portrait
         in_picture = self._motion(face, seconds)[None]
         driven = portrait.source.crop.to_crop(in_picture, portrait.side)
-        rendered = self._session.render(Driven.of(driven, first=self._number))
         self._number += 1
-        picture = resized(rendered.frames[0], self._size)
+        return Posed(Driven.of(driven, first=self._number - 1), self._session)
+
+    def draw(self, posed: Posed) -> Image:
+        """The picture (S, S, 3) of that; to be asked for in the frames' order."""
+        picture = resized(posed.session.render(posed.driven).frames[0], self._size)
         return picture if self._mark is None else _marked(picture, self._mark)
 
     def close(self) -> None:

@@ -1,11 +1,13 @@
-"""The thread between a camera and those who watch."""
+"""The threads between a camera and those who watch: one looks at the newest frame while another
+draws the one before, and a third makes files of pictures."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +17,9 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MetaPortraitError
 from metaportrait_cli.pipeline.live.newest import Newest
-from metaportrait_cli.pipeline.live.performer import Performer
+from metaportrait_cli.pipeline.live.performer import Performer, Posed
 from metaportrait_cli.pipeline.live.recording import TakenClip
+from metaportrait_cli.stages import prefetched
 
 Image = NDArray[np.uint8]
 
@@ -33,6 +36,15 @@ class Shot:
     frame: Image | bytes
     stamp: bytes = b""
     """Whatever the sender wants to know the picture by."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a frame shows, with its stamp, and when work on it began."""
+
+    posed: Posed
+    stamp: bytes
+    began: float
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,7 @@ class Stage(threading.Thread):
         self._publish = publish
         self._size = size
         self._orders: deque[Callable[[Performer], None]] = deque()
+        self._tasks: deque[Callable[[], None]] = deque()
         self._recording: TakenClip | None = None
         self._times: deque[float] = deque()
         self._spent = 0.0
@@ -72,19 +85,19 @@ class Stage(threading.Thread):
 
     def start_recording(self, path: Path) -> None:
         """From the next picture on."""
-        self.order(lambda _: setattr(self, "_recording", TakenClip(path, size=self._size)))
+        self._tasks.append(lambda: setattr(self, "_recording", TakenClip(path, size=self._size)))
 
     def stop_recording(self, when_done: Callable[[Path | None], None]) -> None:
         """Calls back on this thread with the file, or `None` where nothing was recorded."""
 
-        def stop(_: Performer) -> None:
+        def stop() -> None:
             recording, self._recording = self._recording, None
             try:
                 when_done(recording.finish() if recording else None)
             except MetaPortraitError:
                 when_done(None)
 
-        self.order(stop)
+        self._tasks.append(stop)
 
     def status(self) -> dict[str, object]:
         """For those who watch: pictures a second, milliseconds for one, frames left out."""
@@ -119,24 +132,38 @@ class Stage(threading.Thread):
         self.join()
 
     def _perform(self, performer: Performer) -> None:
+        with (
+            closing(prefetched(self._looked(performer), depth=1)) as looked,
+            closing(prefetched(_drawn(performer, looked), depth=1)) as pictures,
+        ):
+            for drawn in pictures:
+                while self._tasks:
+                    self._tasks.popleft()()
+                if drawn is None:
+                    continue
+                picture, frame = drawn
+                if self._recording is not None:
+                    self._recording.add(picture, frame.began)
+                self._publish(Shown(encoded(picture), frame.stamp))
+                self._count(frame.began)
+                self._state = _state(performer)
+
+    def _looked(self, performer: Performer) -> Generator[Looked | None, None, None]:
+        """What the newest frames show; `None` now and then where there are none."""
         last = time.monotonic()
         while not self.inbox.closed:
             shot = self.inbox.take(0.2)
             while self._orders:
                 self._orders.popleft()(performer)
             if shot is None:
+                yield None
                 continue
             began = time.monotonic()
             frame = shot.frame if isinstance(shot.frame, np.ndarray) else decoded(shot.frame)
-            if frame is None:
-                continue
-            picture = performer.perform(frame, min(began - last, LONGEST_PAUSE))
-            last = began
-            if self._recording is not None:
-                self._recording.add(picture, began)
-            self._publish(Shown(encoded(picture), shot.stamp))
-            self._count(began)
-            self._state = _state(performer)
+            if frame is not None:
+                posed = performer.look(frame, min(began - last, LONGEST_PAUSE))
+                last = began
+                yield Looked(posed, shot.stamp, began)
 
     def _count(self, began: float) -> None:
         now = time.monotonic()
@@ -144,6 +171,13 @@ class Stage(threading.Thread):
         self._times.append(now)
         while now - self._times[0] > COUNTED_SECONDS:
             self._times.popleft()
+
+
+def _drawn(
+    performer: Performer, looked: Iterable[Looked | None]
+) -> Generator[tuple[Image, Looked] | None, None, None]:
+    for frame in looked:
+        yield None if frame is None else (performer.draw(frame.posed), frame)
 
 
 def _state(performer: Performer) -> str:
