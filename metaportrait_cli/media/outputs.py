@@ -52,14 +52,14 @@ def check_output(
         if path.is_dir() and not (pictures and _holds_pictures_alone(path)):
             raise UsageError(f"{path} is a folder: name a file in it, or what is not there yet")
         if path.absolute() in [source.absolute() for source in is_input]:
-            raise UsageError(f"{path} is also an input: choose another name for the output")
+            raise UsageError(f"{path} is also an input or another output: choose another name")
         if not is_result(path):
             return
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise UsageError(f"{path} is no regular file: choose another name for the output")
         for source in is_input:
             if path.exists() and source.exists() and path.samefile(source):
-                raise UsageError(f"{path} is also an input: choose another name for the output")
+                raise UsageError(f"{path} is also an input or another output: choose another name")
         if not overwrite:
             raise UsageError(f"{path} exists: choose another name, or allow it with `overwrite`")
     except OSError as error:

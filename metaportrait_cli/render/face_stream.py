@@ -22,7 +22,7 @@ FEATHER_SHARE = 0.16
 neither the step in sharpness nor one in colour has an edge."""
 
 STRIP_PIXELS = 1 << 20
-"""That are blended at a time: masks are four times as large as pictures."""
+"""That are put together at a time: masks are four times as large as pictures."""
 
 
 class FaceNetwork(Protocol):
@@ -167,9 +167,14 @@ def enhanced_patches(
 def _with_lost_detail(picture: Image, crop: Image, *, side: int) -> Image:
     """The enhanced picture of a crop that had to be shrunk to `side`, with what that took away."""
     size = SCALE * crop.shape[0]
+    enhanced = _scaled(picture, size)
     seen = _scaled(_scaled(crop, side), size)
-    change = cv2.subtract(_scaled(picture, size), seen, dtype=cv2.CV_16S)
-    return cv2.add(change, doubled(crop), dtype=cv2.CV_8U).astype(np.uint8, copy=False)
+    plain = doubled(crop)
+    step = max(1, STRIP_PIXELS // size)
+    for rows in (slice(top, top + step) for top in range(0, size, step)):
+        change = cv2.subtract(enhanced[rows], seen[rows], dtype=cv2.CV_16S)
+        cv2.add(change, plain[rows], dst=enhanced[rows], dtype=cv2.CV_8U)
+    return enhanced
 
 
 def put_back(picture: Image, patch: Image, crop: Crop, *, weight: float) -> None:
