@@ -49,7 +49,16 @@ def resident_mb(process: int) -> float:
     except OSError:
         return 0.0
     pss = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-    return pss / 1024 + sum(resident_mb(int(child)) for child in children)
+    # One that has not become its own program yet is in its parent's memory.
+    others = [child for child in map(int, children) if _command(child) != _command(process)]
+    return pss / 1024 + sum(map(resident_mb, others))
+
+
+def _command(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def measure(arguments: Sequence[str | Path], folder: Path) -> tuple[dict, float]:

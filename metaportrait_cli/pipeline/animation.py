@@ -199,6 +199,8 @@ class Animation:
                 span=options.span,
                 on_rate=lambda rate: preparing.append(meanwhile.submit(prepare, first, rate)),
             )
+            # What has looked for faces takes 30 MB, and a tenth of a second to be there again.
+            engine.detector.close()
             describe_source(report, first, together=len(found))
             describe_motion(report, motion)
             check_reference(options.drive.reference_frame, len(motion.track))
