@@ -37,6 +37,8 @@ STAGES = {
         "pipeline.source:load_sources",
         "pipeline.engine:Engine.rendering",
         "pipeline.compensation:compensate",
+        "pipeline.compensation:needed",
+        "pipeline.preparation:opened",
         "render.warped:WarpRenderer.open",
         "render.layered:MovedCrop._with_correction",
     ],
