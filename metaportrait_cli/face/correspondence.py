@@ -271,13 +271,24 @@ def _smooth_lip(shift: NDArray[np.float32], driven: NDArray[np.floating]) -> Non
     part += near[..., None] * (blurred - part)
 
 
-def moved_by(image: NDArray[np.uint8], shift: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The image (S, S, 3) sampled at each pixel's place plus a shift (G, G, 2) in its pixels."""
+WHOLE = (slice(None), slice(None))
+
+
+def moved_by(
+    image: NDArray[np.uint8],
+    shift: NDArray[np.float32],
+    *,
+    box: tuple[slice, slice] = WHOLE,
+) -> NDArray[np.uint8]:
+    """The image (S, S, 3) sampled at each pixel's place plus a shift (G, G, 2) in its pixels.
+
+    Of the result, a `box` of rows and columns.
+    """
     size = image.shape[0]
-    places = cv2.resize(shift, (size, size), interpolation=cv2.INTER_LINEAR)
-    centre = np.arange(size, dtype=np.float32)
-    places[..., 0] += centre[None, :]
-    places[..., 1] += centre[:, None]
+    places = cv2.resize(shift, (size, size), interpolation=cv2.INTER_LINEAR)[box]
+    rows, columns = (np.arange(size, dtype=np.float32)[part] for part in box)
+    places[..., 0] += columns[None, :]
+    places[..., 1] += rows[:, None]
     return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 

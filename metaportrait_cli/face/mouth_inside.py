@@ -34,7 +34,7 @@ class MouthInside:
         self._unit = float(np.linalg.norm(eyes[1] - eyes[0]))
 
     def fill(self, frame: NDArray[np.uint8], gap: NDArray[np.float32]) -> None:
-        """Paints the gap polygon (N, 2) into the frame (S, S, 3), in place."""
+        """Paints the gap polygon (N, 2) into a picture (H, W, 3), in place."""
         height = float((gap[len(gap) // 2 + 1 :, 1][::-1] - gap[1 : len(gap) // 2, 1]).max())
         # Below a few hundredths of the eye distance it is the landmarks' noise, not a mouth.
         strength = float(smoothstep((height / self._unit - 0.02) / 0.05))
@@ -42,7 +42,7 @@ class MouthInside:
             return
         pad = 3 + int(0.03 * self._unit)
         x0, y0 = np.maximum(np.floor(gap.min(0)).astype(int) - pad, 0)
-        x1, y1 = np.minimum(np.ceil(gap.max(0)).astype(int) + pad, frame.shape[0])
+        x1, y1 = np.minimum(np.ceil(gap.max(0)).astype(int) + pad, frame.shape[1::-1])
         if x1 <= x0 or y1 <= y0:
             return
         mask = np.zeros((y1 - y0, x1 - x0), np.uint8)

@@ -6,7 +6,7 @@ A patch has P × P pixels, see `PATCHES`. The left eye's is mirrored: one networ
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import cv2
@@ -105,11 +105,16 @@ class OwnRegions:
     """
 
     def __init__(self, crop: NDArray[np.uint8], points: NDArray[np.float32]) -> None:
-        self._own: dict[Region, NDArray[np.uint8]] = {}
-        for region in REGIONS:
-            matrix = patch_to_picture(points, region)
-            own = cv2.split(cut_patch(crop, matrix, patch_side(region)))
-            self._own[region] = np.stack([*own, *region_maps(points, matrix, region)])
+        self._own = {region: _own_patch(crop, points, region) for region in REGIONS}
+
+    @classmethod
+    def mixed(
+        cls, several: Sequence[OwnRegions], shares: Mapping[Region, NDArray[np.float32]]
+    ) -> OwnRegions:
+        """Of several pictures of a person, whose shares (V,) in a region sum to 1."""
+        result = cls.__new__(cls)
+        result._own = {region: _mixed(several, region, share) for region, share in shares.items()}
+        return result
 
     def of_source(self, region: Region) -> NDArray[np.uint8]:
         """What `beside` puts there of the source, (5, P, P)."""
@@ -138,6 +143,24 @@ class OwnRegions:
         else:
             seen[8] = 0
         return seen
+
+
+def _own_patch(
+    crop: NDArray[np.uint8], points: NDArray[np.float32], region: Region
+) -> NDArray[np.uint8]:
+    """A patch with its maps, (5, P, P)."""
+    matrix = patch_to_picture(points, region)
+    patch = cv2.split(cut_patch(crop, matrix, patch_side(region)))
+    return np.stack([*patch, *region_maps(points, matrix, region)])
+
+
+def _mixed(
+    several: Sequence[OwnRegions], region: Region, share: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """Patches with their maps (5, P, P)."""
+    used = np.flatnonzero(share).tolist()
+    patches = np.stack([several[view]._own[region] for view in used])
+    return np.rint(np.tensordot(share[used], patches, axes=1)).astype(np.uint8)
 
 
 def add_patch(

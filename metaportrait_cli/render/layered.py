@@ -245,6 +245,11 @@ class MovedCrop:
         )
         return Opened(layers, correction, FarSide.of(layers, self._crop))
 
+    def face(self, driven: Points, box: tuple[slice, slice]) -> tuple[Picture, Correspondence]:
+        """A box of the picture, (H, W, 3), moved as landmarks say: right within the face."""
+        flow = self._warp(driven)
+        return moved_by(self._crop, flow.shift, box=box), flow
+
     def __call__(self, driven: Points) -> tuple[Picture, Correspondence]:
         """The picture (S, S, 3), and the flow of whatever in it is the source's."""
         away = turned_away(self._points[self._skull], driven[self._skull])

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.face.correspondence import Correspondence
-from metaportrait_cli.face.regions import Kind
+from metaportrait_cli.face.regions import Kind, OwnRegions
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.topology import head_axes
 
@@ -163,6 +163,23 @@ class Warped(Protocol):
         of the mouth that the source doesn't show."""
         ...
 
+    def changes(self, points: NDArray[np.float32]) -> Sequence[NDArray[np.float32] | None]:
+        """What driven faces (T, 478, 3) change of the light on it, (G, G) each, if it is known."""
+        ...
+
+    def moved(
+        self, points: NDArray[np.float32], change: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.uint8], Correspondence]:
+        """The crop (S, S, 3) in that light moved to landmarks (478, 3), and its flow."""
+        ...
+
+    def face(
+        self, points: NDArray[np.float32], box: tuple[slice, slice]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """A box of it, (H, W, 3), quickly: the face is moved to landmarks (478, 3), and what isn't
+        face doesn't matter; and the part of the mouth (N, 2) that it doesn't show."""
+        ...
+
     def repainted_by(self, networks: Mapping[Kind, RegionNetwork]) -> Repainting | None:
         """The other half: what networks make of such warps; `None` where nothing is repainted."""
         ...
@@ -176,8 +193,10 @@ class Repainting(Protocol):
         frames: Frames,
         driven: NDArray[np.float32],
         gaps: Sequence[NDArray[np.float32]],
+        own: Sequence[OwnRegions] | None = None,
     ) -> None:
-        """Repaints warps (T, S, S, 3) in place: their landmarks (T, 478, 3), their mouths' gaps."""
+        """Repaints warps (T, S, S, 3) in place: their landmarks (T, 478, 3), their mouths' gaps,
+        and the own mouths and eyes of frames that are of several pictures."""
         ...
 
 

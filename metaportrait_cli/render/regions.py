@@ -248,15 +248,18 @@ class OpenedRegions:
         frames: NDArray[np.uint8],
         driven: NDArray[np.float32],
         gaps: Sequence[NDArray[np.float32]],
+        own: Sequence[OwnRegions] | None = None,
     ) -> None:
         """Repaints mouth and eyes of warped frames (T, S, S, 3), in place.
 
         `driven` (T, 478, 3) is where their faces are; each of `gaps` (N, 2) is the mouth opening
-        that the source doesn't show, see `Correspondence`.
+        that the source doesn't show, see `Correspondence`. A frame that is of other pictures has
+        theirs in place of its `own`.
         """
+        own = own or [self._own] * len(frames)
         for first in range(0, len(frames), TOGETHER):
             part = slice(first, first + TOGETHER)
-            self._repaint(frames[part], driven[part], gaps[part])
+            self._repaint(frames[part], driven[part], gaps[part], own[part])
         if self._lids is not None:
             for frame, points in zip(frames, driven, strict=True):
                 self._lids.draw(frame, points)
@@ -270,11 +273,18 @@ class OpenedRegions:
         """See `protocol.Session`."""
         self._teeth.light = memory.get("light")
 
+    def _seen_of(self, own: OwnRegions, kind: Kind, region: Region) -> NDArray[np.float32]:
+        """What own mouth or eyes add to the first convolution; this picture's are known."""
+        if own is self._own:
+            return self._of_source[region]()
+        return self._refiner.of_source(kind, own.of_source(region))
+
     def _repaint(
         self,
         frames: NDArray[np.uint8],
         driven: NDArray[np.float32],
         gaps: Sequence[NDArray[np.float32]],
+        own: Sequence[OwnRegions],
     ) -> None:
         size = frames.shape[1]
         gaps = [self._teeth.unknown(face, gap) for face, gap in zip(driven, gaps, strict=True)]
@@ -282,7 +292,7 @@ class OpenedRegions:
 
         def cut(place: tuple[int, Region]) -> NDArray[np.uint8]:
             t, region = place
-            patch = self._own.beside(frames[t], driven[t], gaps[t], region)
+            patch = own[t].beside(frames[t], driven[t], gaps[t], region)
             if region != "mouth":
                 return patch
             drawn[t] = self._teeth.draw(driven[t], gaps[t], size=size)
@@ -291,7 +301,7 @@ class OpenedRegions:
         def found(kind: Kind) -> dict[tuple[int, Region], Change]:
             places = [(t, region) for t in range(len(frames)) for region in _regions_of(kind)]
             patches = np.stack(side_by_side(cut, places))
-            of_source = [self._of_source[region]() for _, region in places]
+            of_source = [self._seen_of(own[t], kind, region) for t, region in places]
             changes = self._refiner.changes(kind, patches, self._known, of_source=of_source)
             return dict(zip(places, changes, strict=True))
 

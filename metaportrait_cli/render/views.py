@@ -45,6 +45,10 @@ EYES_MARGIN, EYES_SOFT = 0.07, 0.03
 HEAD_MARGIN, HEAD_SOFT = 0.35, 0.1
 
 
+Box = tuple[slice, slice]
+"""Rows and columns"""
+
+
 @dataclass(frozen=True)
 class Parts:
     """Weights (G, G) in [0, 1] of the parts of a frame; mouth and eyes don't overlap."""
@@ -75,6 +79,22 @@ class Parts:
             head=np.maximum(head, face),
         )
 
+    @staticmethod
+    def box(weights: NDArray[np.float32], *, size: int) -> Box:
+        """Rows and columns of a picture (S, S) that hold all weights (G, G) above 0."""
+        scale = size / MASK_GRID
+
+        def span(along: NDArray[np.bool_]) -> slice:
+            found = np.flatnonzero(along)
+            if not len(found):
+                return slice(0, 0)
+            # Resizing reaches half a cell further.
+            last = min(int(np.ceil((found[-1] + 2) * scale)), size)
+            return slice(max(0, int((found[0] - 1) * scale)), last)
+
+        there = weights > 0
+        return span(np.any(there, axis=1)), span(np.any(there, axis=0))
+
 
 class OpenOne(Protocol):
     """How a renderer opens a source's first picture alone."""
@@ -91,12 +111,65 @@ def blended(
     first = open_one(replace(source, others=()), size=size)
     if not source.others:
         return first
-    others: Sequence[Source] = source.others
-    if source.lends == "face":
-        wanted = _colours(source)
-        others = [_recoloured(other, wanted) for other in others]
-    sessions = [first, *(open_one(other, size=size) for other in others)]
+    sessions = [first, *(open_one(other, size=size) for other in alike(source))]
     return ViewsSession(source, sessions, size=size, rate=rate)
+
+
+def alike(source: Source) -> Sequence[Source]:
+    """A source's further pictures in the colours in which they are lent."""
+    if source.lends != "face":
+        return source.others
+    wanted = _colours(source)
+    return [_recoloured(other, wanted) for other in source.others]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Weights (T, V) of views in frames, or (V,) in one; those of a frame sum to 1."""
+
+    head: NDArray[np.float32]
+    mouth: NDArray[np.float32]
+    eyes: NDArray[np.float32]
+
+    def __getitem__(self, frame: int) -> Choice:
+        """Of one frame."""
+        return Choice(self.head[frame], self.mouth[frame], self.eyes[frame])
+
+
+class Choices:
+    """Says which of a source's views are used; in a clip of some `rate`, heads follow slowly."""
+
+    def __init__(self, source: Source, *, size: int, rate: Fraction | None) -> None:
+        self._follow = 1 - math.exp(-1 / (STEADY_SECONDS * float(rate))) if rate else 1.0
+        self.last_head: NDArray[np.float32] | None = None
+        """All that the next choice depends on beside its own frame"""
+        self._reference = source.landmarks(size)
+        points = [view.landmarks(size) for view in (source, *source.others)]
+        self._looks = Looks.of(np.stack(points), self._reference)
+
+    def __call__(self, driven: NDArray[np.float32]) -> Choice:
+        """For consecutive frames' landmarks (T, 478, 3)."""
+        looks = Looks.of(driven, self._reference)
+        return Choice(
+            head=self._steadied(_shares(self._likeness(looks, HEAD), most=MOST_HEADS)),
+            mouth=_shares(self._likeness(looks, MOUTH), most=MOST_PARTS),
+            eyes=_shares(self._likeness(looks, EYES), most=MOST_PARTS),
+        )
+
+    def _likeness(self, looks: Looks, wanted: Likeness) -> NDArray[np.float32]:
+        """How alike each view is to the driven faces, (T, V) in (0, 1]; 1 for the nearest."""
+        apart = squared_distances(looks.scaled(wanted), self._looks.scaled(wanted))
+        return np.exp(apart.min(1, keepdims=True) - apart)
+
+    def _steadied(self, shares: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The shares (T, V), following slowly from frame to frame of a clip."""
+        if self._follow == 1.0:
+            return shares
+        steady = np.empty_like(shares)
+        for t, now in enumerate(shares):
+            last = self.last_head if self.last_head is not None else now
+            steady[t] = self.last_head = last + self._follow * (now - last)
+        return _shares(steady, most=MOST_STEADIED)
 
 
 class ViewsSession(Session):
@@ -113,19 +186,12 @@ class ViewsSession(Session):
         self._sessions = sessions
         self._size = size
         self._lends = source.lends
-        self._follow = 1 - math.exp(-1 / (STEADY_SECONDS * float(rate))) if rate else 1.0
-        self._last_head: NDArray[np.float32] | None = None
-        self._reference = source.landmarks(size)
-        points = [view.landmarks(size) for view in (source, *source.others)]
-        self._looks = Looks.of(np.stack(points), self._reference)
+        self._choices = Choices(source, size=size, rate=rate)
 
     def render(self, driven: Driven) -> Rendered:
         """Pictures (T, S, S, 3); of several flows, none is the whole frame's."""
-        looks = Looks.of(driven.landmarks, self._reference)
-        head = self._steadied(_shares(self._likeness(looks, HEAD), most=MOST_HEADS))
-        mouth = _shares(self._likeness(looks, MOUTH), most=MOST_PARTS)
-        eyes = _shares(self._likeness(looks, EYES), most=MOST_PARTS)
-        used = (head + mouth + eyes) > 0  # (T, V)
+        choice = self._choices(driven.landmarks)
+        used = (choice.head + choice.mouth + choice.eyes) > 0  # (T, V)
         used[:, 0] |= self._lends != "all"
         seen: list[dict[int, NDArray[np.uint8]]] = [{} for _ in driven.landmarks]
         for view, session in enumerate(self._sessions):
@@ -135,63 +201,34 @@ class ViewsSession(Session):
                 for t, picture in zip(frames, pictures, strict=True):
                     seen[t][view] = picture
         composed = [
-            self._composed(seen[t], Parts.of(points, size=self._size), head[t], mouth[t], eyes[t])
+            self._composed(seen[t], Parts.of(points, size=self._size), choice[t])
             for t, points in enumerate(driven.landmarks)
         ]
         return Rendered(np.stack(composed))
 
     def memory(self) -> Memory:
         """The head's shares, and what the sessions remember."""
-        own = {} if self._last_head is None else {"head": self._last_head}
+        last = self._choices.last_head
+        own = {} if last is None else {"head": last}
         for view, session in enumerate(self._sessions):
             own |= {f"{view}.{name}": value for name, value in session.memory().items()}
         return own
 
     def recall(self, memory: Memory) -> None:
         """See `Session`."""
-        self._last_head = memory.get("head")
+        self._choices.last_head = memory.get("head")
         for view, session in enumerate(self._sessions):
             start = f"{view}."
             names = [name for name in memory if name.startswith(start)]
             session.recall({name.removeprefix(start): memory[name] for name in names})
 
-    def _likeness(self, looks: Looks, wanted: Likeness) -> NDArray[np.float32]:
-        """How alike each view is to the driven faces, (T, V) in (0, 1]; 1 for the nearest."""
-        apart = squared_distances(looks.scaled(wanted), self._looks.scaled(wanted))
-        return np.exp(apart.min(1, keepdims=True) - apart)
-
-    def _steadied(self, shares: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The shares (T, V), following slowly from frame to frame of a clip."""
-        if self._follow == 1.0:
-            return shares
-        steady = np.empty_like(shares)
-        for t, now in enumerate(shares):
-            last = self._last_head if self._last_head is not None else now
-            steady[t] = self._last_head = last + self._follow * (now - last)
-        return _shares(steady, most=MOST_STEADIED)
-
     def _composed(
-        self,
-        pictures: dict[int, NDArray[np.uint8]],
-        parts: Parts,
-        head: NDArray[np.float32],
-        mouth: NDArray[np.float32],
-        eyes: NDArray[np.float32],
+        self, pictures: dict[int, NDArray[np.uint8]], parts: Parts, choice: Choice
     ) -> NDArray[np.uint8]:
-        """One frame (S, S, 3) of the views' pictures, by number of the view; weights (V,)."""
-        frame = self._head(pictures, parts, head)
-        size = frame.shape[0]
-        rows, columns = _box(parts.mouth + parts.eyes, size)
-        mixed = np.zeros(frame[rows, columns].shape, np.float32)
-        total = np.zeros(mixed.shape[:2], np.float32)
-        for view, picture in pictures.items():
-            if mouth[view] + eyes[view] > 0:
-                share = mouth[view] * parts.mouth + eyes[view] * parts.eyes
-                weight = cv2.resize(share, (size, size))[rows, columns]
-                mixed += weight[..., None] * picture[rows, columns]
-                total += weight
-        mixed += (1 - total)[..., None] * frame[rows, columns]
-        frame[rows, columns] = np.clip(np.rint(mixed), 0, 255)
+        """One frame (S, S, 3) of the views' pictures, by number of the view."""
+        frame = self._head(pictures, parts, choice.head)
+        box = parts.box(parts.mouth + parts.eyes, size=len(frame))
+        mix(frame, {v: p[box] for v, p in pictures.items()}, box, parts, choice)
         return frame
 
     def _head(
@@ -202,12 +239,36 @@ class ViewsSession(Session):
         frame, mixed = pictures[nearest].copy(), weights[nearest]
         for other in others:
             mixed += weights[other]
-            frame = _between(frame, pictures[other], share=float(weights[other] / mixed))
+            share = np.full((FLOW_GRID,) * 2, weights[other] / mixed, np.float32)
+            frame = between(frame, pictures[other], share=share)
         if self._lends == "all":
             return frame
         part = parts.face if self._lends == "face" else parts.head
         inside = cv2.resize(part, frame.shape[:2])
         return cv2.blendLinear(frame, pictures[0], inside, 1 - inside)
+
+
+def mix(
+    frame: NDArray[np.uint8],
+    shown: dict[int, NDArray[np.uint8]],
+    box: Box,
+    parts: Parts,
+    choice: Choice,
+) -> None:
+    """Puts mouth and eyes into a frame (S, S, 3), in place: what views show in its `box`, by number
+    of the view."""
+    size = len(frame)
+    part = frame[box]
+    mixed = np.zeros(part.shape, np.float32)
+    total = np.zeros(part.shape[:2], np.float32)
+    for view, picture in shown.items():
+        if choice.mouth[view] + choice.eyes[view] > 0:
+            share = choice.mouth[view] * parts.mouth + choice.eyes[view] * parts.eyes
+            weight = cv2.resize(share, (size, size))[box]
+            mixed += weight[..., None] * picture
+            total += weight
+    mixed += (1 - total)[..., None] * part
+    frame[box] = np.clip(np.rint(mixed), 0, 255)
 
 
 def _shares(likeness: NDArray[np.float32], *, most: int) -> NDArray[np.float32]:
@@ -221,10 +282,11 @@ def _shares(likeness: NDArray[np.float32], *, most: int) -> NDArray[np.float32]:
     return weights / weights.sum(1, keepdims=True)
 
 
-def _between(
-    first: NDArray[np.uint8], second: NDArray[np.uint8], *, share: float
+def between(
+    first: NDArray[np.uint8], second: NDArray[np.uint8], *, share: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
-    """The picture on the way from the first (S, S, 3) to the second, `share` of it gone.
+    """The picture on the way from the first (S, S, 3) to the second, where `share` (G, G) of it is
+    gone.
 
     Both are moved towards each other along optical flow before they are mixed: hair that doesn't
     coincide would be seen twice.
@@ -238,8 +300,13 @@ def _between(
     ]
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     back, forth = search.calc(grids[1], grids[0], None), search.calc(grids[0], grids[1], None)
-    moved = cv2.addWeighted(
-        _moved(first, share * back), 1 - share, _moved(second, (1 - share) * forth), share, 0
+    gone = cv2.merge([share] * 2)
+    weight = cv2.resize(share, first.shape[:2], interpolation=cv2.INTER_LINEAR)
+    moved = cv2.blendLinear(
+        _moved(first, cv2.multiply(gone, back)),
+        _moved(second, cv2.multiply(1 - gone, forth)),
+        1 - weight,
+        weight,
     )
     return np.asarray(moved, np.uint8)
 
@@ -266,21 +333,6 @@ def _soft(
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     mask = cv2.dilate(mask, kernel) if margin > 0 else cv2.erode(mask, kernel)
     return cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), max(soft, 0.5))
-
-
-def _box(weights: NDArray[np.float32], size: int) -> tuple[slice, slice]:
-    """Rows and columns of a picture (S, S) that hold all weights (G, G) above 0."""
-    scale = size / MASK_GRID
-
-    def span(along: NDArray[np.bool_]) -> slice:
-        found = np.flatnonzero(along)
-        if not len(found):
-            return slice(0, 0)
-        # Resizing reaches half a cell further.
-        return slice(max(0, int((found[0] - 1) * scale)), int(np.ceil((found[-1] + 2) * scale)))
-
-    there = weights > 0
-    return span(np.any(there, axis=1)), span(np.any(there, axis=0))
 
 
 def _colours(source: Source) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

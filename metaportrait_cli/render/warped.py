@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,10 +23,11 @@ from metaportrait_cli.face.regions import Kind
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.render.behind.plate import background, revealed
 from metaportrait_cli.render.flows import Corrections, Uncorrected
+from metaportrait_cli.render.joined import JoinedSession
 from metaportrait_cli.render.layered import Layers, MovedCrop
 from metaportrait_cli.render.opening import Rendering
 from metaportrait_cli.render.protocol import Driven, Frames, Memory, Rendered, Repainting, Session
-from metaportrait_cli.render.views import blended
+from metaportrait_cli.render.views import alike
 from metaportrait_cli.stages import Once, prefetched, side_by_side
 from metaportrait_cli.weights import bundled_path
 
@@ -75,11 +76,14 @@ class WarpRenderer:
         whole = (source, *source.others) if source.others else ()
 
         def opened(source: Source, *, size: int) -> WarpSession:
-            session = self.open_warp(source, size=size, rate=rate, beside=whole)
-            session.regions()
-            return session
+            return self.open_warp(source, size=size, rate=rate, beside=whole)
 
-        return blended(opened, source, size=size, rate=rate)
+        first = opened(replace(source, others=()), size=size)
+        first.regions()
+        if not source.others:
+            return first
+        views = [first, *(opened(other, size=size) for other in alike(source))]
+        return JoinedSession(source, views, size=size, rate=rate)
 
     def open_warp(
         self,
@@ -241,7 +245,7 @@ class WarpSession(Session):
     hidden: HiddenSide
     mouth: MouthInside
     light: SkinLight | None
-    regions: Once[OpenedRegions | None]
+    regions: Callable[[], OpenedRegions | None]
     """What repaints mouth and eyes, looked at when it is first needed"""
 
     def render(self, driven: Driven) -> Rendered:
@@ -267,10 +271,10 @@ class WarpSession(Session):
     def _moved(self, driven: Driven) -> tuple[Frames, tuple[Correspondence, ...]]:
         """Before mouth and eyes are repainted."""
         points = driven.landmarks
-        changes = self.light.changes(points) if self.light is not None else None
+        changes = self.changes(points)
 
         def moved(number: int) -> tuple[NDArray[np.uint8], Correspondence]:
-            return self._warped(points[number], None if changes is None else changes[number])
+            return self.moved(points[number], changes[number])
 
         pictures, flows = zip(*side_by_side(moved, range(len(points))), strict=True)
         return np.stack(pictures), flows
@@ -293,8 +297,20 @@ class WarpSession(Session):
     def warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """The crop (S, S, 3) moved to driven landmarks (478, 3), its mouth dark where it shows
         nothing, before the regions are repainted; and that part of the mouth (N, 2)."""
-        change = self.light.changes(points[None])[0] if self.light is not None else None
-        frame, flow = self._warped(points, change)
+        frame, flow = self.moved(points, *self.changes(points[None]))
+        return frame, flow.mouth_gap
+
+    def changes(self, points: NDArray[np.float32]) -> Sequence[NDArray[np.float32] | None]:
+        """See `Warped`."""
+        return [None] * len(points) if self.light is None else list(self.light.changes(points))
+
+    def face(
+        self, points: NDArray[np.float32], box: tuple[slice, slice]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """See `Warped`."""
+        frame, flow = self.move.face(points, box)
+        rows, columns = box
+        self.mouth.fill(frame, flow.mouth_gap - np.array([columns.start, rows.start], np.float32))
         return frame, flow.mouth_gap
 
     def repainted_by(self, networks: Mapping[Kind, RegionNetwork]) -> Repainting | None:
@@ -302,7 +318,7 @@ class WarpSession(Session):
         regions = self.regions()
         return None if regions is None else regions.by(networks)
 
-    def _warped(
+    def moved(
         self, points: NDArray[np.float32], change: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.uint8], Correspondence]:
         """The moved crop, and its flow; `change` (G, G) is that of the light on the source."""

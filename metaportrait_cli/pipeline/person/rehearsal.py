@@ -7,25 +7,27 @@ networks, which share the warps that they repaint.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metaportrait_cli.face.correspondence import Correspondence
 from metaportrait_cli.face.regions import Kind
 from metaportrait_cli.face.source import Source
+from metaportrait_cli.render.joined import JoinedSession
 from metaportrait_cli.render.protocol import (
     Adaptable,
     Driven,
     Rendered,
-    Repainting,
     Session,
     Warped,
 )
-from metaportrait_cli.render.views import blended
+from metaportrait_cli.render.views import alike
+from metaportrait_cli.stages import Once
 
 if TYPE_CHECKING:
     from metaportrait_cli.networks.regions import RegionNetwork
@@ -58,18 +60,22 @@ class Rehearsal:
 
     def open(self, source: Source, *, size: int, rate: Fraction | None = None) -> Session:
         """As of `Renderer`; for frames that have nothing to do with each other."""
-        return blended(self._open_one, source, size=size, rate=rate)
+        first = self._open_one(source, size=size)
+        if not source.others:
+            return first
+        views = [first, *(self._open_one(other, size=size) for other in alike(source))]
+        return JoinedSession(source, views, size=size, rate=rate)
 
-    def _open_one(self, source: Source, *, size: int) -> Session:
+    def _open_one(self, source: Source, *, size: int) -> _KeptSession:
         content = hashlib.blake2b(source.picture.tobytes())
         content.update(source.face.points.tobytes())
         content.update(repr((source.picture.shape, source.crop, size)).encode())
         key = content.digest()
         if key not in self._warps:
-            self._warps[key] = _KeptWarp(self._renderer.open_warp(source, size=size))
+            alone = replace(source, others=())
+            self._warps[key] = _KeptWarp(self._renderer.open_warp(alone, size=size))
         if key not in self._sessions:
-            warp = self._warps[key]
-            self._sessions[key] = _KeptSession(warp, warp.session.repainted_by(self._networks))
+            self._sessions[key] = _KeptSession(self._warps[key], self._networks)
         return self._sessions[key]
 
 
@@ -78,31 +84,61 @@ class _KeptWarp:
     """One picture's session and what it has moved, by the driven landmarks."""
 
     session: Warped
-    made: dict[bytes, tuple[NDArray[np.uint8], NDArray[np.float32]]] = field(default_factory=dict)
+    made: dict[bytes, tuple[NDArray[np.uint8], Correspondence]] = field(default_factory=dict)
+    faces: dict[bytes, tuple[NDArray[np.uint8], NDArray[np.float32]]] = field(default_factory=dict)
 
-    def warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """As of `Warped`; not to be written on."""
+    def moved(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], Correspondence]:
+        """As of `Warped`, with the light's change; not to be written on."""
         key = points.tobytes()
         if key not in self.made:
-            self.made[key] = self.session.warped(points)
+            (change,) = self.session.changes(points[None])
+            self.made[key] = self.session.moved(points, change)
         return self.made[key]
 
+    def face(
+        self, points: NDArray[np.float32], box: tuple[slice, slice]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """As of `Warped`."""
+        key = points.tobytes() + repr(box).encode()
+        if key not in self.faces:
+            self.faces[key] = self.session.face(points, box)
+        return self.faces[key]
 
-@dataclass(frozen=True)
+
 class _KeptSession(Session):
     """One picture's warps, repainted by one set of networks."""
 
-    warp: _KeptWarp
-    regions: Repainting | None
-    made: dict[bytes, NDArray[np.uint8]] = field(default_factory=dict)
+    def __init__(self, warp: _KeptWarp, networks: Mapping[Kind, RegionNetwork]) -> None:
+        self._warp = warp
+        self.regions = Once(lambda: warp.session.repainted_by(networks))
+        self._made: dict[bytes, NDArray[np.uint8]] = {}
+        self.crop = warp.session.crop
+        self.face = warp.face
+        self.repainted_by = warp.session.repainted_by
 
     def render(self, driven: Driven) -> Rendered:
         """Pictures (T, S, S, 3)."""
-        new = [points for points in driven.landmarks if points.tobytes() not in self.made]
+        new = [points for points in driven.landmarks if points.tobytes() not in self._made]
         if new:
-            pictures, gaps = zip(*map(self.warp.warped, new), strict=True)
+            pictures, flows = zip(*map(self._warp.moved, new), strict=True)
             frames = np.stack(pictures)
-            if self.regions is not None:
-                self.regions.repaint(frames, np.stack(new), gaps)
-            self.made.update((p.tobytes(), f) for p, f in zip(new, frames, strict=True))
-        return Rendered(np.stack([self.made[points.tobytes()] for points in driven.landmarks]))
+            if (regions := self.regions()) is not None:
+                regions.repaint(frames, np.stack(new), [flow.mouth_gap for flow in flows])
+            self._made.update((p.tobytes(), f) for p, f in zip(new, frames, strict=True))
+        return Rendered(np.stack([self._made[points.tobytes()] for points in driven.landmarks]))
+
+    def changes(self, points: NDArray[np.float32]) -> Sequence[None]:
+        """They are told when it is moved."""
+        return [None] * len(points)
+
+    def moved(
+        self, points: NDArray[np.float32], change: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.uint8], Correspondence]:
+        """See `Warped`."""
+        del change
+        return self._warp.moved(points)
+
+    def warped(self, points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """See `Warped`."""
+        frame, flow = self._warp.moved(points)
+        return frame, flow.mouth_gap

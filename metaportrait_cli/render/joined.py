@@ -1,0 +1,198 @@
+"""Several pictures of one person as one, joined before mouth and eyes are repainted.
+
+Every place of the head comes from the views that show it best: those whose head is turned most
+alike, and of them the one that is stretched least there. Where one view will do, one is moved;
+views that lend mouth or eyes alone move these alone; and what is joined is repainted once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metaportrait_cli.face.correspondence import Correspondence
+from metaportrait_cli.face.regions import REGIONS, OwnRegions
+from metaportrait_cli.face.source import Source
+from metaportrait_cli.render.protocol import (
+    Driven,
+    Memory,
+    Rendered,
+    Repainting,
+    Session,
+    Warped,
+)
+from metaportrait_cli.render.views import FLOW_GRID, Choice, Choices, Parts, between, mix
+from metaportrait_cli.stages import side_by_side
+
+Picture = NDArray[np.uint8]
+Points = NDArray[np.float32]
+
+STRETCH_POWER = 8.0
+"""How much a view's weight falls where it is stretched: with this power of its scale"""
+LEAST_SCALE = 0.1
+SCALE_CELLS = 64
+"""Cells a side in which the scale of motion is looked at"""
+SMOOTH = 2.0
+"""… and over how many of them weights are smoothed"""
+SEEN = 0.03
+"""The least share of a view anywhere, that is worth moving it"""
+
+
+class Joinable(Warped, Session, Protocol):
+    """One picture, ready to be moved and repainted."""
+
+    @property
+    def regions(self) -> Callable[[], Repainting | None]:
+        """Gives what repaints its mouth and eyes, if anything does."""
+        ...
+
+
+class JoinedSession(Session):
+    """A source and its further pictures, in this order."""
+
+    def __init__(
+        self, source: Source, views: Sequence[Joinable], *, size: int, rate: Fraction | None
+    ) -> None:
+        self._views = views
+        self._size = size
+        self._lends = source.lends
+        self._choices = Choices(source, size=size, rate=rate)
+        faces = (source.landmarks(size), *(view.landmarks(size) for view in source.others))
+        self._own = [OwnRegions(v.crop, points) for v, points in zip(views, faces, strict=True)]
+
+    def render(self, driven: Driven) -> Rendered:
+        """Pictures (T, S, S, 3); of several flows, none is the whole frame's."""
+        points = driven.landmarks
+        choice = self._choices(points)
+        whole = choice.head > 0  # (T, V)
+        if self._lends != "all":
+            whole[:, 0] = True
+        if self._lends == "face":
+            whole[:, 1:] = False
+        changes: dict[tuple[int, int], NDArray[np.float32] | None] = {}
+        for number, view in enumerate(self._views):
+            frames = np.flatnonzero(whole[:, number])
+            if len(frames):
+                found = view.changes(points[frames])
+                changes |= {(t, number): c for t, c in zip(frames.tolist(), found, strict=True)}
+
+        def joined(t: int) -> tuple[Picture, Points]:
+            own = {v: changes[t, v] for v in np.flatnonzero(whole[t]).tolist()}
+            return self._joined(points[t], choice[t], own)
+
+        pictures, gaps = zip(*side_by_side(joined, range(len(points))), strict=True)
+        frames = np.stack(pictures)
+        if (regions := self._views[0].regions()) is not None:
+            own = [self._own_regions(choice[t]) for t in range(len(points))]
+            regions.repaint(frames, points, gaps, own)
+        return Rendered(frames)
+
+    def _own_regions(self, choice: Choice) -> OwnRegions:
+        """What the views that are used show of mouth and eyes themselves."""
+        shares = {r: choice.mouth if r == "mouth" else choice.eyes for r in REGIONS}
+        return OwnRegions.mixed(self._own, shares)
+
+    def memory(self) -> Memory:
+        """The head's shares, and what the first picture's regions remember."""
+        last = self._choices.last_head
+        own = {} if last is None else {"head": last}
+        return own | {f"0.{name}": value for name, value in self._views[0].memory().items()}
+
+    def recall(self, memory: Memory) -> None:
+        """See `Session`."""
+        self._choices.last_head = memory.get("head")
+        self._views[0].recall({k.removeprefix("0."): v for k, v in memory.items() if k != "head"})
+
+    def _joined(
+        self,
+        points: Points,
+        choice: Choice,
+        changes: Mapping[int, NDArray[np.float32] | None],
+    ) -> tuple[Picture, Points]:
+        """One frame (S, S, 3) before it is repainted, and the part of its mouth (N, 2) that isn't
+        shown; `changes` are those of the light of the views that are moved as a whole."""
+        parts = Parts.of(points, size=self._size)
+        moved = {v: self._views[v].moved(points, change) for v, change in changes.items()}
+        frame = self._head(moved, parts, choice.head, points)
+        box = parts.box(parts.mouth + parts.eyes, size=self._size)
+        shown: dict[int, Picture] = {}
+        gaps: dict[int, Points] = {}
+        for view in np.flatnonzero(choice.mouth + choice.eyes).tolist():
+            if view in moved:
+                shown[view], gaps[view] = moved[view][0][box], moved[view][1].mouth_gap
+            else:
+                shown[view], gaps[view] = self._views[view].face(points, box)
+        mix(frame, shown, box, parts, choice)
+        return frame, gaps[int(choice.mouth.argmax())]
+
+    def _head(
+        self,
+        moved: Mapping[int, tuple[Picture, Correspondence]],
+        parts: Parts,
+        weights: NDArray[np.float32],
+        points: Points,
+    ) -> Picture:
+        """The frame (S, S, 3), a picture of its own, as far as views are lent; else the first's."""
+        if self._lends == "face":
+            return self._with_faces(moved[0][0], parts, weights, points)
+        order = [int(v) for v in np.argsort(-weights, kind="stable") if weights[v] > 0]
+        shares = _weights({v: moved[v][1] for v in order}, weights)
+        frame, mixed = moved[order[0]][0].copy(), shares[order[0]]
+        for other in order[1:]:
+            mixed = mixed + shares[other]
+            share = np.asarray(shares[other] / mixed, np.float32)
+            if share.max() > SEEN:
+                frame = between(frame, moved[other][0], share=share)
+        if self._lends == "all":
+            return frame
+        inside = cv2.resize(parts.head, frame.shape[:2])
+        return cv2.blendLinear(frame, moved[0][0], inside, 1 - inside)
+
+    def _with_faces(
+        self, first: Picture, parts: Parts, weights: NDArray[np.float32], points: Points
+    ) -> Picture:
+        """The first picture's frame (S, S, 3) with the other views' faces."""
+        frame = first.copy()
+        box = parts.box(parts.face, size=self._size)
+        inside = cv2.resize(parts.face, frame.shape[:2])[box]
+        left = np.float32(1 - weights[0])
+        for view in np.flatnonzero(weights[1:]).tolist():
+            face, _ = self._views[view + 1].face(points, box)
+            share = inside * np.float32(weights[view + 1] / max(1e-6, left))
+            frame[box] = cv2.blendLinear(face, frame[box], share, 1 - share)
+        return frame
+
+
+def _weights(
+    flows: Mapping[int, Correspondence], weights: NDArray[np.float32]
+) -> dict[int, NDArray[np.float32]]:
+    """Each view's weight (FLOW_GRID, FLOW_GRID), not scaled: less where it is stretched."""
+    if len(flows) == 1:
+        return {view: np.ones((FLOW_GRID,) * 2, np.float32) for view in flows}
+    found = {}
+    for view, flow in flows.items():
+        scale = np.maximum(_scale(flow), LEAST_SCALE) ** STRETCH_POWER
+        scale = cv2.GaussianBlur(scale, (0, 0), SMOOTH)
+        weight = np.asarray(weights[view] * scale, np.float32)
+        found[view] = cv2.resize(weight, (FLOW_GRID,) * 2, interpolation=cv2.INTER_LINEAR)
+    return found
+
+
+def _scale(flow: Correspondence) -> NDArray[np.float32]:
+    """How large cells (SCALE_CELLS, SCALE_CELLS) are in the view, in pixels a pixel.
+
+    It is at most 1, and 0 where they are turned over.
+    """
+    side = flow.side
+    shift = cv2.resize(flow.shift, (SCALE_CELLS,) * 2, interpolation=cv2.INTER_AREA)
+    step = 2 * side / SCALE_CELLS
+    shift = cv2.copyMakeBorder(shift, 1, 1, 1, 1, cv2.BORDER_REPLICATE) / np.float32(step)
+    along = shift[1:-1, 2:] - shift[1:-1, :-2]
+    down = shift[2:, 1:-1] - shift[:-2, 1:-1]
+    area = (1 + along[..., 0]) * (1 + down[..., 1]) - along[..., 1] * down[..., 0]
+    return np.sqrt(area.clip(0, 1)).astype(np.float32)
