@@ -92,7 +92,14 @@ def as_source(look: Look, crop: Crop) -> Source:
     """A look as a portrait, framed by the crop."""
     face = Face(look.points, look.blendshapes, look.confidence)
     picture = even(look.picture())
-    return Source(path=look.path, picture=picture, face=face, faces_seen=1, crop=crop)
+    return Source(
+        path=look.path,
+        picture=picture,
+        face=face,
+        faces_seen=1,
+        crop=crop,
+        strangers=look.strangers,
+    )
 
 
 def _own_crop(look: Look) -> Crop:

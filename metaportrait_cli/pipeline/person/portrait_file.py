@@ -10,6 +10,7 @@ for each view its crop in `crops` (JSON). Tensors, V views, the first being the 
 - `points` (V, 478, 3) float32: the face in pixels of each picture
 - `blendshapes` (V, 52) float32: the expression in each, from which the person's rest is told; older
   files have none and are taken to show it
+- `strangers` (N, 478, 3) float32: other faces in the views that `strangers_of` (JSON) lists
 - `shape` (K,) float32: identity in the morphable model
 - `embedding` (128,) float32: of the identity network
 - `delta.NAME` float16: what is added to the parameter NAME of the base; none if the base serves
@@ -161,12 +162,16 @@ def portrait_tensors(portrait: Portrait) -> tuple[dict[str, Tensor], dict[str, s
     tensors["embedding"] = torch.from_numpy(portrait.embedding.astype(np.float32))
     for name, delta in portrait.deltas.items():
         tensors[f"delta.{name}"] = delta.to(torch.float16).contiguous()
+    others = [(k, face.points) for k, view in enumerate(views) for face in view.strangers]
+    if others:
+        tensors["strangers"] = torch.from_numpy(np.stack([points for _, points in others]))
     crops = [[view.crop.x0, view.crop.y0, view.crop.side] for view in views]
     metadata = {
         "architecture": ARCHITECTURE,
         "format": FORMAT,
         "base": json.dumps(vars(portrait.base)),
         "crops": json.dumps(crops),
+        "strangers_of": json.dumps([k for k, _ in others]),
         "lends": portrait.source.lends,
         "settings": json.dumps(portrait.settings),
         "report": json.dumps(portrait.report),
@@ -269,6 +274,7 @@ def _read(path: Path, notes: Mapping[str, str], tensors: Mapping[str, NDArray]) 
     shapes = np.zeros((len(crops), BLENDSHAPE_COUNT), np.float32)
     if "blendshapes" in tensors:
         shapes = _numbers(tensors["blendshapes"], *shapes.shape)
+    strangers = _strangers(notes, tensors, views=len(crops))
     views = [
         Source(
             path=path,
@@ -276,6 +282,7 @@ def _read(path: Path, notes: Mapping[str, str], tensors: Mapping[str, NDArray]) 
             face=Face(points[k], shapes[k], 1.0),
             faces_seen=1,
             crop=crop,
+            strangers=strangers[k],
         )
         for k, crop in enumerate(crops)
     ]
@@ -304,6 +311,19 @@ def _read(path: Path, notes: Mapping[str, str], tensors: Mapping[str, NDArray]) 
         settings=settings,
         report=report,
     )
+
+
+def _strangers(
+    notes: Mapping[str, str], tensors: Mapping[str, NDArray], *, views: int
+) -> list[tuple[Face, ...]]:
+    """Other people's faces in each view."""
+    of = json.loads(notes.get("strangers_of", "[]"))
+    if not all(isinstance(k, int) and 0 <= k < views for k in of):
+        raise ValueError("a face belongs to no view")
+    points = _numbers(tensors["strangers"], len(of), POINTS, 3) if of else ()
+    rest = np.zeros(BLENDSHAPE_COUNT, np.float32)
+    faces = [(k, Face(each, rest, 1.0)) for k, each in zip(of, points, strict=True)]
+    return [tuple(face for owner, face in faces if owner == k) for k in range(views)]
 
 
 def _tensors(deltas: Mapping[str, NDArray]) -> dict[str, Tensor]:
@@ -338,7 +358,8 @@ def _limited(view: Source) -> Source:
     return replace(
         view,
         picture=np.asarray(picture, np.uint8),
-        face=replace(view.face, points=(view.face.points * scale).astype(np.float32)),
+        face=_scaled(view.face, scale),
+        strangers=tuple(_scaled(face, scale) for face in view.strangers),
         crop=Crop(round(crop.x0 * scale), round(crop.y0 * scale), LONGEST_CROP),
     )
 
@@ -347,16 +368,19 @@ def _trimmed(view: Source) -> Source:
     """The view without what lies outside its crop."""
     height, width = view.picture.shape[:2]
     rows, columns, _, _ = view.crop.inside(width, height)
-    crop = view.crop
+    crop, origin = view.crop, np.array([columns.start, rows.start, 0], np.float32)
+    faces = [replace(face, points=face.points - origin) for face in (view.face, *view.strangers)]
     return replace(
         view,
         picture=view.picture[rows, columns],
-        face=replace(
-            view.face,
-            points=view.face.points - np.array([columns.start, rows.start, 0], np.float32),
-        ),
+        face=faces[0],
+        strangers=tuple(faces[1:]),
         crop=Crop(crop.x0 - columns.start, crop.y0 - rows.start, crop.side),
     )
+
+
+def _scaled(face: Face, scale: float) -> Face:
+    return replace(face, points=(face.points * scale).astype(np.float32))
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -77,6 +77,8 @@ class Look:
     """Mean grey level of the face"""
     embedding: NDArray[np.float32]
     """(128,) of the identity network"""
+    strangers: tuple[Face, ...] = ()
+    """Other people's faces in the picture"""
 
     def picture(self) -> NDArray[np.uint8]:
         """(H, W, 3) RGB."""
@@ -115,12 +117,12 @@ class Recording:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A picture (H, W, 3), the person's face in it, and how many faces there are."""
+    """A picture (H, W, 3), the person's face in it, and all faces there are."""
 
     time: float
     image: NDArray[np.uint8]
     face: Face | None
-    faces: int
+    faces: list[Face]
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,11 @@ class Looker:
         # Another core finds faces ahead.
         with closing(prefetched(self._followed(path), depth=PICTURES_AHEAD)) as followed:
             for number, (seen, total) in enumerate(followed, 1):
-                most_faces = max(most_faces, seen.faces)
+                most_faces = max(most_faces, len(seen.faces))
                 if seen.face is not None:
-                    looks.append(self._look(path, seen.time, seen.image, seen.face))
+                    strangers = tuple(other for other in seen.faces if other is not seen.face)
+                    look = self._look(path, seen.time, seen.image, seen.face)
+                    looks.append(replace(look, strangers=strangers))
                 self.on_progress("look", number, total)
         if not looks and most_faces:
             raise NoFaceError(
@@ -176,14 +180,15 @@ class Looker:
             face = _same(faces, hint) or self.choice.pick(faces)
             if face is not None:
                 hint = face.box
-            yield _Seen(time, image, face, len(faces)), total
+            yield _Seen(time, image, face, faces), total
 
     def photos(self, paths: Sequence[Path]) -> Recording:
         """Photos of one person."""
         looks = []
         for number, path in enumerate(paths):
             source = load_source(path, choice=self.choice, detector=self.detector)
-            looks.append(self._look(path, float(number), source.picture, source.face))
+            look = self._look(path, float(number), source.picture, source.face)
+            looks.append(replace(look, strangers=source.strangers))
             self.on_progress("look", number + 1, len(paths))
         own = _of_one_person(looks)
         if len(own) < len(looks):

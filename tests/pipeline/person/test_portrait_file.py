@@ -75,6 +75,18 @@ def test_what_is_written_is_read(person: Portrait, tmp_path: Path) -> None:
     assert path.stat().st_size < 400_000
 
 
+def test_other_people_in_a_view_are_known(person: Portrait, tmp_path: Path) -> None:
+    path = tmp_path / "two.portrait"
+    stranger = replace(person.source.face, points=person.source.face.points + np.float32(20))
+    (beyond,) = person.source.others
+    beyond = replace(beyond, strangers=(stranger,))
+    save_portrait(path, replace(person, source=replace(person.source, others=(beyond,))))
+    canvas, found = load_portrait(path).views
+    assert not canvas.strangers
+    ours, theirs = (view.crop.to_crop(view.strangers[0].points, 256) for view in (beyond, found))
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
 def test_files_without_blendshapes_are_read(person: Portrait, tmp_path: Path) -> None:
     path = tmp_path / "old.portrait"
     save_portrait(path, person)
