@@ -31,6 +31,7 @@ import torch
 from numpy.typing import NDArray
 
 from metaportrait_cli import Engine
+from metaportrait_cli.devices import keep_freed_memory
 from metaportrait_cli.face.track import LARGEST_FACE
 from metaportrait_cli.metrics.perceptual import bundled_features, lpips_like
 from metaportrait_cli.metrics.pictures import psnr
@@ -164,6 +165,7 @@ def speeds_on(file: Path, cores: list[int]) -> None:
     os.sched_setaffinity(0, cores)
     cv2.setNumThreads(len(cores))
     torch.set_num_threads(len(cores))
+    keep_freed_memory()  # as `animate` does
     whole = load_network(Student, file, part=PART).float().requires_grad_(False)
     points = load_portrait(file).source.landmarks(1)[None].repeat(AT_ONCE, axis=0)
     for size in (whole.config.size // 2, whole.config.size):

@@ -123,7 +123,8 @@ def distill(
     folder = output.with_name(f"{output.name}{WORK_SUFFIX}")
     started = time.perf_counter()
     with (
-        claimed(output, onnx, overwrite=overwrite, is_input=inputs),
+        # What an unfinished run has written so far is its own to replace.
+        claimed(output, onnx, overwrite=overwrite or folder.exists(), is_input=inputs),
         lasting(engine) as loaded,
     ):
         if portrait is not None:
