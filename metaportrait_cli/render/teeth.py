@@ -49,7 +49,7 @@ PART = "teeth"
 STEADY_SECONDS = 0.1
 # Means of light and shade are shade: what share of it, as a logarithm, is kept. Lower teeth are
 # seen or not: the power of their odds.
-UPPER_SHADE, LOWER_SHADE, DECIDED = 0.2, 0.5, 3
+UPPER_SHADE, LOWER_SHADE, DECIDED = 0.35, 0.5, 3
 # What is behind the teeth: the tongue is lighter than flesh, the rest darker.
 TONGUE_LIGHT, CAVITY_DARK = 1.0, 0.7
 # The channels that are drawn, counted from the first of them.
