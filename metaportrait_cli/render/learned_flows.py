@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 Points = NDArray[np.float32]
 Grid = NDArray[np.float32]
 
+EVEN = 1.5
+"""Cells of the network of layers over which its motion is evened: what it says of single ones
+stretches and folds heads that turn, and makes no picture truer"""
+
 
 class LearnedFlows:
     """Makes the corrections of each picture, see `Corrections`.
@@ -141,7 +145,8 @@ class LearnedLayers:
         asked = _seen(shift, driven, found.gap, side=self._side, size=size)
         cover = _shrunk(np.minimum(found.cover, 1), size)
         (said,) = self._correct(*self._source, *asked, cover[None, None])
-        x, y, hold, hidden = (_enlarged(plane, len(self._fade)) for plane in said[0])
+        even = [cv2.GaussianBlur(plane, (0, 0), EVEN) for plane in said[0][:3]]
+        x, y, hold, hidden = (_enlarged(plane, len(self._fade)) for plane in (*even, said[0][3]))
         change = [
             self._fade * (plane * np.float32(self._side / 2) - hold * own)
             for plane, own in zip((x, y), cv2.split(shift), strict=True)
