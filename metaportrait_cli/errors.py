@@ -7,6 +7,8 @@ with the code; a library caller catches the type. Settings are named in backtick
 
 from __future__ import annotations
 
+import errno
+
 
 def one_line(text: str) -> str:
     """The text as one line that does nothing to a terminal: names of files and what files say of
@@ -69,3 +71,17 @@ class TrainingError(MetaPortraitError):
 
 
 INTERRUPTED_EXIT_CODE = 130
+
+_EXHAUSTED = ("can't allocate memory", "Insufficient memory", "AllocateTensors", "bad_alloc")
+"""How torch, OpenCV, MediaPipe and C++ say it."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, the machine's or the device's, whoever says so."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # torch's, without importing it
+        or any(sign in str(error) for sign in _EXHAUSTED)
+    )

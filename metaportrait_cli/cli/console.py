@@ -24,6 +24,7 @@ from metaportrait_cli.errors import (
     MetaPortraitError,
     OutOfMemoryError,
     UsageError,
+    is_out_of_memory,
     one_line,
 )
 from metaportrait_cli.imports import cure, is_missing_library
@@ -137,9 +138,6 @@ def reporting(
             raise _exit(
                 reporter, "interrupted; no half result is left", INTERRUPTED_EXIT_CODE
             ) from error
-        except MemoryError as error:
-            text = "out of memory; try a smaller `size` or `window`"
-            raise _exit(reporter, text, OutOfMemoryError.exit_code) from error
         except typer.Exit:
             raise
         except Exception as error:
@@ -151,14 +149,14 @@ def _unforeseen(error: Exception) -> tuple[str, int]:
     """The words and the code for what the library has no error of its own for."""
     if is_missing_library(error):
         return cure(error), 1
+    if is_out_of_memory(error):
+        text = "out of memory; try a smaller `size` or `window`, or `device` cpu"
+        return text, OutOfMemoryError.exit_code
     if isinstance(error, OSError):
         # Only our temporary files are written without a name to tell.
         where = f"{error.filename or tempfile.gettempdir()}: "
         text = f"{where}{error.strerror or error}; check space and permissions there"
         return text, MediaError.exit_code
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
-        text = "the device ran out of memory; try a smaller `window` or `device` cpu"
-        return text, OutOfMemoryError.exit_code
     if os.environ.get(DEBUG_VARIABLE):
         raise error
     return f"internal error: {type(error).__name__}: {error}; --verbose tells more; report it", 1

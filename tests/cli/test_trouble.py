@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
@@ -10,7 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import typer
 
+from metaportrait_cli.cli.console import reporting
 from tests.cli.test_contract import PROGRAM, ROOT, error_line, run
 
 NO_GL = "libGL.so.1: cannot open shared object file: No such file or directory"
@@ -35,6 +38,24 @@ def test_a_missing_library_is_one_line_with_the_cure(
     assert doctor.returncode == 1
     missing = [found["detail"] for found in json.loads(doctor.stdout) if not found["ok"]]
     assert cure in missing[0]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("(interpreter->AllocateTensors())==(kTfLiteOk)"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_exhausted_memory_has_a_code_of_its_own(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as left, reporting():
+        raise error
+    assert left.value.exit_code == 7
+    assert capsys.readouterr().err.startswith("error: out of memory")
 
 
 def test_without_typer_too(tmp_path: Path) -> None:

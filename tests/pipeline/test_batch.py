@@ -162,6 +162,7 @@ def test_what_may_go_well_is_tried_again(
     for error, attempts, code in (
         (FfmpegError("killed"), 3, 6),
         (MemoryError(), 3, 7),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), 3, 7),
         (OSError(28, "No space left on device"), 3, 3),
         (UsageError("no"), 1, 2),
         (ZeroDivisionError("x\ny\x1b[31m"), 1, 1),

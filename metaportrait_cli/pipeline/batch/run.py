@@ -11,6 +11,7 @@ from metaportrait_cli.errors import (
     MediaError,
     MetaPortraitError,
     OutOfMemoryError,
+    is_out_of_memory,
     one_line,
 )
 from metaportrait_cli.media.outputs import is_result
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 Status = Literal["done", "failed", "skipped"]
 
-RETRIED = (FfmpegError, OutOfMemoryError, MemoryError, OSError)
+RETRIED = (FfmpegError, OSError)
 """What may go well the next time; what is wrong with a job's own files and settings doesn't."""
 
 
@@ -68,7 +69,7 @@ def failed(job: Job, error: BaseException, *, attempts: int = 1, seconds: float 
     text, code = one_line(str(error)), 1
     if isinstance(error, MetaPortraitError):
         code = error.exit_code
-    elif isinstance(error, MemoryError):
+    elif is_out_of_memory(error):
         text, code = "out of memory", OutOfMemoryError.exit_code
     elif isinstance(error, OSError):
         text = f"{error.filename or job.output}: {error.strerror or error}"
@@ -109,7 +110,8 @@ class Runner:
             try:
                 return self._once(job, begun, attempt, started)
             except Exception as error:  # noqa: BLE001  told in the result
-                last = attempt > options.retries or not isinstance(error, RETRIED)
+                passing = isinstance(error, RETRIED) or is_out_of_memory(error)
+                last = attempt > options.retries or not passing
                 if last:
                     elapsed = time.perf_counter() - started
                     return failed(job, error, attempts=attempt, seconds=elapsed)
