@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
 import warnings
 import zlib
@@ -114,6 +115,20 @@ class _NotAnImageError(MediaError):
     """The content is of another kind; whoever can read others may try."""
 
 
+def sheet_path(path: str | os.PathLike[str] | None) -> Path | None:
+    """The name of a picture that is written at the end of a run, if one is. Raises `UsageError`
+    before the work for a suffix that `write_still` doesn't take."""
+    if path is None:
+        return None
+    _check_suffix(Path(path))
+    return Path(path)
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
+        raise UsageError(f"{path}: images are written as .png, .jpg or .jpeg: choose one of them")
+
+
 def write_still(
     path: Path,
     image: NDArray[np.uint8],
@@ -129,10 +144,9 @@ def write_still(
     Raises:
         UsageError: another suffix, alpha in a JPEG, or a place that can't be written to.
     """
+    _check_suffix(path)
     kind = path.suffix.lower()
     picture = Image.fromarray(np.ascontiguousarray(image))
-    if kind not in {".png", ".jpg", ".jpeg"}:
-        raise UsageError(f"{path}: images are written as .png, .jpg or .jpeg: choose one of them")
     if kind == ".png":
         notes = PngInfo()
         notes.add(b"sRGB", b"\0")

@@ -7,9 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from metaportrait_cli.media.outputs import atomic_output
+from metaportrait_cli.media.stills import write_still
 
 CELL = 160
 LABEL = 18
@@ -39,9 +38,7 @@ class ContactSheet:
 
     def save(self, path: Path) -> None:
         """Writes the sheet as wide as its longest row; it appears when it is complete."""
-        sheet = np.concatenate(self._rows)[:, : CELL * self._filled]
-        with atomic_output(path) as partial:
-            Image.fromarray(sheet).save(partial)
+        write_still(path, np.concatenate(self._rows)[:, : CELL * self._filled])
 
     def _labels(self, names: list[str]) -> NDArray[np.uint8]:
         row = np.full((LABEL, CELL * self._columns, 3), PAPER, np.uint8)

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.media.outputs import claimed
+from metaportrait_cli.media.stills import sheet_path
 from metaportrait_cli.metrics.summary import Summary, bootstrap
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.evaluation.contact_sheet import ContactSheet
@@ -132,6 +133,7 @@ def evaluate(
     has no face to begin with, `MediaError` if it is too short.
     """
     options = options or EvaluateOptions()
+    sheet = sheet_path(sheet)
     clips = find_portraits(paths) if options.mode == "turn" else find_clips(paths)
     with claimed(sheet, overwrite=overwrite, is_input=clips), Engine() as engine:
         judge = Judge(engine)

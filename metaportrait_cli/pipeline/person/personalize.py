@@ -26,7 +26,7 @@ from metaportrait_cli.face.regions import Kind
 from metaportrait_cli.face.source import Lends
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
 from metaportrait_cli.media.outputs import claimed
-from metaportrait_cli.media.stills import write_still
+from metaportrait_cli.media.stills import sheet_path, write_still
 from metaportrait_cli.metrics.perceptual import bundled_features
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.identity import IdentityNetwork
@@ -127,7 +127,7 @@ def personalize(
     """
     options = options or PersonalizeOptions()
     output = Path(output)
-    sheet = None if sheet is None else Path(sheet)
+    sheet = sheet_path(sheet)
     inputs = [Path(path) for path in ([video] if video is not None else photos)]
     if not inputs or (video is not None and photos):
         raise UsageError("give either `video` or `photos`")
