@@ -91,7 +91,7 @@ def test_result_is_plain_and_complete(evaluated: tuple[Evaluation, Path]) -> Non
 
 def test_sheet_shows_the_clip(evaluated: tuple[Evaluation, Path]) -> None:
     image = np.asarray(Image.open(evaluated[1]))
-    assert image.shape == (160 + 2 * 18, 10 * 160, 3)
+    assert image.shape == (160 + 2 * 18, 7 * 160, 3)  # the source, and two moments
     # Source, then truth and warp side by side: alike, not the same.
     source, truth, warp = (image[36:, k * 160 : (k + 1) * 160].astype(int) for k in range(3))
     assert 0 < np.abs(truth - warp).mean() < 20
