@@ -48,7 +48,6 @@ from metaportrait_cli.weights.architectures import FEWSHOT
 
 EMBEDDER, GENERATOR, DISCRIMINATOR = "embedder", "generator", "discriminator"
 D_STEPS = 2
-W_RANGE = 0.1
 JUDGED = 48
 """Episodes of held-out people"""
 
@@ -162,7 +161,7 @@ class FewShotTask(Task[Episode]):
         )
         # W. A step sees few videos: sparse, so that the others' columns and moments stay.
         self._columns = nn.Embedding(videos, config.model.embedding, sparse=True)
-        nn.init.uniform_(self._columns.weight, -W_RANGE, W_RANGE)
+        nn.init.zeros_(self._columns.weight)
         self._columns.to(place.device)
         self._columns_step = torch.optim.SparseAdam(
             self._columns.parameters(), lr=config.columns_lr
@@ -212,6 +211,7 @@ class FewShotTask(Task[Episode]):
             embedding = embedded(networks[EMBEDDER], pictures[:, :-1], landmarks[:, :-1])
             image = networks[GENERATOR](drawn, embedding).float()
             painted.append(image.detach())
+            self._meet(batch.video, embedding.detach().float())
             whose = self._columns(batch.video)
             with torch.no_grad():
                 real = critic(target, drawn)
@@ -239,6 +239,16 @@ class FewShotTask(Task[Episode]):
         found = [self._learn(self._critic, number, judging) for _ in range(D_STEPS)]
         terms |= {"critic": found[-1]["critic"], "critic_gradient": found[-1]["gradient"]}
         return terms
+
+    @torch.no_grad()
+    def _meet(self, videos: Tensor, embeddings: Tensor) -> None:
+        """Columns of videos (B,) that were never seen are their embeddings (B, N).
+
+        From small random columns the match loss, half of all gradients, draws embeddings to zero
+        in some hundred steps, where their rectifiers are dead.
+        """
+        unseen = ~self._columns.weight[videos].any(dim=1)
+        self._columns.weight[videos[unseen]] = embeddings[unseen]
 
     def _learn(self, descent: Descent[Any], number: int, terms_of: Callable[[], Terms]) -> Terms:
         """A step of networks, and of the columns that had part in it."""

@@ -91,6 +91,16 @@ def test_stopping_and_going_on_is_the_same_as_not_stopping(prepared: Path, tmp_p
     assert compared > 100
 
 
+def test_the_match_loss_begins_at_nothing(prepared: Path, tmp_path: Path) -> None:
+    """Columns are met as embeddings: others would draw these to where rectifiers are dead."""
+    records: list[Record] = []
+    config = replace(TINY, batch=1, steps=1)
+    train_fewshot(config, prepared, tmp_path, options=EVERY_STEP, on_record=records.append)
+    assert records[0]["terms"]["match"] == 0
+    parts = torch.load(tmp_path / "state.pt", weights_only=True)["parts"]
+    assert parts["columns"]["weight"].any(dim=1).sum() == 1
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", ["lite", "paper"])
 def test_the_real_configurations_go_on_where_they_stopped(
