@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.face.correspondence import Correspondence
 from metaportrait_cli.face.regions import REGIONS, OwnRegions
 from metaportrait_cli.face.source import Source
+from metaportrait_cli.render.own_teeth import opening_height
 from metaportrait_cli.render.protocol import (
     Driven,
     Memory,
@@ -64,6 +65,7 @@ class JoinedSession(Session):
         self._choices = Choices(source, size=size, rate=rate)
         faces = (source.landmarks(size), *(view.landmarks(size) for view in source.others))
         self._own = [OwnRegions(v.crop, points) for v, points in zip(views, faces, strict=True)]
+        self._open = np.array([opening_height(points) for points in faces])
 
     def render(self, driven: Driven) -> Rendered:
         """Pictures (T, S, S, 3); of several flows, none is the whole frame's."""
@@ -89,7 +91,7 @@ class JoinedSession(Session):
         frames = np.stack(pictures)
         if (regions := self._views[0].regions()) is not None:
             own = [self._own_regions(choice[t]) for t in range(len(points))]
-            regions.repaint(frames, points, gaps, own)
+            regions.repaint(frames, points, gaps, own, (choice.mouth @ self._open).tolist())
         return Rendered(frames)
 
     def _own_regions(self, choice: Choice) -> OwnRegions:

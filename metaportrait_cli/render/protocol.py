@@ -194,9 +194,10 @@ class Repainting(Protocol):
         driven: NDArray[np.float32],
         gaps: Sequence[NDArray[np.float32]],
         own: Sequence[OwnRegions] | None = None,
+        shown: Sequence[float] | None = None,
     ) -> None:
-        """Repaints warps (T, S, S, 3) in place: their landmarks (T, 478, 3), their mouths' gaps,
-        and the own mouths and eyes of frames that are of several pictures."""
+        """Repaints warps (T, S, S, 3) in place: their landmarks (T, 478, 3), their mouths' gaps;
+        of several pictures, their own mouths and eyes, and how wide those mouths are open."""
         ...
 
 

@@ -249,14 +249,19 @@ class OpenedRegions:
         driven: NDArray[np.float32],
         gaps: Sequence[NDArray[np.float32]],
         own: Sequence[OwnRegions] | None = None,
+        shown: Sequence[float] | None = None,
     ) -> None:
         """Repaints mouth and eyes of warped frames (T, S, S, 3), in place.
 
         `driven` (T, 478, 3) is where their faces are; each of `gaps` (N, 2) is the mouth opening
         that the source doesn't show, see `Correspondence`. A frame that is of other pictures has
-        theirs in place of its `own`.
+        theirs in place of its `own`, and theirs are the mouths `shown`, so wide open.
         """
         own = own or [self._own] * len(frames)
+        gaps = [
+            self._teeth.unknown(face, gap, shown=None if shown is None else shown[t])
+            for t, (face, gap) in enumerate(zip(driven, gaps, strict=True))
+        ]
         for first in range(0, len(frames), TOGETHER):
             part = slice(first, first + TOGETHER)
             self._repaint(frames[part], driven[part], gaps[part], own[part])
@@ -287,7 +292,6 @@ class OpenedRegions:
         own: Sequence[OwnRegions],
     ) -> None:
         size = frames.shape[1]
-        gaps = [self._teeth.unknown(face, gap) for face, gap in zip(driven, gaps, strict=True)]
         drawn: dict[int, Drawn | None] = {}
 
         def cut(place: tuple[int, Region]) -> NDArray[np.uint8]:

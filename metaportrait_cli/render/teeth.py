@@ -269,12 +269,22 @@ class OpenedTeeth:
         bite = shown.bite if shown else self.bite
         return OpenedTeeth(painter, bite, self.colours, shown=self._shown)
 
-    def unknown(self, points: NDArray[np.float32], gap: NDArray[np.float32]) -> NDArray[np.float32]:
+    def unknown(
+        self,
+        points: NDArray[np.float32],
+        gap: NDArray[np.float32],
+        *,
+        shown: float | None = None,
+    ) -> NDArray[np.float32]:
         """The part (N, 2) of the mouth of a driven face (478, 3) that is to be made up: `gap`, as
-        of `OpenedRegions.repaint`, and a thin strip above it that the source shows."""
-        low = 1 - float(smoothstep((self._shown - STRIP[0]) / (STRIP[1] - STRIP[0])))
+        of `OpenedRegions.repaint`, and a thin strip above it that the source shows.
+
+        `shown` is how wide the mouth is open where the frame comes from, if not from the source.
+        """
+        shown = self._shown if shown is None else shown
+        low = 1 - float(smoothstep((shown - STRIP[0]) / (STRIP[1] - STRIP[0])))
         start, end = BEYOND_STRIP
-        opened = float(smoothstep((opening_height(points) - self._shown - start) / (end - start)))
+        opened = float(smoothstep((opening_height(points) - shown - start) / (end - start)))
         lip = points[[upper for upper, _ in topology.INNER_LIPS], :2]
         wider = gap.copy()
         hanging = slice(1, 1 + len(lip))

@@ -74,9 +74,11 @@ class Flat(Session):
         driven: NDArray[np.float32],
         gaps: Sequence[NDArray[np.float32]],
         own: Sequence[OwnRegions] | None = None,
+        shown: Sequence[float] | None = None,
     ) -> None:
         assert own is not None
-        assert len(own) == len(gaps) == len(frames)
+        assert shown is not None
+        assert len(own) == len(shown) == len(gaps) == len(frames)
         self.repainted.append(len(frames))
 
 
