@@ -188,5 +188,5 @@ def test_a_killed_worker_costs_an_attempt(folder: Path, tmp_path: Path) -> None:
         results.append(result)
     assert {result.job: result.status for result in results} == {
         **{1: "done", 2: "failed", 3: "done", 4: "failed"},
-    }
+    }, results
     assert sorted(name for name in os.listdir(tmp_path)) == ["1.mp4", "3.mp4"]
