@@ -31,7 +31,10 @@ from metaportrait_cli.networks.swift.repainted import (
     OPENING,
     OUTLINE,
     OWN,
+    OWN_OPENING,
     REACH,
+    SLIT,
+    STAYING,
     UNKNOWN,
 )
 
@@ -42,8 +45,9 @@ PATCH_CHANNELS = 3 + 3 + 3 + 2
 @dataclass(frozen=True)
 class RegionConfig:
     keep_shown: bool = False
-    """Leave the part of the opening alone that the source shows: its own teeth are better. Then the
-    opening counts as the inside, else lids or lips as a whole."""
+    """Leave the part of the opening alone that the source shows, but for its edges, which may get
+    darker: its own teeth are better. Then the opening counts as the inside, else lids or lips as
+    a whole."""
     patch: int = 64
     """P, that it was trained for"""
     widths: tuple[int, ...] = (40, 64, 96, 112)
@@ -139,6 +143,10 @@ class RegionNetwork(Network):
             mask = mask * (1 - _shown(inside, patches[:, UNKNOWN : UNKNOWN + 1]))
         change = _in_share(change, colourful(patches))
         painted = mask * change
+        if self.config.keep_shown:
+            # Lightened, teeth that the source shows would be a white band.
+            shown = inside * (1 - patches[:, UNKNOWN : UNKNOWN + 1])
+            painted = painted - teeth_stay(patches) * shown * painted.clamp(min=0)
         # Skin keeps its grain, which lies a pixel beside its place: left to itself, the network
         # would blur it.
         coarse = _coarse(painted)
@@ -150,6 +158,21 @@ def colourful(patches: Tensor) -> Tensor:
     own = patches[:, OWN]
     chroma = (own.amax(dim=1) - own.amin(dim=1)).mean(dim=(1, 2))  # (B,)
     return (chroma / COLOURFUL).clamp(max=1)[:, None, None, None]
+
+
+def teeth_stay(patches: Tensor) -> Tensor:
+    """Of mouths' patches (B, C, P, P), how far teeth that their sources show are still seen, in
+    [0, 1], (B, 1, 1, 1)."""
+    driven, own = (
+        patches[:, part].sum(dim=1).amax(dim=1)[:, None, None, None]
+        for part in (OPENING, OWN_OPENING)
+    )
+    return _ramp(own / patches.shape[-1], SLIT) * _ramp(driven / own.clamp(min=1 / 255), STAYING)
+
+
+def _ramp(value: Tensor, ends: tuple[float, float]) -> Tensor:
+    x = ((value - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
+    return x * x * (3 - 2 * x)
 
 
 def _in_share(change: Tensor, share: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from metaportrait_cli.motion.alignment import similarity
 from metaportrait_cli.networks import teeth as layout
 from metaportrait_cli.networks.teeth import BRIGHT, GAMMA, TeethConfig, with_teeth
 from metaportrait_cli.render.own_teeth import (
+    LUMA,
     Colours,
     Row,
     TeethOfPerson,
@@ -50,6 +51,9 @@ STEADY_SECONDS = 0.1
 # Means of light and shade are shade: what share of it, as a logarithm, is kept. Lower teeth are
 # seen or not: the power of their odds.
 UPPER_SHADE, LOWER_SHADE, DECIDED = 0.35, 0.5, 3
+# Light makes teeth no lighter than so many times what they are, and no whiter than this, in linear
+# light: gaps would go under.
+MOST_LIGHT, WHITEST_UPPER, WHITEST_LOWER = 1.6, 0.7, 0.55
 # What is behind the teeth: the tongue is lighter than flesh, the rest darker.
 TONGUE_LIGHT, CAVITY_DARK = 1.0, 0.7
 # The channels that are drawn, counted from the first of them.
@@ -147,8 +151,7 @@ class Drawn:
         places = to_patch(box, self.matrix)
         x, y = np.clip(np.floor(places.min(0)).astype(int), 0, size - 1).tolist()
         across, down = np.ceil(places.max(0) - (x, y)).astype(int).tolist()
-        most = min(size - x, size - y)
-        across, down = min(across, most), min(down, most)
+        across, down = min(across, size - x), min(down, size - y)
         matrix = self.matrix.copy()
         matrix[:, 2] += matrix[:, :2] @ (x, y)
         seen = whole[:, y : y + down, x : x + across]
@@ -341,14 +344,20 @@ class OpenedTeeth:
         if self.light is not None:
             light = (self.light + self._follow * (light - self.light)).astype(np.float32)
         self.light = light
-        _blend(frame, drawn, _decided(light))
+        _blend(frame, drawn, _decided(light, self.colours))
 
 
-def _decided(light: NDArray[np.float32]) -> NDArray[np.float32]:
+def _decided(light: NDArray[np.float32], colours: Colours) -> NDArray[np.float32]:
     """Light (10, h, w) as it would be seen, of which the network gives means."""
     found = light.copy()
-    for part, share in ((layout.ON_UPPER, UPPER_SHADE), (layout.ON_LOWER, LOWER_SHADE)):
+    tooth = float(colours.tooth @ LUMA)
+    for part, share, whitest in (
+        (layout.ON_UPPER, UPPER_SHADE, WHITEST_UPPER),
+        (layout.ON_LOWER, LOWER_SHADE, WHITEST_LOWER),
+    ):
         found[part] = np.where(light[part] < 0, share * light[part], light[part])
+        most = math.log(max(1.0, min(MOST_LIGHT, whitest / tooth)))
+        found[part] -= np.maximum(found[part].mean(0) - most, 0)
     odds = (light[layout.SEEN] / (1 - light[layout.SEEN] + 1e-4)) ** DECIDED
     found[layout.SEEN] = odds / (1 + odds)
     return found

@@ -34,7 +34,7 @@ from metaportrait_cli.networks.teeth import (
 Planes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-OWN, OUTLINE, OPENING, UNKNOWN = slice(3, 6), 6, 7, 8
+OWN, OUTLINE, OPENING, UNKNOWN, OWN_OPENING = slice(3, 6), 6, 7, 8, 10
 OF_FRAME, OF_SOURCE = (0, 1, 2, 6, 7, 8), (3, 4, 5, 9, 10)
 """Channels that each frame brings, and those that stay the same for a source"""
 # Shares of a patch's side: by which painting may go beyond what is unknown, and fine painting
@@ -43,6 +43,10 @@ OF_FRAME, OF_SOURCE = (0, 1, 2, 6, 7, 8), (3, 4, 5, 9, 10)
 REACH, FADE, EDGE, COARSE = 1 / 32, 1 / 32, 1 / 64, 1 / 32
 # At first the mask is half open: a closed one would keep the change from being learnt.
 MASK_BIAS = 0.0
+# Teeth that a source shows stay as light as they are while a mouth is open: over this range of its
+# opening's height, in shares of the source's own, where that is higher than a slit (shares of the
+# side). Between lips that close they go under paint.
+STAYING, SLIT = (0.7, 1.2), (3 / 128, 7 / 128)
 # Below this mean difference between the channels of the source's own patch, painting loses colour
 # with it: an old photo stays grey.
 COLOURFUL = 0.03
@@ -73,6 +77,11 @@ def painted(head: Floats, patch: Planes, *, keep_shown: bool) -> Floats:
     share = colourful(patch)
     change = cv2.transform(change, share * np.eye(3) + (1 - share) / 3)
     change = cv2.multiply(change, cv2.merge([mask] * 3))
+    staying = teeth_stay(patch) if keep_shown else 0.0
+    if staying:
+        # Lightened, they would be a white band.
+        shown = np.float32(staying) * _SHOWN[inside] * (1 - _SHOWN[patch[UNKNOWN]])
+        change -= cv2.multiply(cv2.max(change, 0.0), cv2.merge([shown] * 3))
     small = size // _pixels(size, COARSE)
     coarse = cv2.resize(change, (small, small), interpolation=cv2.INTER_AREA)
     coarse = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR)
@@ -130,6 +139,21 @@ def colourful(patch: Planes) -> float:
     red, green, blue = patch[OWN]
     most, least = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
     return min(1.0, cv2.mean(cv2.subtract(most, least))[0] / (255 * COLOURFUL))
+
+
+def teeth_stay(patch: Planes) -> float:
+    """How far teeth that the source of a mouth's patch (C, P, P) shows are seen, in [0, 1]."""
+    driven, own = (
+        float(cv2.reduce(patch[part], 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S).max())
+        for part in (OPENING, OWN_OPENING)
+    )
+    side = 255 * patch.shape[-1]
+    return _ramp(own / side, SLIT) * _ramp(driven / max(own, 1.0), STAYING)
+
+
+def _ramp(value: float, ends: tuple[float, float]) -> float:
+    x = min(max((value - ends[0]) / (ends[1] - ends[0]), 0.0), 1.0)
+    return x * x * (3 - 2 * x)
 
 
 def _coloured(found: Floats) -> Floats:
