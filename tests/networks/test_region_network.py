@@ -10,6 +10,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 from metaportrait_cli.networks.regions import (
     OPENING,
     OWN,
+    OWN_OPENING,
     UNKNOWN,
     RegionConfig,
     RegionNetwork,
@@ -30,12 +31,16 @@ def painter() -> RegionNetwork:
     return made.eval()
 
 
-def painted(network: RegionNetwork, *, opening: slice, unknown: slice) -> Tensor:
-    """How red each row becomes, in the middle of a mouth that is open in some rows."""
+def painted(
+    network: RegionNetwork, *, opening: slice, unknown: slice, own: slice = slice(0, 0)
+) -> Tensor:
+    """How red each row becomes, in the middle of a mouth that is open in some rows; in its `own`
+    ones the source's was."""
     patch = torch.zeros(1, 11, SIDE, SIDE)
     patch[:, OWN.start] = 0.5  # in colour
     patch[:, OPENING, opening, 30:98] = 1
     patch[:, UNKNOWN, unknown, 30:98] = 1
+    patch[:, OWN_OPENING, own, 30:98] = 1
     with torch.no_grad():
         return network(patch, torch.zeros(1, 128)).image[0, 0, :, SIDE // 2]
 
@@ -44,6 +49,15 @@ def test_teeth_that_the_source_shows_stay(painter: RegionNetwork) -> None:
     rows = painted(painter, opening=slice(54, 74), unknown=slice(0, 0))
     assert rows[58:70].max() == 0
     assert torch.allclose(rows[[44, 84]], torch.tensor(0.5), atol=0.01)
+
+
+def test_the_edges_of_teeth_that_the_source_shows_get_no_lighter(painter: RegionNetwork) -> None:
+    shown, unknown = slice(54, 66), slice(66, 84)
+    as_it_was = painted(painter, opening=slice(54, 84), unknown=unknown)
+    stays = painted(painter, opening=slice(54, 84), unknown=unknown, own=shown)
+    assert as_it_was[64:66].min() > 0.3
+    assert stays[shown].max() == 0
+    assert stays[68:84].min() > 0.45
 
 
 def test_what_it_does_not_show_is_painted(painter: RegionNetwork) -> None:

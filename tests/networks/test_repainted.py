@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metaportrait_cli.networks.mouth import MouthNetwork, below_teeth
-from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
+from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork, teeth_stay
 from metaportrait_cli.networks.swift import repainted
 from metaportrait_cli.networks.teeth import BEHIND, DRAWN, RIM
 
@@ -24,12 +24,32 @@ def patch(channels: int, *, grey: bool) -> np.ndarray:
     found[6, 12:52, 4:40] = 255
     found[7, 20:40, 8:36] = 255
     found[8, 30:44, 8:30] = 200
+    found[10, 20:42, 8:36] = 255
     if channels > DRAWN.start:
         found[DRAWN.start, 24:38, 10:32] = draw.integers(1, 256, (14, 22))
         drawn = found[DRAWN.start, 24:38, 10:32] > 0
         for part in (BEHIND, RIM):
             found[part, 24:38, 10:32] = drawn * draw.integers(0, 256, (14, 22))
     return found
+
+
+def test_teeth_stay_while_their_mouth_is_open() -> None:
+    planes = patch(11, grey=False)
+    height = 22
+
+    def staying(rows: int) -> float:
+        planes[repainted.OPENING] = 0
+        planes[repainted.OPENING, 20 : 20 + rows, 8:36] = 255
+        tensor = torch.from_numpy(planes)[None] / 255
+        assert float(teeth_stay(tensor)) == pytest.approx(repainted.teeth_stay(planes), abs=1e-5)
+        return repainted.teeth_stay(planes)
+
+    assert staying(height // 2) == 0
+    assert 0 < staying(height) < 1
+    assert staying(height + 6) == pytest.approx(1)
+    planes[repainted.OWN_OPENING] = 0
+    planes[repainted.OWN_OPENING, 20, 8:36] = 255
+    assert staying(height) == 0
 
 
 @pytest.mark.parametrize("grey", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import cv2
@@ -194,6 +195,38 @@ def test_patches_show_what_is_drawn(
     np.testing.assert_allclose(np.argwhere(there).mean(0), (67, 63.5), atol=5)
     around = cv2.dilate(there.astype(np.uint8), np.ones((9, 9))).astype(bool)
     assert mouth[:, ~around].max() < 40
+
+
+def test_a_mouth_low_in_its_patch_is_seen_whole(
+    painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
+) -> None:
+    driven = opened(points, 0.25)
+    mouth = painter.open(crop, points).draw(driven, ring(driven), size=SIZE)
+    assert mouth is not None
+    whole = mouth.patch()[OPENING][0]
+    low = 45
+    moved = mouth.matrix.copy()
+    moved[:, 2] -= moved[:, 1] * low
+    np.testing.assert_allclose(
+        replace(mouth, matrix=moved).patch()[OPENING][0][low:].astype(int),
+        whole[:-low],
+        atol=2,
+    )
+
+
+def test_more_light_leaves_teeth_their_gaps(
+    painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
+) -> None:
+    driven = opened(points, 0.25)
+    bright = painter.open(cv2.convertScaleAbs(crop, alpha=1.5), points)
+
+    def shown(level: float) -> NDArray[np.uint8]:
+        frame = np.full((SIZE, SIZE, 3), 50, np.uint8)
+        show(bright, frame, driven, level)
+        return frame
+
+    assert shown(-1.0).max() < shown(1.0).max() < 255
+    assert (shown(1.0) == shown(3.0)).all()
 
 
 @pytest.fixture
