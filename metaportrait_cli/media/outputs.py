@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ _NAME_BYTES = 255
 """The longest file name that common file systems take."""
 _PICTURE = re.compile(r"[0-9]{6,}\.png")
 _CLAIM = ".claim"
+_PATIENCE_SECONDS = 5.0
+_TRIES = 5
 
 
 def is_result(path: Path) -> bool:
@@ -236,7 +239,8 @@ def _claim(path: Path) -> Iterator[None]:
     however that ends."""
     claim = path.with_name(hidden_name(path.name, _CLAIM))
     try:
-        descriptor = _locked(claim, create=True)
+        with _one_at_a_time(path.parent):
+            descriptor = _locked(claim, create=True)
     except OSError as error:
         raise UsageError(f"{path} can't be written: {error.strerror}") from error
     if descriptor is None:
@@ -251,15 +255,43 @@ def _claim(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Whoever sweeps a folder holds each claim in it for a moment, as if it were a run's.
+
+    Another program may have locked the folder for its own reasons: that is not waited for long.
+    """
+    descriptor = None
+    until = time.monotonic() + _PATIENCE_SECONDS
+    try:
+        with contextlib.suppress(OSError):  # missing, unreadable, or without locks
+            descriptor = os.open(folder, os.O_RDONLY)
+            while fcntl is not None and time.monotonic() < until:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.005)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def _locked(claim: Path, *, create: bool) -> int | None:
     """A descriptor of the file with a lock on it, None if another run holds it or it is gone."""
+    tries = _TRIES
     while True:
         try:
             descriptor = os.open(claim, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
         except FileNotFoundError:
-            if create:  # nothing can be made in such a folder
+            if not create:
+                return None
+            tries -= 1
+            if not tries:  # nothing can be made in such a folder
                 raise
-            return None
+            claim.parent.mkdir(exist_ok=True)  # who had made it has just ended with no result
+            continue
         try:
             if fcntl is not None:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -278,13 +310,14 @@ def _sweep(folder: Path) -> None:
     """Removes what runs that were killed have left."""
     if fcntl is None:
         return
-    for claim in folder.glob(f".*{_CLAIM}"):
-        with contextlib.suppress(OSError):
-            descriptor = _locked(claim, create=False)
-            if descriptor is not None:
-                _remove_leftovers(claim, descriptor)
-                claim.unlink(missing_ok=True)
-                os.close(descriptor)
+    with _one_at_a_time(folder):
+        for claim in folder.glob(f".*{_CLAIM}"):
+            with contextlib.suppress(OSError):
+                descriptor = _locked(claim, create=False)
+                if descriptor is not None:
+                    _remove_leftovers(claim, descriptor)
+                    claim.unlink(missing_ok=True)
+                    os.close(descriptor)
 
 
 def _remove_leftovers(claim: Path, descriptor: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from metaportrait_cli.errors import MediaError, UsageError
+from metaportrait_cli.media import outputs as module
 from metaportrait_cli.media.encoding import Encoding
 from metaportrait_cli.media.outputs import atomic_output, check_output, claimed, is_result
 from metaportrait_cli.media.picture_folder import FolderWriter
@@ -141,6 +143,96 @@ def test_a_killed_run_leaves_nothing_to_the_next(tmp_path: Path) -> None:
     with claimed(tmp_path / "other.mp4", overwrite=False):
         assert os.listdir(tmp_path) == [".other.mp4.claim"]
     assert os.listdir(tmp_path) == []
+
+
+KILLED_ANYWHERE = """
+import os, signal, sys
+from itertools import count
+from pathlib import Path
+from metaportrait_cli.media.outputs import atomic_folder, atomic_output, claimed
+
+def job(folder):
+    with claimed(folder / "new" / "a.mp4", folder / "b", overwrite=True, pictures=True):
+        with atomic_output(folder / "new" / "a.mp4") as partial:
+            partial.write_bytes(b"whole")
+            with atomic_output(partial) as again:
+                again.write_bytes(b"whole")
+        with atomic_folder(folder / "b") as partial:
+            (partial / "000000.png").write_bytes(b"new")
+
+def killed_at(step):
+    steps = count()
+    touching = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate", "fcntl.flock")
+    def hook(event, arguments):
+        write = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if (write or event in touching) and next(steps) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+
+def outcome(step, folder):
+    (folder / "b").mkdir(parents=True)
+    (folder / "b" / "000000.png").write_bytes(b"old")
+    if (child := os.fork()) == 0:
+        killed_at(step)
+        job(folder)
+        os._exit(0)
+    done = os.waitpid(child, 0)[1] == 0
+    pictures = [path for path in folder.glob("*b*/*.png")]
+    assert len(pictures) >= 1, (step, pictures)  # the old ones or the new, under whichever name
+    job(folder)
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    assert found == ["b", "b/000000.png", "new", "new/a.mp4"], (step, found)
+    assert (folder / "b" / "000000.png").read_bytes() == b"new"
+    return done
+
+steps = next(step for step in count() if outcome(step, Path(sys.argv[1]) / str(step)))
+print(steps)
+"""
+
+
+def test_killed_at_any_step_a_run_can_be_made_again(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", KILLED_ANYWHERE, tmp_path],
+        check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) > 15
+
+
+def test_a_folder_being_swept_is_no_other_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed job is begun again while another job's run removes what it has left."""
+    path = tmp_path / "a.mp4"
+    (tmp_path / ".a.mp4.claim").write_text("1\na.mp4")
+    sweeping, claiming = threading.Event(), threading.Event()
+    remove = module._remove_leftovers
+
+    def slowly(claim: Path, descriptor: int) -> None:
+        if threading.current_thread() is sweeper:
+            sweeping.set()
+            assert not claiming.wait(0.2)
+        remove(claim, descriptor)
+
+    monkeypatch.setattr(module, "_remove_leftovers", slowly)
+    sweeper = threading.Thread(target=module._sweep, args=(tmp_path,))
+    sweeper.start()
+    sweeping.wait()
+    with claimed(path, overwrite=False):
+        claiming.set()
+    sweeper.join()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_another_run_just_removed(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.mp4"
+    with module._folder_of(path):
+        path.parent.rmdir()
+        with module._claim(path):
+            assert os.listdir(path.parent) == [".a.mp4.claim"]
 
 
 def test_a_full_disk_is_told_with_the_name_of_the_output(tmp_path: Path) -> None:

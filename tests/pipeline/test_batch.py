@@ -175,6 +175,20 @@ def test_what_may_go_well_is_tried_again(
         assert result.error.isprintable()
 
 
+def test_what_a_killed_worker_has_made_is_not_made_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But what lay there before it, to be overwritten, is."""
+    job = Job(1, Path("d"), tmp_path / "o.mp4")
+    job.output.write_bytes(b"a clip")
+    again = Result(1, "o.mp4", "done", attempts=2)
+    monkeypatch.setattr(run.Runner, "_once", lambda *_: again)
+    found = Runner(BatchOptions()).run(job, first=2)
+    assert (found.status, found.attempts, len(found.notes)) == ("done", 1, 1)
+    assert Runner(BatchOptions(overwrite=True)).run(job, first=2) == again
+    assert Runner(BatchOptions(skip_existing=True)).run(job, first=2).status == "skipped"
+
+
 def test_a_killed_worker_costs_an_attempt(folder: Path, tmp_path: Path) -> None:
     jobs = jobs_in(folder, tmp_path)
     results: list[Result] = []

@@ -102,8 +102,11 @@ class Runner:
         `first` counts attempts that were made elsewhere, with a worker that was killed.
         """
         options = self._options
-        if (options.skip_existing or first > 1) and is_result(job.output):
+        if options.skip_existing and is_result(job.output):
             return Result(job=job.number, output=str(job.output), status="skipped")
+        if first > 1 and not options.overwrite and is_result(job.output):
+            notes = ["its process was killed when the result was there already"]
+            return Result(job.number, str(job.output), "done", attempts=first - 1, notes=notes)
         started = time.perf_counter()
         begun: Begun = options.begun if first == 1 else "resume"
         for attempt in range(first, max(first, options.retries + 1) + 1):
