@@ -74,10 +74,14 @@ INTERRUPTED_EXIT_CODE = 130
 
 _EXHAUSTED = ("can't allocate memory", "Insufficient memory", "AllocateTensors", "bad_alloc")
 """How torch, OpenCV, MediaPipe and C++ say it."""
+_NO_ROOM_FOR_LIBRARY = "failed to map segment from shared object"
+"""How the system's loader does."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, the machine's or the device's, whoever says so."""
+    if isinstance(error, (OSError, ImportError)) and _NO_ROOM_FOR_LIBRARY in str(error):
+        return "not permitted" not in str(error)  # as on a disk from which nothing may be run
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return (

@@ -147,11 +147,11 @@ def reporting(
 
 def _unforeseen(error: Exception) -> tuple[str, int]:
     """The words and the code for what the library has no error of its own for."""
-    if is_missing_library(error):
-        return cure(error), 1
     if is_out_of_memory(error):
         text = "out of memory; try a smaller `size` or `window`, or `device` cpu"
         return text, OutOfMemoryError.exit_code
+    if is_missing_library(error):
+        return cure(error), 1
     if isinstance(error, OSError):
         # Only our temporary files are written without a name to tell.
         where = f"{error.filename or tempfile.gettempdir()}: "

@@ -47,6 +47,8 @@ def test_a_missing_library_is_one_line_with_the_cure(
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         RuntimeError("(interpreter->AllocateTensors())==(kTfLiteOk)"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        OSError("libLiteRt.so: failed to map segment from shared object"),
+        ImportError("libSvtAv1Enc.so.4: failed to map segment from shared object"),
     ],
 )
 def test_exhausted_memory_has_a_code_of_its_own(
