@@ -8,6 +8,9 @@ with the code; a library caller catches the type. Settings are named in backtick
 from __future__ import annotations
 
 import errno
+from numbers import Integral, Real
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def one_line(text: str) -> str:
@@ -89,3 +92,20 @@ def is_out_of_memory(error: BaseException) -> bool:
         or type(error).__name__ == "OutOfMemoryError"  # torch's, without importing it
         or any(sign in str(error) for sign in _EXHAUSTED)
     )
+
+
+_MEANT = {int: Integral, float: Real, bool: object}
+"""NumPy's numbers are numbers, and anything is true or false."""
+
+
+def check_kinds(settings: Any) -> None:
+    """Raises `UsageError` for a field of a dataclass that isn't what its annotation says."""
+    for name, hint in get_type_hints(type(settings)).items():
+        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        allowed = [
+            object if get_origin(kind) is Literal else _MEANT.get(kind, kind) for kind in kinds
+        ]
+        value = getattr(settings, name)
+        if not isinstance(value, tuple(allowed)):
+            names = [kind.__name__.removesuffix("Type") for kind in kinds]
+            raise UsageError(f"`{name}` is {type(value).__name__} {value!r}, not {' or '.join(names)}")

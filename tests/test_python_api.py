@@ -97,9 +97,21 @@ def test_what_programs_get_wrong(portrait: NDArray[np.uint8]) -> None:
             Animation.open(engine, {"a": portrait}, Clip(frames))  # pyrefly: ignore
         with pytest.raises(UsageError, match=r"Clip\(frames"):
             Animation.open(engine, portrait, frames)  # pyrefly: ignore
-    for rate in (0, -25, float("nan"), float("inf")):
+    for rate in (0, -25, float("nan"), float("inf"), "25"):
         with pytest.raises(UsageError, match="rate"):
             Clip(frames, rate=rate)  # pyrefly: ignore
+    options = metaportrait_cli.AnimateOptions
+    for wrong, message in (
+        ({"size": "64"}, "`size` is str '64', not int or None"),
+        ({"face": 2}, "`face` is int 2, not FaceChoice"),
+        ({"start": None}, "`start` is None"),
+        ({"encoding": "h264"}, "`encoding` is str"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            options(**wrong)  # pyrefly: ignore
+    assert options(size=np.int64(64), end=np.float32(2)).size == 64  # pyrefly: ignore
+    with pytest.raises(UsageError, match="`strength` is str"):
+        metaportrait_cli.DriveOptions(strength="1")  # pyrefly: ignore
     with pytest.raises(UsageError, match="motion"):
         metaportrait_cli.DriveOptions(motion="sideways")  # pyrefly: ignore
     with pytest.raises(WeightsError):

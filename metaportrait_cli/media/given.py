@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import inf
+from numbers import Real
 from pathlib import Path
 
 import cv2
@@ -28,7 +29,7 @@ class Clip:
     """What it is called in reports and messages"""
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate < inf:
+        if not isinstance(self.rate, Real) or not 0 < self.rate < inf:
             raise UsageError(f"{self.name}: `rate` {self.rate} is no number of frames a second")
 
     @property

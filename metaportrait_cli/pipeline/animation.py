@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.errors import UsageError
+from metaportrait_cli.errors import UsageError, check_kinds
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
 from metaportrait_cli.media.encoding import USUAL, Encoding
@@ -80,6 +80,7 @@ class AnimateOptions:
     """With what the finished clip is signed."""
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if not 0 <= self.drive.strength <= 3:
             raise UsageError(f"`strength` {self.drive.strength} is not between 0 and 3")
         if self.size is not None and (self.size % 2 or not 64 <= self.size <= 2048):

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.errors import UsageError
+from metaportrait_cli.errors import UsageError, check_kinds
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import MotionTrack, State, shot_ranges
 from metaportrait_cli.metrics.motion import shape_distance
@@ -70,6 +70,7 @@ class DriveOptions:
     """… and tilted clockwise; however much the driver moves"""
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         self.strengths  # noqa: B018  raises what is wrong with them
         if self.motion not in get_args(Motion):
             raise UsageError(f"`motion` {self.motion} is neither relative nor absolute")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
+from metaportrait_cli.errors import MediaError, NoFaceError, UsageError, check_kinds
 from metaportrait_cli.media.encoding import USUAL, Encoding
 from metaportrait_cli.media.info import LARGEST_SIDE, VideoInfo
 from metaportrait_cli.media.outputs import claimed
@@ -49,6 +49,7 @@ class UpscaleOptions:
     encoding: Encoding = USUAL
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if not 0 <= self.strength <= 1:
             raise UsageError(f"`strength` {self.strength} is not between 0 and 1")
         if self.window < 1:
