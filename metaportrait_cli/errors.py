@@ -108,4 +108,5 @@ def check_kinds(settings: Any) -> None:
         value = getattr(settings, name)
         if not isinstance(value, tuple(allowed)):
             names = [kind.__name__.removesuffix("Type") for kind in kinds]
-            raise UsageError(f"`{name}` is {type(value).__name__} {value!r}, not {' or '.join(names)}")
+            given = f"{type(value).__name__} {value!r}"
+            raise UsageError(f"`{name}` is {given}, not {' or '.join(names)}")

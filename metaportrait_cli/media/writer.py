@@ -189,8 +189,10 @@ class VideoWriter:
         return failure(child, child.wait(), task=f"writing {self._path}")
 
 
-def check_video_name(path: Path, encoding: Encoding = USUAL) -> None:
+def check_video_name(path: Path, encoding: Encoding = USUAL, *, or_folder: bool = True) -> None:
     """Make sure that a video can be written under this name, before any work is done for it.
+
+    `or_folder`: a folder of pictures could be asked for in its place.
 
     Raises:
         UsageError: a suffix of another kind, another codec than it holds, or a name not in UTF-8.
@@ -198,9 +200,10 @@ def check_video_name(path: Path, encoding: Encoding = USUAL) -> None:
     if encoding.in_folder and path.suffix.lower() in {*suffixes(), ".png", ".jpg", ".jpeg"}:
         raise UsageError(f"{path}: with `codec` png the output is a folder: give a folder's name")
     if not encoding.in_folder and muxer_for(path) is None:
+        else_folder = "; `codec` png gives a folder of pictures" if or_folder else ""
         raise UsageError(
-            f"{path}: videos are written as {', '.join(suffixes())}: choose one of them; `codec`"
-            " png gives a folder of pictures"
+            f"{path}: videos are written as {', '.join(suffixes())}: choose one of them"
+            f"{else_folder}"
         )
     if not can_be_named(path):
         raise UsageError(f"{str(path)!r} is not UTF-8: choose another name for the output")

@@ -63,7 +63,7 @@ def extract_landmarks(
     if clip.name.endswith(SUFFIX):
         raise UsageError(f"{clip} is a motion template already; give a clip")
     if overlay is not None:
-        check_video_name(overlay)
+        check_video_name(overlay, or_folder=False)
     report = RunReport(
         command="landmarks",
         inputs={"clip": str(clip)},
