@@ -342,5 +342,5 @@ def test_names_of_folders_and_of_clips(name: str, codec: str, crf: int | None, w
     with pytest.raises(UsageError, match=words):
         check_video_name(Path(name), Encoding(codec, crf))
     check_video_name(Path("frames"), Encoding("png"))
-    with pytest.raises(UsageError, match="choose one of them$"):
+    with pytest.raises(UsageError, match=r"choose one of them$"):
         check_video_name(Path("overlay.npz"), or_folder=False)
