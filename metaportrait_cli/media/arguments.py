@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ffmpeg
 
@@ -28,8 +28,11 @@ CONTAINERS = ",".join(
 )
 """Demuxers that are let near a file: those that read it alone, and nothing that it names."""
 _INPUT = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
-PADDING = (1, 0, 1)
-"""RGB around pictures that don't fill the first one's shape: black to the eye, and known again."""
+RawPixels = Literal["rgb24", "rgba", "yuv420p"]
+"""What ffmpeg hands over, by its own names; yuv420p in limited range"""
+PADDING = (3, 0, 3)
+"""RGB around pictures that don't fill the first one's shape: black to the eye, and known again
+even after a way through YUV."""
 _ONE_THREAD_PIXELS = 8192 * 4320
 """Of larger pictures a decoder holds too many when it runs several threads."""
 
@@ -87,9 +90,7 @@ def reader_arguments(
     rough: bool = False,
     start: Fraction = Fraction(0),
 ) -> list[str]:
-    """Decode to raw RGB(A) frames of width x height in a NUT stream on stdout.
-
-    `rough` colours are half a level darker and blocky at their edges, at half of the time.
+    """Decode to raw frames of width x height in a NUT stream on stdout, of `raw_pixels`.
 
     NUT is the one pipe format that carries every frame's own timestamp beside raw pixels; the
     times begin at 0 and count in the ticks of the file. ffmpeg turns frames upright by itself,
@@ -110,7 +111,7 @@ def reader_arguments(
         stream = stream.filter("bwdif", mode="send_frame", parity="auto", deint="interlaced")
     if tone_map:
         stream = _in_srgb_colours(stream, info)
-    pixels = "rgba" if info.has_alpha else "rgb24"
+    pixels = raw_pixels(info, width, height, rough=rough)
     # A graph is built anew where the size of the pictures changes; the first one's decides, and
     # what has another shape is fitted in.
     whole = f"eq(iw,{coded_width})*eq(ih,{coded_height})"
@@ -120,7 +121,7 @@ def reader_arguments(
             "scale",
             f"if({whole},{width},max(1,trunc(iw*sar*{fit})))",
             f"if({whole},{height},max(1,trunc(ih*{fit})))",
-            **_scaling(info, width, height, tone_map=tone_map, rough=rough),
+            **_scaling(info, width, height, tone_map=tone_map, pixels=pixels),
         )
         .filter("format", pixels)
         .filter(
@@ -145,14 +146,31 @@ def reader_arguments(
     )
 
 
+def raw_bytes(width: int, height: int, pixels: RawPixels) -> int:
+    """Of one frame."""
+    return width * height * {"rgb24": 6, "rgba": 8, "yuv420p": 3}[pixels] // 2
+
+
+def raw_pixels(info: VideoInfo, width: int, height: int, *, rough: bool) -> RawPixels:
+    """How frames are handed over: RGB(A), or for `rough` colours as most videos store them.
+
+    These take half of the bytes, and nobody converts them twice.
+    """
+    if info.has_alpha:
+        return "rgba"
+    return "yuv420p" if rough and width % 2 == height % 2 == 0 else "rgb24"
+
+
 def _scaling(
-    info: VideoInfo, width: int, height: int, *, tone_map: bool, rough: bool
+    info: VideoInfo, width: int, height: int, *, tone_map: bool, pixels: RawPixels
 ) -> dict[str, str]:
     # Without these flags the conversion drops fractions and repeats chroma: darker by half a
     # level, and blocky at coloured edges. Bilinear is enough where only chroma is enlarged.
     resized = (width, height) != (info.width, info.height) or not info.square
     kernel = "bicubic" if resized else "bilinear"
-    options = {"flags": kernel if rough else f"{kernel}+accurate_rnd+full_chroma_int"}
+    if pixels == "yuv420p":
+        return {"flags": kernel, "out_range": "tv"}
+    options = {"flags": f"{kernel}+accurate_rnd+full_chroma_int"}
     if info.untagged and not tone_map:
         # What players do: high definition is BT.709, everything smaller BT.601.
         high = max(info.width, info.height) >= 1280 or min(info.width, info.height) > 576

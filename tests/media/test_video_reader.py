@@ -112,6 +112,26 @@ def test_the_stream_says_its_colours(make_clip: MakeClip, matrix: str) -> None:
 
 
 @pytest.mark.usefixtures("binary")
+@pytest.mark.parametrize("levels", ["tv", "pc"])
+@pytest.mark.parametrize("size", ["96x64", "97x63"])
+def test_rough_colours_are_nearly_the_right_ones(
+    make_clip: MakeClip, size: str, levels: str
+) -> None:
+    path = make_clip(
+        f"skin{size}{levels}.mp4",
+        *("-f", "lavfi", "-i", f"color=c=0xC89682:s={size}:r=25:d=0.2"),
+        *("-vf", f"scale=out_color_matrix=bt709:out_range={levels},format=yuv444p"),
+        *("-c:v", "libx264", "-colorspace", "bt709", "-color_range", levels),
+    )
+    with open_frames(path, rough=True) as source:
+        rough = list(source)
+    exact = frames_of(path)
+    assert [frame.time for frame in rough] == [frame.time for frame in exact]
+    assert rough[0].image.shape == exact[0].image.shape
+    assert distance(rough[0].image, (0xC8, 0x96, 0x82)) <= 8
+
+
+@pytest.mark.usefixtures("binary")
 @pytest.mark.parametrize(("size", "matrix"), [("96x64", "bt601"), ("1280x720", "bt709")])
 def test_untagged_colours(make_clip: MakeClip, size: str, matrix: str) -> None:
     path = make_clip(
