@@ -28,7 +28,7 @@ from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.person.atlas import as_source, choose_canvas, crops_of
 from metaportrait_cli.pipeline.person.contest import Yardstick, video_trial
 from metaportrait_cli.pipeline.person.fine_tuning import pictures_of
-from metaportrait_cli.pipeline.person.personalize import Kit
+from metaportrait_cli.pipeline.person.making import Kit
 from metaportrait_cli.pipeline.person.recording import Looker, Recording
 from metaportrait_cli.pixels import as_tensor
 from metaportrait_cli.render.protocol import Renderer, Styled

@@ -10,6 +10,7 @@ LPIPS-like distance by SqueezeNet, mean over people.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,14 +22,15 @@ from metaportrait_cli.metrics.perceptual import lpips_like
 from metaportrait_cli.networks.mouth import REGION_NETWORKS
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.networks.squeezenet import SqueezeNet
-from metaportrait_cli.training.adapt import AdaptConfig
+from metaportrait_cli.training.adapt import Adaptation, AdaptConfig
 from metaportrait_cli.training.data.patches import Patches, as_tensors
-from metaportrait_cli.training.meta import CURVE_STEPS, curve, patches_of, people_with_patches
+from metaportrait_cli.training.meta import patches_of, people_with_patches
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network
 
 CPU = torch.device("cpu")
+STEPS = (0, 5, 10, 20, 33, 50, 75, 100)
 
 
 def main() -> None:
@@ -49,8 +51,8 @@ def main() -> None:
         image = adapted.eval()(inputs, identity).image.clamp(0, 1)
         return float(lpips_like(network, image, target).mean())
 
-    print("| start | region |", " | ".join(map(str, CURVE_STEPS)), "|")
-    print("|---" * (2 + len(CURVE_STEPS)) + "|")
+    print("| start | region |", " | ".join(map(str, STEPS)), "|")
+    print("|---" * (2 + len(STEPS)) + "|")
     for start in chosen.starts:
         networks: dict[Kind, RegionNetwork] = {
             kind: load_network(REGION_NETWORKS[kind], start, part=kind).float() for kind in KINDS
@@ -60,20 +62,38 @@ def main() -> None:
             own = {kind: apart(each) for kind, each in patches_of(patches, person).items()}
             curves.append(
                 curve(
-                    networks,
-                    {kind: learnt for kind, (learnt, _) in own.items()},
+                    Adaptation(
+                        networks,
+                        {kind: learnt for kind, (learnt, _) in own.items()},
+                        config=AdaptConfig(),
+                        perceptual=perceptual,
+                        device=CPU,
+                        seed=0,
+                    ),
                     {kind: held for kind, (_, held) in own.items()},
-                    config=AdaptConfig(),
-                    perceptual=perceptual,
-                    judge=judge,
-                    device=CPU,
-                    seed=0,
+                    judge,
                 )
             )
         for kind in KINDS:
-            means = [np.mean([found[step][kind] for found in curves]) for step in CURVE_STEPS]
+            means = [np.mean([found[step][kind] for found in curves]) for step in STEPS]
             cells = " | ".join(f"{value:.4f}" for value in means)
             print(f"| {start.stem} | {kind} | {cells} |", flush=True)
+
+
+def curve(
+    under_way: Adaptation,
+    held: Mapping[Kind, Patches],
+    judge: Callable[[RegionNetwork, Patches], float],
+) -> dict[int, dict[Kind, float]]:
+    """How near the networks come to a person's held patches after so many steps on the others."""
+    found = {}
+    for step in range(STEPS[-1] + 1):
+        if step in STEPS:
+            found[step] = {
+                kind: judge(network, held[kind]) for kind, network in under_way.adapted().items()
+            }
+        under_way.advance()
+    return found
 
 
 def apart(patches: Patches) -> tuple[Patches, Patches]:

@@ -21,8 +21,9 @@ from metaportrait_cli.media.stills import write_still
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.person.atlas import as_source
 from metaportrait_cli.pipeline.person.contest import Quality, Trial, Yardstick, video_trial
-from metaportrait_cli.pipeline.person.personalize import Kit, PersonalizeOptions, portrait_of
+from metaportrait_cli.pipeline.person.making import Kit, portrait_of
 from metaportrait_cli.pipeline.person.recording import Looker, Recording
+from metaportrait_cli.pipeline.person.told import PersonalizeOptions
 from metaportrait_cli.render.named import DEFAULT, NONE
 from metaportrait_cli.render.protocol import Frames
 

@@ -26,11 +26,8 @@ if TYPE_CHECKING:
     from metaportrait_cli.pipeline.engine import Engine
     from metaportrait_cli.pipeline.landmarks import extract_landmarks as landmarks
     from metaportrait_cli.pipeline.performance import DriveOptions
-    from metaportrait_cli.pipeline.person.personalize import (
-        PersonalizeOptions,
-        PersonalizeReport,
-        personalize,
-    )
+    from metaportrait_cli.pipeline.person.personalize import personalize
+    from metaportrait_cli.pipeline.person.told import PersonalizeOptions, PersonalizeReport
     from metaportrait_cli.pipeline.report import RunReport
     from metaportrait_cli.pipeline.upscale import UpscaleOptions, upscale
 
@@ -70,8 +67,8 @@ _PLACES = _ERRORS | {
     "DriveOptions": ("pipeline.performance", "DriveOptions"),
     "Engine": ("pipeline.engine", "Engine"),
     "FaceChoice": ("face.track", "FaceChoice"),
-    "PersonalizeOptions": ("pipeline.person.personalize", "PersonalizeOptions"),
-    "PersonalizeReport": ("pipeline.person.personalize", "PersonalizeReport"),
+    "PersonalizeOptions": ("pipeline.person.told", "PersonalizeOptions"),
+    "PersonalizeReport": ("pipeline.person.told", "PersonalizeReport"),
     "RunReport": ("pipeline.report", "RunReport"),
     "TimedPicture": ("pipeline.animation", "TimedPicture"),
     "UpscaleOptions": ("pipeline.upscale", "UpscaleOptions"),

@@ -19,7 +19,7 @@ from metaportrait_cli.cli.display import Step
 from metaportrait_cli.cli.options import BASIC
 
 if TYPE_CHECKING:
-    from metaportrait_cli.pipeline.person.personalize import PersonalizeReport
+    from metaportrait_cli.pipeline.person.told import PersonalizeReport
 
 EXAMPLES = """\
 metaportrait personalize me.mp4
@@ -97,7 +97,8 @@ def command(
     with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
         from metaportrait_cli.pipeline.engine import Engine  # noqa: PLC0415
-        from metaportrait_cli.pipeline.person import personalize as pipeline  # noqa: PLC0415
+        from metaportrait_cli.pipeline.person.personalize import personalize  # noqa: PLC0415
+        from metaportrait_cli.pipeline.person.told import PersonalizeOptions  # noqa: PLC0415
 
         video, pictures = sorted_out(files or [], video, photos or [])
         target = output or Path(f"{(video or pictures[0]).stem}.portrait")
@@ -107,9 +108,9 @@ def command(
         reporter.claim(report, overwrite=overwrite, apart_from=inputs)
         reporter.expect(**_stages(seconds if video and weights != "none" else 0))
         with Engine(weights, device=device) as engine:
-            done = pipeline.personalize(
+            done = personalize(
                 target,
-                pipeline.PersonalizeOptions(
+                PersonalizeOptions(
                     seconds=seconds,
                     seed=seed,
                     face=FaceChoice.parse(face),

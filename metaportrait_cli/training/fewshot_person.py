@@ -131,11 +131,6 @@ class FewShotStage:
         self._judges = self._optimizer([*self._critic.parameters(), self._own], config.d_lr)
 
     @property
-    def personal_w(self) -> Tensor:
-        """w' (N,)."""
-        return (self._critic.w0 + self._own[0]).detach()
-
-    @property
     def generator(self) -> Generator:
         """The generator of now: an average over the last steps."""
         return copy.deepcopy(self._average.network)

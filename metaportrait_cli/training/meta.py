@@ -30,7 +30,6 @@ from metaportrait_cli.training.state import RunFolder, Stateful
 from metaportrait_cli.weights.join import NOTES as JOINED
 from metaportrait_cli.weights.store import read_header
 
-CURVE_STEPS = (0, 5, 10, 20, 33, 50, 75, 100)
 LEAST_PATCHES = 8
 """Of a kind, for a person to learn from."""
 NOTE = "meta"
@@ -183,31 +182,6 @@ def patches_of(patches: Mapping[Kind, Patches], person: int) -> dict[Kind, Patch
             person=np.zeros(len(chosen), np.int32),
             identity=np.asarray(each.identity[person : person + 1]),
         )
-    return found
-
-
-def curve(
-    networks: Mapping[Kind, RegionNetwork],
-    learnt: Mapping[Kind, Patches],
-    held: Mapping[Kind, Patches],
-    *,
-    config: AdaptConfig,
-    perceptual: PerceptualLoss | None,
-    judge: Callable[[RegionNetwork, Patches], float],
-    device: torch.device,
-    seed: int,
-) -> dict[int, dict[Kind, float]]:
-    """How near the networks come to a person's held patches after so many steps on the others."""
-    under_way = Adaptation(
-        networks, learnt, config=config, perceptual=perceptual, device=device, seed=seed
-    )
-    found = {}
-    for step in range(CURVE_STEPS[-1] + 1):
-        if step in CURVE_STEPS:
-            found[step] = {
-                kind: judge(network, held[kind]) for kind, network in under_way.adapted().items()
-            }
-        under_way.advance()
     return found
 
 

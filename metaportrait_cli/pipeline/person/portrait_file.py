@@ -22,7 +22,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +31,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from metaportrait_cli.errors import MediaError, WeightsError
-from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.face import BLENDSHAPE_COUNT, Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.topology import POINTS
-from metaportrait_cli.media.stills import open_image
+from metaportrait_cli.pipeline.person.stored_view import as_jpeg, crop_of, limited, of_jpeg
 from metaportrait_cli.weights.architectures import PORTRAIT, STUDENT
 from metaportrait_cli.weights.download import SHA256, sha256_of
 from metaportrait_cli.weights.files import reject_pointer
@@ -50,11 +48,7 @@ ARCHITECTURE = PORTRAIT
 HOLD_PORTRAITS = (PORTRAIT, STUDENT)
 FORMAT = "1"
 SUFFIX = ".portrait"
-JPEG_QUALITY = 92
-LONGEST_CROP = 1024
-"""Crops of larger faces are stored at this side."""
 EMBEDDING_SIZE = 128
-LONGEST_SIDE = 4096
 MOST_VIEWS = 64
 MOST_TENSORS = 4096
 """More than any portrait has; a file from elsewhere could unpack to any size."""
@@ -153,8 +147,8 @@ def portrait_tensors(portrait: Portrait) -> tuple[dict[str, Tensor], dict[str, s
     """Tensors and metadata of the file."""
     import torch  # noqa: PLC0415
 
-    views = [portrait.source, *map(_limited, portrait.source.others)]
-    tensors = {f"view.{k}": torch.from_numpy(_jpeg(view.picture)) for k, view in enumerate(views)}
+    views = [portrait.source, *map(limited, portrait.source.others)]
+    tensors = {f"view.{k}": torch.from_numpy(as_jpeg(view.picture)) for k, view in enumerate(views)}
     tensors["points"] = torch.from_numpy(np.stack([view.face.points for view in views]))
     shapes = np.stack([view.face.blendshapes for view in views])
     tensors["blendshapes"] = torch.from_numpy(shapes.astype(np.float32))
@@ -267,7 +261,7 @@ def described(portrait: Portrait) -> str:
 
 
 def _read(path: Path, notes: Mapping[str, str], tensors: Mapping[str, NDArray]) -> Portrait:
-    crops = [_crop(*crop) for crop in json.loads(notes["crops"])]
+    crops = [crop_of(*crop) for crop in json.loads(notes["crops"])]
     points = _numbers(tensors["points"], len(crops), POINTS, 3)
     if not 1 <= len(crops) <= MOST_VIEWS or notes["lends"] not in ("face", "head", "all"):
         raise ValueError("its parts don't fit together")
@@ -278,7 +272,7 @@ def _read(path: Path, notes: Mapping[str, str], tensors: Mapping[str, NDArray]) 
     views = [
         Source(
             path=path,
-            picture=_picture(tensors[f"view.{k}"]),
+            picture=of_jpeg(tensors[f"view.{k}"]),
             face=Face(points[k], shapes[k], 1.0),
             faces_seen=1,
             crop=crop,
@@ -338,63 +332,3 @@ def _numbers(values: NDArray, *shape: int) -> NDArray[np.float32]:
     if values.shape != shape or values.dtype != np.float32 or not np.isfinite(values).all():
         raise ValueError("its parts don't fit together")
     return values
-
-
-def _crop(x0: int, y0: int, side: int) -> Crop:
-    if not all(isinstance(v, int) and abs(v) <= LONGEST_SIDE for v in (x0, y0, side)) or side < 1:
-        raise ValueError("a crop is no square of whole pixels")
-    return Crop(x0, y0, side)
-
-
-def _limited(view: Source) -> Source:
-    """The view's crop alone, no larger than `LONGEST_CROP`."""
-    view = _trimmed(view)
-    scale = LONGEST_CROP / view.crop.side
-    if scale >= 1:
-        return view
-    height, width = (round(side * scale) for side in view.picture.shape[:2])
-    picture = cv2.resize(view.picture, (width, height), interpolation=cv2.INTER_AREA)
-    crop = view.crop
-    return replace(
-        view,
-        picture=np.asarray(picture, np.uint8),
-        face=_scaled(view.face, scale),
-        strangers=tuple(_scaled(face, scale) for face in view.strangers),
-        crop=Crop(round(crop.x0 * scale), round(crop.y0 * scale), LONGEST_CROP),
-    )
-
-
-def _trimmed(view: Source) -> Source:
-    """The view without what lies outside its crop."""
-    height, width = view.picture.shape[:2]
-    rows, columns, _, _ = view.crop.inside(width, height)
-    crop, origin = view.crop, np.array([columns.start, rows.start, 0], np.float32)
-    faces = [replace(face, points=face.points - origin) for face in (view.face, *view.strangers)]
-    return replace(
-        view,
-        picture=view.picture[rows, columns],
-        face=faces[0],
-        strangers=tuple(faces[1:]),
-        crop=Crop(crop.x0 - columns.start, crop.y0 - rows.start, crop.side),
-    )
-
-
-def _scaled(face: Face, scale: float) -> Face:
-    return replace(face, points=(face.points * scale).astype(np.float32))
-
-
-def _jpeg(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    settings = [
-        *(cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY),
-        *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
-    ]
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), settings)
-    return encoded.ravel()
-
-
-def _picture(encoded: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    # By its header first: a small JPEG may unpack to gigabytes.
-    with open_image(BytesIO(encoded.tobytes()), name="a view", formats=("JPEG",)) as image:
-        if max(image.size) > LONGEST_SIDE:
-            raise ValueError(f"a view is {image.width}x{image.height}")
-    return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

@@ -31,16 +31,11 @@ from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.person import fine_tuning
 from metaportrait_cli.pipeline.person.atlas import choose_canvas, choose_views
 from metaportrait_cli.pipeline.person.contest import Contest, Yardstick, photo_trials
-from metaportrait_cli.pipeline.person.personalize import (
-    Kit,
-    PersonalizeOptions,
-    PersonalizeReport,
-    meta_learnt_start,
-    personalize,
-    split,
-)
+from metaportrait_cli.pipeline.person.making import Kit, meta_learnt_start, split
+from metaportrait_cli.pipeline.person.personalize import personalize
 from metaportrait_cli.pipeline.person.portrait_file import Base, load_portrait
 from metaportrait_cli.pipeline.person.recording import Looker, Recording
+from metaportrait_cli.pipeline.person.told import PersonalizeOptions, PersonalizeReport
 from metaportrait_cli.render.compact import region_networks
 from metaportrait_cli.render.protocol import Driven
 from metaportrait_cli.training.adapt import AdaptConfig

@@ -25,13 +25,13 @@ from metaportrait_cli.networks.mouth import MouthNetwork
 from metaportrait_cli.networks.regions import RegionConfig
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.person.portrait_file import (
-    LONGEST_CROP,
     Base,
     Portrait,
     is_portrait,
     load_portrait,
     save_portrait,
 )
+from metaportrait_cli.pipeline.person.stored_view import LONGEST_CROP
 from metaportrait_cli.pipeline.verify import verify_all
 from metaportrait_cli.render.named import rendering_named
 from metaportrait_cli.weights import bundled_path
