@@ -51,9 +51,8 @@ STEADY_SECONDS = 0.1
 # Means of light and shade are shade: what share of it, as a logarithm, is kept. Lower teeth are
 # seen or not: the power of their odds.
 UPPER_SHADE, LOWER_SHADE, DECIDED = 0.35, 0.5, 3
-# Light makes teeth no lighter than so many times what they are, and no whiter than this, in linear
-# light: gaps would go under.
-MOST_LIGHT, WHITEST_UPPER, WHITEST_LOWER = 1.6, 0.7, 0.55
+# Light makes teeth no whiter than this, in linear light: gaps would go under.
+WHITEST_UPPER, WHITEST_LOWER = 0.7, 0.55
 # What is behind the teeth: the tongue is lighter than flesh, the rest darker.
 TONGUE_LIGHT, CAVITY_DARK = 1.0, 0.7
 # The channels that are drawn, counted from the first of them.
@@ -356,7 +355,7 @@ def _decided(light: NDArray[np.float32], colours: Colours) -> NDArray[np.float32
         (layout.ON_LOWER, LOWER_SHADE, WHITEST_LOWER),
     ):
         found[part] = np.where(light[part] < 0, share * light[part], light[part])
-        most = math.log(max(1.0, min(MOST_LIGHT, whitest / tooth)))
+        most = math.log(max(1.0, whitest / tooth))
         found[part] -= np.maximum(found[part].mean(0) - most, 0)
     odds = (light[layout.SEEN] / (1 - light[layout.SEEN] + 1e-4)) ** DECIDED
     found[layout.SEEN] = odds / (1 + odds)
