@@ -82,21 +82,7 @@ def self_clips(
         sessions = _open(renderers, source)
         scores = {name: ClipScores() for name in (TRUTH, *sessions)}
         moments: list[list] = []
-        used = 0
-        near = source.face.box
-        for pictures in read_runs(clip, runs, max_side=MAX_SIDE):
-            faces = []
-            for picture in pictures:
-                face = judge.find(picture, near)
-                if face is None:
-                    break
-                near = face.box
-                faces.append(source.crop.to_crop(face.points, SIZE))
-            if len(faces) < len(pictures):
-                continue
-            used += 1
-            points = np.stack(faces)
-            truth = np.stack([source.crop.cut(picture, SIZE) for picture in pictures])
+        for truth, points in followed(source, clip, runs, judge, size=SIZE):
             results = _render(sessions, replace(Driven.of(points), seen=DriverLooks(truth, points)))
             seen = judge.look_at(truth, points)
             for name, result in results.items():
@@ -105,11 +91,6 @@ def self_clips(
             steadiness(scores, truth, {TRUTH: truth, **results})
             mouth_flicker(scores, points, {TRUTH: truth, **results})
             moments.append([truth[0], *_shown(results)])
-        if not used:
-            raise NoFaceError(
-                f"{clip}: no face found in the frames that are judged; give clips with one face"
-                " all along"
-            )
         for name in sessions:
             scores[name].judge_motion(judge.model)
         if board is not None:
@@ -117,9 +98,9 @@ def self_clips(
         yield ClipResult(
             source=str(clip),
             driver=str(clip),
-            frames=used * RUN_FRAMES,
+            frames=len(moments) * RUN_FRAMES,
             values={name: score.means() for name, score in scores.items()},
-            runs_without_face=len(runs) - used,
+            runs_without_face=len(runs) - len(moments),
         )
 
 
@@ -220,6 +201,30 @@ def _looks(
         return [None] * len(runs)
     read = read_runs(driver, runs, max_side=None)
     return [looks_of_faces(*each) for each in zip(read, points, strict=True)]
+
+
+def followed(
+    source: Source, clip: Path, runs: list[range], judge: Judge, *, size: int
+) -> Iterator[tuple[Frames, Points]]:
+    """The source's crop (T, size, size, 3) and the face's landmarks in it, of each run that shows
+    the face throughout. Raises `NoFaceError` if none does."""
+    near, some = source.face.box, False
+    for pictures in read_runs(clip, runs, max_side=MAX_SIDE):
+        points = []
+        for picture in pictures:
+            face = judge.find(picture, near)
+            if face is None:
+                break
+            near = face.box
+            points.append(source.crop.to_crop(face.points, size))
+        else:
+            some = True
+            yield np.stack([source.crop.cut(each, size) for each in pictures]), np.stack(points)
+    if not some:
+        raise NoFaceError(
+            f"{clip}: no face found in the frames that are judged; give clips with one face all"
+            " along"
+        )
 
 
 def first_face(clip: Path, judge: Judge) -> tuple[Source, int]:

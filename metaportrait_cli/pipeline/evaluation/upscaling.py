@@ -17,22 +17,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metaportrait_cli.errors import MediaError, NoFaceError
+from metaportrait_cli.errors import MediaError
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.correspondence import Correspondence
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.compact_sr import SCALE, CompactSR, Reference, enlarged
 from metaportrait_cli.pipeline.evaluation.contact_sheet import CELL, ContactSheet
-from metaportrait_cli.pipeline.evaluation.reenactment import TRUTH, ClipResult, first_face, spread
+from metaportrait_cli.pipeline.evaluation.reenactment import (
+    TRUTH,
+    ClipResult,
+    first_face,
+    followed,
+    spread,
+)
 from metaportrait_cli.pipeline.evaluation.sampling import (
     RUN_FRAMES,
     count_frames,
-    read_runs,
     sample_runs,
 )
 from metaportrait_cli.pipeline.evaluation.scoring import ClipScores, Judge, Points, steadiness
-from metaportrait_cli.pipeline.source import MAX_SIDE
 from metaportrait_cli.pixels import as_pictures, as_tensor
 from metaportrait_cli.render.protocol import Driven, Frames, Renderer
 from metaportrait_cli.render.reference import ReferenceWarp, SteadyReference
@@ -112,33 +116,17 @@ def _upscaled_clip(
     bench = _Bench(source, network, renderer=renderer)
     scores = {name: ClipScores() for name in (TRUTH, *METHODS)}
     moments: list[list] = []
-    near = source.face.box
-    for pictures in read_runs(clip, runs, max_side=MAX_SIDE):
-        points = []
-        for picture in pictures:
-            face = judge.find(picture, near)
-            if face is None:
-                break
-            near = face.box
-            points.append(source.crop.to_crop(face.points, SIZE))
-        if len(points) < len(pictures):
-            continue
-        true = np.stack([source.crop.cut(picture, SIZE) for picture in pictures])
-        judged = slice(around, around + RUN_FRAMES)
-        results = bench.results(true, np.stack(points), judged)
+    judged = slice(around, around + RUN_FRAMES)
+    for true, points in followed(source, clip, runs, judge, size=SIZE):
+        results = bench.results(true, points, judged)
         truth = true[judged]
-        seen = judge.look_at(truth, np.stack(points[judged]))
+        seen = judge.look_at(truth, points[judged])
         for name, result in results.items():
             judge.compare(scores[name], result=result, truth=seen)
         steadiness(scores, truth, {TRUTH: truth, **results})
         piece = _eye_piece(points[around])
         shown = (truth, *results.values())
         moments.append([pictures[0][piece] for pictures in shown])
-    if not moments:
-        raise NoFaceError(
-            f"{clip}: no face found in the frames that are judged; give clips with one face all"
-            " along"
-        )
     if board is not None:
         board.add(clip.stem, source.crop.cut(source.picture, SIZE), spread(moments))
     return ClipResult(
