@@ -18,7 +18,7 @@ from metaportrait_cli.face.source import Source
 from metaportrait_cli.networks.fewshot import Embedder, FewShotConfig, Generator
 from metaportrait_cli.pipeline.evaluation.evaluate import EvaluateOptions, evaluate
 from metaportrait_cli.render.named import rendering_named
-from metaportrait_cli.render.protocol import Driven, Renderer
+from metaportrait_cli.render.protocol import Driven, DriverLooks, Renderer
 from metaportrait_cli.weights.store import save_networks
 
 TINY = FewShotConfig(
@@ -63,6 +63,8 @@ def test_it_paints_at_its_own_size_whatever_the_windows(renderer: Renderer, sour
     apart = np.abs(np.concatenate(parts).astype(int) - whole)
     assert apart.max() <= 1
     assert (whole[0] != whole[5]).any()
+    looks = DriverLooks(np.zeros((6, 64, 64, 3), np.uint8), points)  # which it doesn't read
+    assert np.array_equal(session.render(replace(driven, seen=looks)).frames, whole)
 
 
 def test_all_pictures_of_a_person_have_part_in_the_embedding(
