@@ -34,6 +34,10 @@ LEAST_LIKENESS: Final = 0.7
 CONTACT: Final = 0.03
 """Gap, in the model's unit, below which lips or lids are less and less moved apart."""
 
+_TWINS: Final = (("right_eye", "left_eye"), ("right_brow", "left_brow"))
+"""Sides of a face, of which pictures lose as much: what differs is that the detector couples them,
+so that it sees less of a wink, but not of a blink."""
+
 _GAPS: Final = (
     ("lip_gap", apertures.LIPS),
     ("right_eye", apertures.EYES[0]),
@@ -50,6 +54,7 @@ class Compensation:
     @classmethod
     def of_probes(cls, driven: Floats, seen: Floats) -> Compensation:
         """From changes of features (N, F) since the source's picture, driven and seen."""
+        driven, seen = _both_sides(driven), _both_sides(seen)
         together, own = (driven * seen).sum(0), (driven**2).sum(0)
         doubt = len(driven) * DOUBT**2
         gain = (together + doubt) / (own + doubt)
@@ -76,3 +81,12 @@ class Compensation:
         kept = np.clip(np.abs(wanted) / CONTACT, 0, 1)
         least = np.minimum(wanted, 0)
         return apertures.opened(moved, np.maximum(wanted + kept * (gaps - wanted), least) - gaps)
+
+
+def _both_sides(changes: Floats) -> Floats:
+    """Changes of features (N, F) where either side's are the mean of both."""
+    mean = changes.copy()
+    for names in _TWINS:
+        sides = [FEATURES.index(name) for name in names]
+        mean[:, sides] = changes[:, sides].mean(1, keepdims=True)
+    return mean

@@ -10,6 +10,7 @@ from metaportrait_cli.motion.features import FEATURES, feature_operator, feature
 from metaportrait_cli.motion.morphable import MorphableModel
 
 COUNT = len(FEATURES)
+SIDES = [n for n, name in enumerate(FEATURES) if name.startswith(("right", "left"))]
 
 
 @pytest.fixture
@@ -19,6 +20,7 @@ def driven() -> Floats:
 
 def test_what_is_lost_is_asked_for(driven: Floats) -> None:
     gains = np.linspace(0.75, 1.1, COUNT)
+    gains[SIDES] = 0.8
     found = Compensation.of_probes(driven, driven * gains).factors
     np.testing.assert_allclose(found, np.maximum(1 / gains, 1), atol=0.03)
 
@@ -29,6 +31,16 @@ def test_doubtful_probes_ask_for_little(driven: Floats) -> None:
     np.testing.assert_allclose(Compensation.of_probes(driven, noise).factors, 1)
     still = Compensation.of_probes(driven * 0.02, driven * 0.01).factors
     np.testing.assert_allclose(still, 1, atol=0.05)
+
+
+def test_eyes_that_are_seen_together_need_nothing(driven: Floats) -> None:
+    right, left = (FEATURES.index(name) for name in ("right_eye", "left_eye"))
+    seen = driven.copy()
+    seen[:, right] = 0.7 * driven[:, right] + 0.3 * driven[:, left]
+    seen[:, left] = 0.2 * driven[:, right] + 0.8 * driven[:, left]
+    found = Compensation.of_probes(driven, seen).factors
+    assert found[right] == found[left]
+    assert found[left] < 1.1
 
 
 def faces(model: MorphableModel, changes: Floats) -> tuple[Floats, Floats]:
