@@ -104,6 +104,17 @@ def prefetched(items: Iterable[T], *, depth: int) -> Generator[T, None, None]:
         thread.join()
 
 
+def foreseen(items: Iterable[T], look: Callable[[T], None], *, depth: int) -> Iterator[T]:
+    """The items as they come, each looked at while `depth` before it are still to be taken."""
+    coming = deque[T]()
+    for item in items:
+        look(item)
+        coming.append(item)
+        if len(coming) > depth:
+            yield coming.popleft()
+    yield from coming
+
+
 def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """The function of each item, in their order, on as many threads as there are cores.
 

@@ -17,11 +17,15 @@ from numpy.typing import NDArray
 from metaportrait_cli.face.topology import IRISES, MESH_POINTS, POINTS
 from metaportrait_cli.motion.alignment import Floats, angles_of, from_frame, similarity, to_frame
 from metaportrait_cli.motion.morphable import MorphableModel, gaze_of
+from metaportrait_cli.stages import side_by_side
 
 FRAME_ROUNDS: Final = 3
 """Rounds of pose and coefficients; the change after the third is far below the detector's noise."""
 
 IDENTITY_ROUNDS: Final = 4
+
+TOGETHER: Final = 48
+"""Frames that are fitted at once; others are meanwhile, on other cores."""
 
 HUBER: Final = 2.5
 """Points further off than this many times the frame's median error lose weight."""
@@ -109,6 +113,14 @@ def fit_frames(model: MorphableModel, landmarks: Floats, identity: Floats) -> Fa
     Alternates a closed-form pose with ridge regression of the expression; both are robust, with
     Huber weights for each point of each frame (hands, microphones, a wrong eyelid).
     """
+    parts = [landmarks[first : first + TOGETHER] for first in range(0, len(landmarks), TOGETHER)]
+    if len(parts) < 2:
+        return _fitted(model, landmarks, identity)
+    return concatenate(side_by_side(lambda part: _fitted(model, part, identity), parts))
+
+
+def _fitted(model: MorphableModel, landmarks: Floats, identity: Floats) -> FaceParameters:
+    """The same of a few frames."""
     mesh = landmarks[:, :MESH_POINTS]
     rest = model.rest(identity)[None]
     weights = np.broadcast_to(model.shape_weight, mesh.shape[:2])

@@ -245,6 +245,14 @@ class MovedCrop:
         )
         return Opened(layers, correction, FarSide.of(layers, self._crop))
 
+    def needs_layers(self, driven: Points) -> bool:
+        """Whether any of the frames (T, 478, 3) turns the head so far."""
+        return any(self._share_of_layers(points) > 0 for points in driven)
+
+    def _share_of_layers(self, driven: Points) -> float:
+        away = turned_away(self._points[self._skull], driven[self._skull])
+        return float(smoothstep((away - TURN[0]) / (TURN[1] - TURN[0])))
+
     def face(self, driven: Points, box: tuple[slice, slice]) -> tuple[Picture, Correspondence]:
         """A box of the picture, (H, W, 3), moved as landmarks say: right within the face."""
         flow = self._warp(driven)
@@ -252,8 +260,7 @@ class MovedCrop:
 
     def __call__(self, driven: Points) -> tuple[Picture, Correspondence]:
         """The picture (S, S, 3), and the flow of whatever in it is the source's."""
-        away = turned_away(self._points[self._skull], driven[self._skull])
-        share = float(smoothstep((away - TURN[0]) / (TURN[1] - TURN[0])))
+        share = self._share_of_layers(driven)
         opened = self.layers() if share > 0 else None
         if opened is None:
             flow = self._correction(driven, self._warp(driven))

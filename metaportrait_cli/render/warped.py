@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -28,7 +29,7 @@ from metaportrait_cli.render.layered import Layers, MovedCrop
 from metaportrait_cli.render.opening import Rendering
 from metaportrait_cli.render.protocol import Driven, Frames, Memory, Rendered, Repainting, Session
 from metaportrait_cli.render.views import alike
-from metaportrait_cli.stages import Once, prefetched, side_by_side
+from metaportrait_cli.stages import Once, aside, foreseen, prefetched, side_by_side
 from metaportrait_cli.weights import bundled_path
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 Notice = Callable[[str], None]
 SEGMENTER = "selfie_segmenter"
 UNCORRECTED = Uncorrected()
+FORESEEN = 8
+"""Windows of landmarks that are looked at before they are drawn: what they need is made in time"""
 
 
 def without_weights(on_notice: Notice) -> Rendering:
@@ -259,14 +262,27 @@ class WarpSession(Session):
         all cores busy."""
 
         def moved() -> Iterator[tuple[Frames, Driven, list[NDArray[np.float32]]]]:
-            for driven in windows:
-                frames, flows = self._moved(driven)
-                yield frames, driven, [flow.mouth_gap for flow in flows]
+            with aside() as meanwhile:
+                for driven in foreseen(windows, self._foresee(meanwhile), depth=FORESEEN):
+                    frames, flows = self._moved(driven)
+                    yield frames, driven, [flow.mouth_gap for flow in flows]
 
         with closing(prefetched(moved(), depth=1)) as ahead:
             for frames, driven, gaps in ahead:
                 self._repaint(frames, driven, gaps)
                 yield Rendered(frames)
+
+    def _foresee(self, meanwhile: Executor) -> Callable[[Driven], None]:
+        """Has layers made for frames to come, while those before them are moved."""
+        begun = False
+
+        def look(driven: Driven) -> None:
+            nonlocal begun
+            if not begun and self.move.needs_layers(driven.landmarks):
+                begun = True
+                meanwhile.submit(self.move.layers)
+
+        return look
 
     def _moved(self, driven: Driven) -> tuple[Frames, tuple[Correspondence, ...]]:
         """Before mouth and eyes are repainted."""

@@ -10,11 +10,18 @@ from numpy.typing import NDArray
 
 from metaportrait_cli import stages
 from metaportrait_cli.progress import Stopwatch
-from metaportrait_cli.stages import aside, prefetched, side_by_side
+from metaportrait_cli.stages import aside, foreseen, prefetched, side_by_side
 
 
 def test_items_come_in_order() -> None:
     assert list(prefetched(range(100), depth=3)) == list(range(100))
+
+
+def test_what_comes_is_looked_at_before_it_is_taken() -> None:
+    seen: list[int] = []
+    for item in foreseen(range(20), seen.append, depth=5):
+        assert seen == list(range(min(item + 6, 20)))
+    assert list(foreseen(range(3), seen.append, depth=5)) == [0, 1, 2]
 
 
 def test_never_further_ahead_than_depth() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +56,33 @@ def test_a_turn_leaves_the_background_where_it_is(source: Source) -> None:
     }
     assert moved["layered"].max() <= 1
     assert moved["sheet"].mean() > 10 * moved["layered"].mean()
+
+
+def test_layers_are_made_while_what_needs_none_is_drawn(source: Source) -> None:
+    session = WarpRenderer().open_warp(source, size=SIZE)
+    still = Driven.of(np.stack([source.landmarks(SIZE)] * 2))
+    assert not session.move.needs_layers(still.landmarks)
+    given = 0
+    made_by: list[str] = []
+    make = session.move._make_layers
+
+    def noted() -> Layers | None:
+        made_by.append(threading.current_thread().name)
+        return make()
+
+    session.move._make_layers = noted
+
+    def windows() -> Iterator[Driven]:
+        nonlocal given
+        for driven in (still, still, far(source)):
+            given += 1
+            yield driven
+
+    with closing(session.stream(windows())) as pictures:
+        next(pictures)
+        assert given == 3
+        assert len(list(pictures)) == 2
+    assert [name.startswith("aside") for name in made_by] == [True]
 
 
 @pytest.mark.parametrize("face", [True, False])
