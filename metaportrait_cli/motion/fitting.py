@@ -222,18 +222,23 @@ def _identity_solver(model: MorphableModel, independent: float) -> Floats:
 
 
 @lru_cache(maxsize=4)
-def _point_products(model: MorphableModel) -> Floats:
-    """(M, E * E): each point's share of the normal matrix."""
+def _point_products(model: MorphableModel) -> tuple[Floats, NDArray[np.intp]]:
+    """(M, U) each point's share of the upper half of the normal matrix, and where in that each of
+    the whole matrix' elements (E, E) is."""
+    rows, columns = np.triu_indices(model.expression_size)
     by_point = np.moveaxis(model.expression_basis, 1, 0)  # (M, E, 3)
-    return (by_point @ np.swapaxes(by_point, -1, -2)).reshape(MESH_POINTS, -1)
+    products = (by_point @ np.swapaxes(by_point, -1, -2))[:, rows, columns]
+    places = np.empty((model.expression_size,) * 2, np.intp)
+    places[rows, columns] = places[columns, rows] = np.arange(len(rows))
+    return products, places
 
 
 def _ridge(model: MorphableModel, offsets: Floats, weights: Floats) -> Floats:
     """Most probable expression (T, E) of offsets (T, M, 3) with point weights (T, M)."""
-    size = model.expression_size
     precision = weights / np.float32(model.noise**2)
-    normal = (precision @ _point_products(model)).reshape(len(offsets), size, size)
+    products, places = _point_products(model)
+    normal = np.take(precision @ products, places, axis=1)
     target = (offsets * precision[..., None]).reshape(len(offsets), -1)
     right = target @ _rows(model.expression_basis).T
-    normal += np.eye(size, dtype=np.float32)
+    normal += np.eye(model.expression_size, dtype=np.float32)
     return np.linalg.solve(normal, right[..., None])[..., 0].astype(np.float32)
