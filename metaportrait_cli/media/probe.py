@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from mimetypes import guess_type
 from pathlib import Path
 
 import av
@@ -63,8 +64,13 @@ def probe(path: Path) -> VideoInfo:
             return _describe(path, container)
     except (av.FFmpegError, ArithmeticError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        named, _ = guess_type(path.name)
+        else_picture = (
+            "" if (named or "").startswith("video/") else "; save a picture as JPEG or PNG"
+        )
         raise MediaError(
             f"{path} can't be read as video ({reason}): it is damaged, cut off, or no video file"
+            f"{else_picture}"
         ) from error
 
 

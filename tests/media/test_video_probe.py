@@ -114,7 +114,9 @@ def test_a_list_of_files_is_not_followed(tmp_path: Path, plain: Path) -> None:
 def test_a_header_that_is_cut_off(tmp_path: Path, plain: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(plain.read_bytes()[:3000])  # the index of frames is at the end
-    assert "can't be read as video" in refused(path)
+    assert refused(path).endswith("or no video file")
+    path = path.rename(path.with_suffix(".psd"))
+    assert refused(path).endswith("or no video file; save a picture as JPEG or PNG")
 
 
 def test_a_name_that_is_not_utf8(tmp_path: Path, plain: Path) -> None:
