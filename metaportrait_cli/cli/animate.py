@@ -284,6 +284,10 @@ def sorted_out(
         if not files:
             raise UsageError("give a driver: metaportrait animate face.jpg clip.mp4")
         *files, driver = files
+        if len(files) > 1 and not driver.exists():
+            raise UsageError(
+                f"{driver} doesn't exist: the last one drives; a result is named by `output`"
+            )
     if files and sources:
         raise UsageError(f"{files[0]}: give sources either with `source` or without")
     sources = sources or files

@@ -142,6 +142,11 @@ def test_what_is_empty_is_not_the_working_folder(arguments: list[str], told: str
         (["--start", "nan"], 2, "--start nan is not a time in seconds"),
         (["--weights", "nonsense"], 5, "nonsense: no weights of that name"),
         (["--device", "cuda"], 2, "--device cuda: this machine has none that torch can use"),
+        (
+            ["out.mp4"],
+            2,
+            "out.mp4 doesn't exist: the last one drives; a result is named by -",
+        ),
         (["-o", "/proc/x.mp4"], 2, "/proc/x.mp4 can't be written"),
     ],
 )
