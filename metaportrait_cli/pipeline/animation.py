@@ -199,6 +199,7 @@ class Animation:
                 work=work,
                 span=options.span,
                 on_rate=lambda rate: preparing.append(meanwhile.submit(prepare, first, rate)),
+                on_turn=lambda: meanwhile.submit(lambda: preparing[0].result().expect_turns()),
             )
             # What has looked for faces takes 30 MB, and a tenth of a second to be there again.
             engine.detector.close()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.face import Face
+from metaportrait_cli.face.head_sheet import skull_points, turned_away
 from metaportrait_cli.face.orientation import describe_turns, turned, turned_face
 from metaportrait_cli.face.track import (
     CHUNK,
@@ -42,6 +43,10 @@ from metaportrait_cli.render.protocol import DriverLooks
 
 _TRACK = f"landmarks{SUFFIX}"
 _NOTICED = "landmarks.json"
+TURN = float(np.radians(8.0))
+"""Who turns by so much mostly turns by 6 degrees from wherever turns are counted from; where not,
+layers are made that nobody needs, on a core that would be idle"""
+FRAMES_BETWEEN_TURNS = 5
 SEEN_SIDE = 256
 """Of the squares around the driver's face that renderers may read"""
 
@@ -203,11 +208,13 @@ def load_motion(
     work: Work | None = None,
     span: Span = WHOLE,
     on_rate: Callable[[Fraction], None] = lambda _rate: None,
+    on_turn: Callable[[], object] = lambda: None,
 ) -> DriverMotion:
     """Landmarks of a clip, an image folder or a motion template; every frame has some.
 
-    Unless it is a template, `on_rate` is told the rate before the first frame is looked at. What
-    was seen is kept in the `work`, and what lies there isn't looked for again.
+    Unless it is a template, `on_rate` is told the rate before the first frame is looked at, and
+    `on_turn` once that the head turns. What was seen is kept in the `work`, and what lies there
+    isn't looked for again.
     Raises `MediaError` for what can't be read, `NoFaceError` where no frame shows the face.
     """
     driver = as_driver(driver)
@@ -222,6 +229,7 @@ def load_motion(
         turns: list[int] = []  # of each shot
         most_faces = 0
         follower = FaceFollower(choice, rate=info.rate)
+        turning = _Turning(on_turn)
         looking = sightings(
             frames,
             watch=follower,
@@ -237,6 +245,7 @@ def load_motion(
                 turns[sight.shot :] = [glance.turns]
                 if face is not None:
                     face = turned_face(face, glance.turns, width=info.width, height=info.height)
+                    turning.look(face.points, len(track))
                 track.append(_record(sight.time, sight.shot, face))
                 on_progress("landmarks", len(track), info.frames)
         notes = [frames.warning] if frames.warning else []
@@ -279,6 +288,25 @@ def load_motion(
         span=span,
         begins=begins,
     )
+
+
+class _Turning:
+    """Tells once that a head turns away from where it looked at first."""
+
+    def __init__(self, tell: Callable[[], object]) -> None:
+        self._tell = tell
+        self._first: NDArray[np.float32] | None = None
+        self._told = False
+
+    def look(self, points: NDArray[np.float32], number: int) -> None:
+        """At the face (478, 3) in a frame of this number."""
+        if self._told or number % FRAMES_BETWEEN_TURNS:
+            return
+        if self._first is None:
+            self._first, self._skull = points, skull_points(points)
+        elif turned_away(self._first[self._skull], points[self._skull]) > TURN:
+            self._told = True
+            self._tell()
 
 
 def _part(track: MotionTrack, span: Span, *, name: str) -> MotionTrack:

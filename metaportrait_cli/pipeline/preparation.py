@@ -37,6 +37,11 @@ class Preparation:
     ready: OpenedSource | None = None
     """A session that nobody uses yet, if one is there"""
 
+    def expect_turns(self) -> None:
+        """See `Session`."""
+        if self.ready is not None:
+            self.ready.session.expect_turns()
+
 
 @dataclass(frozen=True)
 class OpenedSource:

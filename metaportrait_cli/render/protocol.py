@@ -105,6 +105,10 @@ class Session(Protocol):
         for driven in windows:
             yield self.render(driven)
 
+    def expect_turns(self) -> None:
+        """Makes what only heads that turn need, for they will, if that isn't there yet."""
+        return
+
     def memory(self) -> Memory:
         """All that pictures after those given depend on beside their own frames."""
         return {}

@@ -300,6 +300,10 @@ class WarpSession(Session):
         if (regions := self.regions()) is not None:
             regions.repaint(frames, driven.landmarks, gaps)
 
+    def expect_turns(self) -> None:
+        """See `Session`."""
+        self.move.layers()
+
     def memory(self) -> Memory:
         """Of the regions."""
         regions = self.regions()
