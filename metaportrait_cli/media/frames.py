@@ -60,6 +60,10 @@ class FrameSource(ABC):
         """Sound tracks of the file."""
         return self.info.audio
 
+    def begin(self) -> None:
+        """Starts what decodes, so that the first frame is there when it is asked for."""
+        return
+
     def __enter__(self) -> Self:
         return self
 

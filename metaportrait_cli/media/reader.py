@@ -112,14 +112,17 @@ class VideoReader(FrameSource):
         self._resized_at: int | None = None
         self._ended = False
 
+    def begin(self) -> None:
+        """See `FrameSource`; raises FfmpegError if ffmpeg is missing."""
+        self._decoder()
+
     def __next__(self) -> Frame:
         if self._ended:
             raise StopIteration
-        if self._child is None:
-            self._child = self._start()
-        packet = self._next_packet(self._child)
+        child = self._decoder()
+        packet = self._next_packet(child)
         if packet is None:
-            self._end(self._child)
+            self._end(child)
             raise StopIteration
         image, alpha = self._image(np.frombuffer(memoryview(packet), np.uint8))
         index = self._delivered
@@ -137,6 +140,12 @@ class VideoReader(FrameSource):
             self._stream = None
         if self._child is not None:
             self._child.close()
+
+    def _decoder(self) -> Child:
+        """The ffmpeg, which ends with the thread that asks first."""
+        if self._child is None:
+            self._child = self._start()
+        return self._child
 
     def _start(self) -> Child:
         binary = ffmpeg_binary()

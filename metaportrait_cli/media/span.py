@@ -79,6 +79,10 @@ class Trimmed(FrameSource):
         """Time of the first frame in the clip, once that is read."""
         return Fraction(0) if self._first is None else self._first.time + self._skipped
 
+    def begin(self) -> None:
+        """See `FrameSource`."""
+        self._frames.begin()
+
     def __next__(self) -> Frame:
         while True:
             try:

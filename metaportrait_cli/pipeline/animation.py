@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from itertools import islice
@@ -29,6 +29,7 @@ from metaportrait_cli.pipeline.driver import (
     as_driver,
     check_declared,
     check_reference,
+    decoding,
     load_motion,
 )
 from metaportrait_cli.pipeline.engine import Engine
@@ -170,7 +171,8 @@ class Animation:
         if isinstance(driver, Path):
             check_declared(driver, options.drive.reference_frame, options.span)
         further: list[Source] = []
-        with aside() as meanwhile:
+        unknown = decoding(driver, options.span) if motion is None else nullcontext()
+        with aside() as meanwhile, unknown as frames:
             with stopwatch("source"):
                 person = None if portrait is None else load_portrait(Path(portrait))
                 engine.check(person)
@@ -192,6 +194,7 @@ class Animation:
             preparing: list[Future[Preparation]] = []
             motion = motion or load_motion(
                 driver,
+                frames,
                 choice=options.face,
                 engine=engine,
                 stopwatch=stopwatch,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -30,6 +30,7 @@ from metaportrait_cli.face.track import (
     fill_gaps,
     resampled,
 )
+from metaportrait_cli.media.frames import FrameSource
 from metaportrait_cli.media.given import Clip
 from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.media.reader import open_frames
@@ -198,8 +199,21 @@ def check_declared(driver: Path, wanted: int | None, span: Span) -> None:
         check_reference(wanted, declared)
 
 
+@contextmanager
+def decoding(driver: Path | Clip, span: Span) -> Iterator[FrameSource | None]:
+    """A video's frames for `load_motion`, which are decoded while something else is done; `None`
+    for other drivers."""
+    if isinstance(driver, Clip) or driver.name.endswith(SUFFIX):
+        yield None
+        return
+    with open_frames(driver, span=span, rough=True) as frames:
+        frames.begin()
+        yield frames
+
+
 def load_motion(
     driver: Driver,
+    decoded: FrameSource | None = None,
     *,
     choice: FaceChoice,
     engine: Engine,
@@ -210,7 +224,8 @@ def load_motion(
     on_rate: Callable[[Fraction], None] = lambda _rate: None,
     on_turn: Callable[[], object] = lambda: None,
 ) -> DriverMotion:
-    """Landmarks of a clip, an image folder or a motion template; every frame has some.
+    """Landmarks of a clip, an image folder or a motion template; every frame has some. The clip may
+    be `decoded` already, by `decoding`.
 
     Unless it is a template, `on_rate` is told the rate before the first frame is looked at, and
     `on_turn` once that the head turns. What was seen is kept in the `work`, and what lies there
@@ -222,7 +237,7 @@ def load_motion(
         track = _part(read_motion(driver), span, name=driver.name)
         return DriverMotion(driver, track, gaps=[], has_audio=False, order=None, span=span)
 
-    with open_frames(driver, span=span, rough=True) as frames:
+    with decoded or open_frames(driver, span=span, rough=True) as frames:
         info = frames.info
         on_rate(info.rate)
         track = MotionTrack(width=info.width, height=info.height, rate=info.rate)

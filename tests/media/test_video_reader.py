@@ -16,6 +16,7 @@ from metaportrait_cli.errors import FfmpegError, MediaError, UsageError
 from metaportrait_cli.media import reader
 from metaportrait_cli.media.probe import probe
 from metaportrait_cli.media.reader import Frame, VideoReader, open_frames
+from metaportrait_cli.media.span import WHOLE, Span
 
 MakeClip = Callable[..., Path]
 Decode = Callable[[Path], list[tuple[Fraction, NDArray[np.uint8]]]]
@@ -109,6 +110,22 @@ def test_the_stream_says_its_colours(make_clip: MakeClip, matrix: str) -> None:
     )
     assert not probe(path).untagged
     assert distance(frames_of(path)[0].image, (0xC8, 0x1E, 0x0A)) <= 3
+
+
+@pytest.mark.usefixtures("binary")
+@pytest.mark.parametrize("span", [WHOLE, Span(start=Fraction(1, 10))])
+def test_a_clip_that_has_begun_to_decode_is_the_same(make_clip: MakeClip, span: Span) -> None:
+    path = make_clip("begun.mp4", "-f", "lavfi", "-i", "testsrc2=s=96x64:d=0.4", *H264)
+    with open_frames(path, span=span) as source:
+        source.begin()
+        begun = list(source)
+    with open_frames(path, span=span) as source:
+        plain = list(source)
+    assert [frame.time for frame in begun] == [frame.time for frame in plain]
+    for one, other in zip(begun, plain, strict=True):
+        np.testing.assert_array_equal(one.image, other.image)
+    with open_frames(path) as source:
+        source.begin()  # and it is left before a frame is asked for
 
 
 @pytest.mark.usefixtures("binary")
