@@ -29,6 +29,7 @@ STAGES = {
     "cuts": ["face.track:CutDetector.is_cut"],
     "motion": [
         "motion.fitting:fit_frames",
+        "motion.fitting:_fitted",
         "motion.fitting:fit_identity",
         "motion.smoothing:smooth",
         "motion.retarget:Retargeter.retarget",
