@@ -99,6 +99,11 @@ class JoinedSession(Session):
         shares = {r: choice.mouth if r == "mouth" else choice.eyes for r in REGIONS}
         return OwnRegions.mixed(self._own, shares)
 
+    def expect_turns(self) -> None:
+        """Of the first picture, unless others are moved as a whole in its place."""
+        if self._lends != "all":
+            self._views[0].expect_turns()
+
     def memory(self) -> Memory:
         """The head's shares, and what the first picture's regions remember."""
         last = self._choices.last_head

@@ -15,7 +15,7 @@ from metaportrait_cli.face.correspondence import Correspondence
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import Face
 from metaportrait_cli.face.regions import Kind, OwnRegions
-from metaportrait_cli.face.source import Source
+from metaportrait_cli.face.source import Lends, Source
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.render.joined import JoinedSession
 from metaportrait_cli.render.protocol import Driven, Rendered, Repainting, Session
@@ -33,9 +33,13 @@ class Flat(Session):
     wholes: int = 0
     faces: int = 0
     repainted: list[int] = field(default_factory=list)
+    expects_turns: bool = False
 
     def __post_init__(self) -> None:
         self.crop = np.full((SIZE, SIZE, 3), self.level, np.uint8)
+
+    def expect_turns(self) -> None:
+        self.expects_turns = True
 
     def regions(self) -> Repainting:
         return self
@@ -99,6 +103,15 @@ def test_each_side_of_a_head_comes_from_where_it_is_less_stretched(source: Sourc
     frame = session.render(Driven.of(source.landmarks(SIZE)[None])).frames[0, ..., 0]
     assert (frame[:, :40] > 190).mean() > 0.99
     assert (frame[:8, -40:] < 60).mean() > 0.99  # beside eyes and mouth
+
+
+@pytest.mark.parametrize(("lends", "expects"), [("face", True), ("head", True), ("all", False)])
+def test_turns_are_expected_of_what_is_moved_whole(
+    source: Source, lends: Lends, expects: bool
+) -> None:
+    views = [Flat(50, LEFT), Flat(200, RIGHT)]
+    JoinedSession(replace(source, lends=lends), views, size=SIZE, rate=None).expect_turns()
+    assert [view.expects_turns for view in views] == [expects, False]
 
 
 def test_what_is_joined_is_repainted_once(source: Source) -> None:
