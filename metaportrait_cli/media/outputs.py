@@ -34,6 +34,11 @@ def is_result(path: Path) -> bool:
     return os.path.lexists(path) and not (path.is_file() and path.stat().st_size == 0)
 
 
+def is_full(error: OSError) -> bool:
+    """Whether there was no room for a file."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def picture_name(number: int) -> str:
     """Of a picture in a folder of a clip's."""
     return f"{number:06}.png"
@@ -165,8 +170,7 @@ def atomic_output(path: Path) -> Iterator[Path]:
             try:
                 yield partial
             except OSError as error:
-                full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-                if error.filename is None and full:
+                if error.filename is None and is_full(error):
                     raise OSError(error.errno, error.strerror, str(path)) from error
                 raise
             try:

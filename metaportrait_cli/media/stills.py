@@ -22,7 +22,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngInfo
 
 from metaportrait_cli.errors import MediaError, UsageError
-from metaportrait_cli.media.outputs import atomic_output
+from metaportrait_cli.media.outputs import atomic_output, is_full
 from metaportrait_cli.media.srgb import split_srgb
 
 FORMATS = (*("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF"),)
@@ -163,6 +163,8 @@ def write_still(
         try:
             picture.save(partial, **options)
         except OSError as error:
+            if is_full(error):
+                raise
             raise UsageError(f"{path} can't be written: {error.strerror or error}") from error
 
 

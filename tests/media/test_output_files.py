@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from metaportrait_cli.media import outputs as module
 from metaportrait_cli.media.encoding import Encoding
 from metaportrait_cli.media.outputs import atomic_output, check_output, claimed, is_result
 from metaportrait_cli.media.picture_folder import FolderWriter
+from metaportrait_cli.media.stills import write_still
 from metaportrait_cli.media.writer import check_video_name
 
 ROOT = Path(__file__).parent.parent.parent
@@ -233,6 +235,24 @@ def test_a_folder_that_another_run_just_removed(tmp_path: Path) -> None:
         path.parent.rmdir()
         with module._claim(path):
             assert os.listdir(path.parent) == [".a.mp4.claim"]
+
+
+def test_a_full_disk_is_told_of_a_picture_and_of_a_folder_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    picture = np.zeros((8, 10, 3), np.uint8)
+    with pytest.raises(OSError, match="No space left") as told:
+        write_still(tmp_path / "a.png", picture)
+    assert told.value.filename == str(tmp_path / "a.png")
+    with pytest.raises(OSError, match="No space left") as told:  # noqa: SIM117
+        with FolderWriter(tmp_path / "frames", comment="") as writer:
+            writer.write(picture)
+    assert told.value.filename == str(tmp_path / "frames")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_full_disk_is_told_with_the_name_of_the_output(tmp_path: Path) -> None:
