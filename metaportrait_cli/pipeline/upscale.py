@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metaportrait_cli.devices import keep_freed_memory
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError, check_kinds
 from metaportrait_cli.media.encoding import USUAL, Encoding
 from metaportrait_cli.media.info import LARGEST_SIDE, VideoInfo
@@ -31,6 +32,9 @@ from metaportrait_cli.render.face_stream import SCALE
 from metaportrait_cli.weights.architectures import COMPACT_SR
 
 H264_MACROBLOCKS = 139264  # of 16² pixels in a picture, at the highest level of H.264 (6.2)
+KEPT_PIXELS = 2560 * 1440
+"""Of a clip's pictures: of larger ones, memory that is kept is in pieces that fit nothing else, a
+third of a gigabyte, and saves no time (4096 x 2160: 1 %; 1920 x 1080: 5 %)."""
 MARK = "AI-enhanced: faces upscaled with metaportrait"
 
 
@@ -126,6 +130,8 @@ def _write(
         _check_size(info)
     network = None
     if options.strength > 0:
+        if info.width * info.height <= KEPT_PIXELS:
+            keep_freed_memory()
         with stopwatch("load"):
             # torch takes seconds to import; a plain enlargement doesn't need it.
             from metaportrait_cli.render.super_resolution import super_resolution_named  # noqa: PLC0415

@@ -10,6 +10,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from metaportrait_cli.devices import keep_freed_memory
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.pixels import as_pictures, as_tensor
 from metaportrait_cli.render.opening import Rendering
@@ -41,6 +42,8 @@ def super_resolved(
     except WeightsError as error:
         on_notice(f"enlarged without super-resolution: {error}")
         return None
+    if faces.device.type == "cpu":
+        keep_freed_memory()
     enhancer = PortraitEnhancer(faces, doublings=doublings, own=own)
     if not asked and faces.device.type == "cpu":
         seconds = enhancer.seconds_per_frame()

@@ -21,6 +21,8 @@ FEATHER_SHARE = 0.16
 """Width of the mask's ramp as a share of the crop: from the hair inwards to the temples, so that
 neither the step in sharpness nor one in colour has an edge."""
 
+LANCZOS_REACH = 4
+"""Rows beside a place that `doubled` looks at."""
 STRIP_PIXELS = 1 << 20
 """That are put together at a time: masks are four times as large as pictures."""
 
@@ -167,14 +169,36 @@ def enhanced_patches(
 def _with_lost_detail(picture: Image, crop: Image, *, side: int) -> Image:
     """The enhanced picture of a crop that had to be shrunk to `side`, with what that took away."""
     size = SCALE * crop.shape[0]
-    enhanced = _scaled(picture, size)
-    seen = _scaled(_scaled(crop, side), size)
-    plain = doubled(crop)
-    step = max(1, STRIP_PIXELS // size)
-    for rows in (slice(top, top + step) for top in range(0, size, step)):
-        change = cv2.subtract(enhanced[rows], seen[rows], dtype=cv2.CV_16S)
-        cv2.add(change, plain[rows], dst=enhanced[rows], dtype=cv2.CV_8U)
+    seen = _scaled(_scaled(crop, side), SCALE * side)
+    change = cv2.subtract(picture, seen, dtype=cv2.CV_16S)
+    enhanced = np.empty((size, size, 3), np.uint8)
+    step = max(1, STRIP_PIXELS // size // SCALE)  # of the crop's rows
+    for top in range(0, len(crop), step):
+        bottom = min(top + step, len(crop))
+        above = min(top, LANCZOS_REACH)
+        plain = doubled(crop[top - above : bottom + LANCZOS_REACH])
+        rows = slice(SCALE * top, SCALE * bottom)
+        cv2.add(
+            _stretched(change, rows, size),
+            plain[SCALE * above :][: SCALE * (bottom - top)],
+            dst=enhanced[rows],
+            dtype=cv2.CV_8U,
+        )
     return enhanced
+
+
+def _stretched(change: NDArray[np.int16], rows: slice, size: int) -> NDArray[np.int16]:
+    """These rows of a square enlarged to `size`."""
+    share = len(change) / size
+    place = np.array([[share, 0, share / 2], [0, share, share / 2 + rows.start * share]])
+    place[:, 2] -= 0.5
+    return cv2.warpAffine(
+        change,
+        place,
+        (size, rows.stop - rows.start),
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
 
 
 def put_back(picture: Image, patch: Image, crop: Crop, *, weight: float) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metaportrait_cli.devices import choose, keep_freed_memory
+from metaportrait_cli.devices import choose
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.networks.compact_blocks import channels_last
 from metaportrait_cli.networks.compact_sr import CompactSR
@@ -41,7 +41,6 @@ def super_resolution_named(
             " converted temporal_gfpgan.pth"
         )
     place, dtype = choose(device, precision)
-    _settle(place)
     return ReleasedFaces(TemporalEnhancer.load(path, device=place, dtype=dtype)), _digest(path)
 
 
@@ -52,13 +51,7 @@ def load_compact(
     path = resolve(name)
     # Its pictures stay in float32, and what it adds to them is small: bf16 can't be seen.
     place, dtype = choose(device, precision, half_on_cpu=True)
-    _settle(place)
     return CompactFaces.load(path, device=place, dtype=dtype), _digest(path)
-
-
-def _settle(device: str) -> None:
-    if device == "cpu":
-        keep_freed_memory()
 
 
 def _digest(path: Path) -> dict[str, str]:

@@ -25,6 +25,7 @@ from metaportrait_cli.pipeline.driver import shown_frames
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.upscale import UpscaleOptions, default_output, upscale
 from metaportrait_cli.progress import Stopwatch, silent
+from metaportrait_cli.render import face_stream
 from metaportrait_cli.render.face_stream import FaceNetwork, Tape, doubled, put_back
 from metaportrait_cli.render.released.networks import TemporalEnhancer
 from metaportrait_cli.render.super_resolution import CompactFaces, ReleasedFaces
@@ -349,3 +350,18 @@ def test_what_can_not_be_done_is_said_at_once(pair: Path, weights: Path, tmp_pat
 def test_default_names() -> None:
     assert default_output(Path("a/b.webm"), face_only=False) == Path("b--2x.mp4")
     assert default_output(Path("a/b.webm"), face_only=True) == Path("b--face.mp4")
+
+
+def test_detail_that_a_shrunk_crop_lost_comes_back_in_strips(
+    portrait: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crop, side = portrait[:330, :330], 96
+    seen = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
+    seen = cv2.resize(seen, (2 * side, 2 * side), interpolation=cv2.INTER_CUBIC)
+    monkeypatch.setattr(face_stream, "STRIP_PIXELS", 660 * 50)
+    # A network that adds nothing takes nothing away; one that lightens does so everywhere.
+    same = face_stream._with_lost_detail(seen, crop, side=side)
+    np.testing.assert_array_equal(same, doubled(crop))
+    lighter = face_stream._with_lost_detail(cv2.add(seen, (9, 9, 9, 0)), crop, side=side)
+    unclipped = (same < 240) & (cv2.resize(seen, (660, 660)) < 240)
+    assert np.abs(lighter.astype(int) - same - 9)[unclipped].max() <= 1
