@@ -21,6 +21,11 @@ def one_line(text: str) -> str:
     )
 
 
+def counted(number: int, thing: str) -> str:
+    """`1 view`, `2 views`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 class MetaPortraitError(Exception):
     """Base of all errors meant for the user."""
 

@@ -24,6 +24,7 @@ from metaportrait_cli.errors import (
     MetaPortraitError,
     OutOfMemoryError,
     UsageError,
+    counted,
     is_out_of_memory,
     one_line,
 )
@@ -97,7 +98,7 @@ class Reporter:
         for note in done.notes:
             self.note(note)
         fps = done.frames / max(done.elapsed_seconds, 1e-3)
-        self.say(f"{done.frames} frame{'s' if done.frames != 1 else ''}, {fps:.1f} fps")
+        self.say(f"{counted(done.frames, 'frame')}, {fps:.1f} fps")
         if self.verbose:
             stages = ", ".join(f"{name} {ms}" for name, ms in done.stage_ms_per_frame.items())
             self.say(f"ms a frame: {stages}; peak memory {done.peak_memory_mb:.0f} MB")

@@ -17,6 +17,7 @@ from metaportrait_cli.cli.console import (
 )
 from metaportrait_cli.cli.display import Step
 from metaportrait_cli.cli.options import BASIC
+from metaportrait_cli.errors import counted
 
 if TYPE_CHECKING:
     from metaportrait_cli.pipeline.person.told import PersonalizeReport
@@ -158,8 +159,9 @@ def _show(done: PersonalizeReport, reporter: Reporter) -> None:
     for note in done.notes:
         reporter.note(note)
     reporter.say(
-        f"{done.views} views of {done.looks} pictures, {done.bytes / 1e6:.1f} MB;"
-        f" judged on {done.held_out} pictures that are not in it"
+        f"{counted(done.views, 'view')} of {counted(done.looks, 'picture')},"
+        f" {done.bytes / 1e6:.1f} MB;"
+        f" judged on {counted(done.held_out, 'picture')} kept out of it"
     )
     for metric, name in SHOWN.items() if done.quality else ():
         before, after = (done.quality[when][metric] for when in ("before", "after"))

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from metaportrait_cli.errors import MediaError, WeightsError
+from metaportrait_cli.errors import MediaError, WeightsError, counted
 from metaportrait_cli.face.face import BLENDSHAPE_COUNT, Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.topology import POINTS
@@ -255,8 +255,8 @@ def described(portrait: Portrait) -> str:
     deltas = sum(delta.numel() for delta in portrait.deltas.values())
     learnt = f"{deltas} adapted weights" if deltas else "no adapted weights"
     return (
-        f"portrait of {len(portrait.views)} views, lending {portrait.source.lends}, {learnt},"
-        f" for {portrait.base.described}"
+        f"portrait of {counted(len(portrait.views), 'view')}, lending {portrait.source.lends},"
+        f" {learnt}, for {portrait.base.described}"
     )
 
 

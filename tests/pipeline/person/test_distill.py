@@ -87,7 +87,7 @@ def test_it_goes_on_where_it_stopped(made: tuple[Path, list[DistillReport]]) -> 
     assert (last.lessons, set(last.kept)) == (48, {"l1", "psnr", "perceptual"})
     assert last.bytes == path.stat().st_size
     assert not path.with_name("me.student.distill").exists()
-    assert "portrait of 1 views" in str(verify_all([str(path)])[0])
+    assert "portrait of 1 view," in str(verify_all([str(path)])[0])
 
 
 def test_it_animates_its_own_picture_alone(
