@@ -82,6 +82,9 @@ GAZE_LIMITS: Final = ((-0.65, 0.65), (-0.4, 0.2))
 frames one in a thousand is beyond, for the most where the detector lost an iris behind glasses or
 in a turned face. An iris behind the lids isn't painted as an eye that looks away, but blank."""
 
+APART_LIMITS: Final = (0.25, 0.1)
+"""The same for how far either eye looks from where both do."""
+
 KNEE: Final = 0.7
 """Share of a limit up to which motion passes unchanged."""
 
@@ -243,7 +246,12 @@ class Retargeter:
         """Gaze (T, 2, 2) where eyes can look, or the source's do."""
         low, high = np.array(GAZE_LIMITS, np.float32).T
         own = self.source.gaze
-        return np.clip(wanted, np.minimum(low, own), np.maximum(high, own))
+        together = wanted.mean(1, keepdims=True)
+        most = np.maximum(
+            np.array(APART_LIMITS, np.float32), np.abs(own - own.mean(1, keepdims=True))
+        )
+        looking = together + np.clip(wanted - together, -most, most)
+        return np.clip(looking, np.minimum(low, own), np.maximum(high, own))
 
     def _wanted_gaps(
         self,

@@ -12,7 +12,14 @@ from metaportrait_cli.motion import apertures
 from metaportrait_cli.motion.alignment import from_frame, rotation_of, vector_of
 from metaportrait_cli.motion.fitting import FaceParameters, fit_frames, fit_identity
 from metaportrait_cli.motion.morphable import MorphableModel, interocular
-from metaportrait_cli.motion.retarget import GAZE_LIMITS, TURN_LIMITS, Retargeter, framed, rebased
+from metaportrait_cli.motion.retarget import (
+    APART_LIMITS,
+    GAZE_LIMITS,
+    TURN_LIMITS,
+    Retargeter,
+    framed,
+    rebased,
+)
 from metaportrait_cli.motion.strengths import Strengths
 
 
@@ -171,13 +178,15 @@ def test_gaze_follows_the_irises(model: MorphableModel, performance, driver) -> 
 
 def test_irises_stay_between_the_lids(model: MorphableModel, performance, driver) -> None:
     lost = replace(driver, gaze=driver.gaze.copy())
-    lost.gaze[7] += np.array([0.9, -0.9], np.float32)
+    lost.gaze[7] += np.array([[0.9, -0.9], [-0.4, -0.9]], np.float32)
     retargeter = Retargeter(model=model, source_landmarks=performance(27)[0])
     result = retargeter.retarget(lost, driver.frame(7)).landmarks
     shown = fit_frames(model, result, retargeter.source.identity).gaze
     limits = np.array(GAZE_LIMITS)
     assert (shown[7] > limits[:, 0] - 0.05).all()
     assert (shown[7] < limits[:, 1] + 0.05).all()
+    apart = np.abs(shown[7] - shown[7].mean(0))
+    assert (apart < np.array(APART_LIMITS) + 0.05).all()
 
 
 def test_strength_and_region(model: MorphableModel, performance, driver) -> None:
