@@ -99,7 +99,7 @@ def test_stopping_and_going_on_is_the_same_as_not_stopping(
 
 def test_a_critic_tells_painted_mouths_from_real_ones() -> None:
     """Real mouths have stripes, painted ones the stripes' mean."""
-    place, steps = Place(torch.device("cpu"), bf16=False), 40
+    place, steps = Place(torch.device("cpu"), bf16=False), 60
     critic = CriticTraining(model=MouthCriticConfig(widths=(8, 16)), lr=5e-3, heard=1)
     critique = Critique(critic, replace(CONFIG, steps=steps), place)
     target = torch.full((2, 3, 128, 128), 0.5)
