@@ -63,6 +63,30 @@ def test_what_is_rigid_moves_with_the_head() -> None:
     assert torch.allclose(head[1, 2] - head[0, 2], torch.tensor([-0.25, 0.125]), atol=1e-4)
 
 
+def test_a_stranger_s_shape_is_not_seen() -> None:
+    """Of shapes only the axes of the person's own motion are read; the rest says whose face it
+    is."""
+    student = untaught()
+    draw = torch.Generator().manual_seed(2)
+    axes = torch.randn(student.axes.shape, generator=draw)
+    axes[2 * LANDMARKS :] = 0  # flat faces, for pose and depth
+    student.axes.copy_(axes)
+    for name in ("base", "fields", "features", "amounts.weight"):
+        student.get_parameter(name).normal_(generator=draw)
+    points = faces(1)
+    # Neither the axes nor the aligner see this.
+    read = torch.cat([axes[: 2 * LANDMARKS].T, torch.kron(student.aligner, torch.eye(2))])
+    change = torch.randn(2 * LANDMARKS, generator=draw)
+    change -= torch.linalg.pinv(read) @ (read @ change)
+    stranger, moved = points.clone(), points.clone()
+    stranger[..., :2] += 0.02 * change.view(LANDMARKS, 2)
+    moved[..., :2] += 0.02 * torch.randn(LANDMARKS, 2, generator=draw)
+    own = student.pictures_at(64)
+    pictures = [student(each, own) for each in (points, stranger, moved)]
+    assert torch.allclose(pictures[0], pictures[1], atol=1e-3)
+    assert (pictures[0] - pictures[2]).abs().max() > 0.05
+
+
 def test_no_face_at_all_is_no_crash() -> None:
     student = untaught()
     nowhere = torch.full((1, LANDMARKS, 3), torch.nan)

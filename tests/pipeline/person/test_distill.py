@@ -35,7 +35,7 @@ from metaportrait_cli.pipeline.verify import verify_all
 from metaportrait_cli.pixels import as_pictures
 from metaportrait_cli.render.named import rendering_named
 from metaportrait_cli.render.painted.student import load_student
-from metaportrait_cli.render.protocol import Driven
+from metaportrait_cli.render.protocol import Driven, DriverLooks
 from metaportrait_cli.training.place import RunOptions
 from metaportrait_cli.weights.store import load_network
 from tests.clips import decoded, write_clip
@@ -150,6 +150,16 @@ def test_pictures_are_the_networks_own(
         apart = np.abs(found.astype(int) - wanted)
         assert apart.mean() < mean
         assert apart.max() <= most
+
+
+def test_of_a_driver_nothing_but_landmarks_is_shown(made: tuple[Path, list]) -> None:
+    source = load_portrait(made[0]).source
+    session = rendering_named(str(made[0]), device="cpu").renderer.open(source, size=64)
+    driven = Driven.of(source.landmarks(64)[None])
+    shown = session.render(driven).frames
+    for grey in (0, 255):
+        looks = DriverLooks(np.full((1, 64, 64, 3), grey, np.uint8), driven.landmarks)
+        assert np.array_equal(session.render(replace(driven, seen=looks)).frames, shown)
 
 
 def test_known_students_start_without_torch(made: tuple[Path, list], tmp_path: Path) -> None:
