@@ -8,6 +8,7 @@ with the code; a library caller catches the type. Settings are named in backtick
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -105,13 +106,39 @@ _MEANT = {int: Integral, float: Real, bool: object}
 
 def check_kinds(settings: Any) -> None:
     """Raises `UsageError` for a field of a dataclass that isn't what its annotation says."""
-    for name, hint in get_type_hints(type(settings)).items():
-        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        allowed = [
-            object if get_origin(kind) is Literal else _MEANT.get(kind, kind) for kind in kinds
-        ]
-        value = getattr(settings, name)
-        if not isinstance(value, tuple(allowed)):
-            names = [kind.__name__.removesuffix("Type") for kind in kinds]
-            given = f"{type(value).__name__} {value!r}"
-            raise UsageError(f"`{name}` is {given}, not {' or '.join(names)}")
+    _check(type(settings), vars(settings))
+
+
+def check_given(function: Callable[..., Any], **arguments: Any) -> None:
+    """The same for arguments of a function."""
+    _check(function, arguments)
+
+
+def _check(of: Any, values: Mapping[str, Any]) -> None:
+    hints = get_type_hints(of)
+    for name, value in values.items():
+        if name in hints and not _is(value, hints[name]):
+            plain = value is not None and isinstance(value, (str, int, float))
+            given = f"{type(value).__name__} {value!r}" if plain else _name(type(value))
+            raise UsageError(f"`{name}` is {given}, not {_name(hints[name])}")
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether the value is what the annotation says, as far as a program can get it wrong."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_is(value, part) for part in parts)
+    if origin is Sequence:
+        several = isinstance(value, Sequence) and not isinstance(value, str)
+        return several and all(_is(each, parts[0]) for each in value)
+    return origin is Literal or isinstance(value, _MEANT.get(hint, origin or hint))
+
+
+def _name(hint: Any) -> str:
+    """Of an annotation, for a message."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_name(part) for part in parts)
+    if origin is Sequence:
+        return f"a list of {_name(parts[0])}"
+    return hint.__name__.removesuffix("Type")

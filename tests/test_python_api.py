@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,3 +120,25 @@ def test_what_programs_get_wrong(portrait: NDArray[np.uint8]) -> None:
         Engine.load("missing.safetensors")
     with pytest.raises(UsageError):
         Engine(device="tpu")
+
+
+def test_arguments_of_another_kind_are_told_by_name(tmp_path: Path) -> None:
+    m: Any = metaportrait_cli
+    out, clip = tmp_path / "out.mp4", Clip([])
+    wrong: list[tuple[Callable[[], object], str]] = [
+        (lambda: m.animate("a.jpg", "b.mp4", None), "`output` is None, not str or PathLike"),
+        (lambda: m.animate("a.jpg", "b.mp4", out, {"size": 64}), "`options` is dict, not Anim"),
+        (lambda: m.animate("a.jpg", "b.mp4", out, engine="none"), "`engine` is str 'none', not"),
+        (lambda: m.landmarks(clip, out), "`clip` is Clip, not str"),
+        (lambda: m.landmarks("b.mp4", out, start="1"), "`start` is str '1', not float"),
+        (lambda: m.upscale(clip, out), "`clip` is Clip, not str"),
+        (lambda: m.personalize(out, video=clip), "`video` is Clip, not str"),
+        (lambda: m.personalize(out, photos="a.jpg"), "`photos` is str 'a.jpg', not a list of str"),
+        (lambda: m.personalize(out, photos=[3]), "`photos` is list, not a list of str"),
+        (lambda: m.Engine(3), "`weights` is int 3, not str"),
+        (lambda: m.Animation.open("none", "a.jpg", "b.mp4"), "`engine` is str"),
+    ]
+    for call, message in wrong:
+        with pytest.raises(UsageError, match=message):
+            call()
+    assert not list(tmp_path.iterdir())

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from metaportrait_cli.errors import check_given
 from metaportrait_cli.media.outputs import claimed
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.stills import is_still
@@ -54,6 +55,7 @@ def animate(
     appears under its name only when it is complete. Of a longer clip what is done outlives a run
     that is broken off; `begun` tells what becomes of that, see `work.Begun`.
     """
+    check_given(animate, output=output, options=options, portrait=portrait, engine=engine)
     started = time.perf_counter()
     output, driver = Path(output), as_driver(driver)
     with lasting(engine) as loaded:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.errors import UsageError, check_kinds
+from metaportrait_cli.errors import UsageError, check_given, check_kinds
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
 from metaportrait_cli.media.encoding import USUAL, Encoding
@@ -148,6 +148,7 @@ class Animation:
         the stages `landmarks` and `render`. `motion` is the driver's where it is known already;
         what is found of it is kept in the `work`. Raises the errors of `metaportrait_cli.errors`.
         """
+        check_given(cls.open, engine=engine, options=options, portrait=portrait)
         options = options or AnimateOptions()
         stopwatch = Stopwatch()
         sources = listed(source)

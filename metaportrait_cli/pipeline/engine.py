@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from metaportrait_cli.devices import check_names
+from metaportrait_cli.errors import check_given
 from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.pipeline.person.portrait_file import Portrait
@@ -35,6 +36,7 @@ class Engine:
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
+        check_given(Engine.__init__, weights=weights, device=device, precision=precision)
         check_names(device, precision)
         self.weights = None if weights is None else os.fspath(weights)
         self.device = device

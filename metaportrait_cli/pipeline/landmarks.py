@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.errors import UsageError
+from metaportrait_cli.errors import UsageError, check_given
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.orientation import turned_points
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice, State
@@ -54,6 +54,8 @@ def extract_landmarks(
 
     `start` and `end` are seconds of the clip; what lies outside is left out.
     """
+    check_given(extract_landmarks, clip=clip, output=output, overlay=overlay, engine=engine)
+    check_given(extract_landmarks, face=face, start=start, end=end)
     started = time.perf_counter()
     stopwatch = Stopwatch()
     clip, output = Path(clip), Path(output)

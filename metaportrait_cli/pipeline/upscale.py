@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from metaportrait_cli.devices import keep_freed_memory
-from metaportrait_cli.errors import MediaError, NoFaceError, UsageError, check_kinds
+from metaportrait_cli.errors import MediaError, NoFaceError, UsageError, check_given, check_kinds
 from metaportrait_cli.media.encoding import USUAL, Encoding
 from metaportrait_cli.media.info import LARGEST_SIDE, VideoInfo
 from metaportrait_cli.media.outputs import claimed
@@ -82,6 +82,7 @@ def upscale(
     its name only when it is complete. Of a longer clip what is done outlives a run that is broken
     off; `begun` tells what becomes of that, see `work.Begun`.
     """
+    check_given(upscale, clip=clip, output=output, options=options, engine=engine)
     options = options or UpscaleOptions()
     device, precision = (engine.device, engine.precision) if engine else ("auto", "auto")
     started = time.perf_counter()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from metaportrait_cli.errors import UsageError
+from metaportrait_cli.errors import UsageError, check_given
 from metaportrait_cli.media.outputs import claimed
 from metaportrait_cli.media.stills import sheet_path, write_still
 from metaportrait_cli.pipeline.engine import Engine, lasting
@@ -38,6 +38,8 @@ def personalize(
     `look` and `patches` (pictures), `views` and `weights` (ways tried) and `adapt` (seconds).
     Raises the errors of `metaportrait_cli.errors`.
     """
+    check_given(personalize, output=output, options=options, engine=engine)
+    check_given(personalize, video=video, photos=photos, sheet=sheet)
     options = options or PersonalizeOptions()
     output = Path(output)
     sheet = sheet_path(sheet)
