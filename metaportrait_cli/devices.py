@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
-from ctypes.util import find_library
 from typing import TYPE_CHECKING
 
 from metaportrait_cli.errors import UsageError
@@ -60,9 +59,13 @@ def plainly_cpu(device: str, precision: str) -> bool:
         return False
     if device == "cpu":
         return True
-    # Without the driver's library there is no CUDA; every Mac may have MPS.
-    driver = "nvcuda" if sys.platform == "win32" else "cuda"
-    return sys.platform != "darwin" and find_library(driver) is None
+    # Without the driver's library there is no CUDA; every Mac may have MPS. `find_library` would
+    # ask a compiler for it, for a tenth of a second.
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return sys.platform != "darwin"
+    return False
 
 
 def _computes_in_bf16() -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 _lock = threading.Lock()
 
@@ -30,3 +33,21 @@ def native_stderr_closed() -> Iterator[None]:
             os.dup2(kept, 2)
             os.close(nowhere)
             os.close(kept)
+
+
+def vision_tasks() -> Any:
+    """`mediapipe.tasks.python.vision`.
+
+    MediaPipe's audio part, which nobody here needs, is imported beside it, and takes longer than
+    all else: it asks a compiler for a library to record sound with, and can do without.
+    """
+    wanted = "sounddevice"
+    with _lock:
+        hidden = "mediapipe" not in sys.modules and wanted not in sys.modules
+        if hidden:
+            sys.modules[wanted] = None  # type: ignore[assignment]  an import of it fails
+        try:
+            return import_module("mediapipe.tasks.python.vision")
+        finally:
+            if hidden:
+                del sys.modules[wanted]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Sequence
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,8 @@ from metaportrait_cli.face.face import Face, overlap
 from metaportrait_cli.face.landmark_model import LandmarkModel
 from metaportrait_cli.face.orientation import quarter_turns
 from metaportrait_cli.face.topology import POINTS
-from metaportrait_cli.native import native_stderr_closed
+from metaportrait_cli.native import native_stderr_closed, vision_tasks
+from metaportrait_cli.stages import Once
 
 # The detector was trained for selfies; below the first threshold lie paintings, masks and blur.
 CONFIDENCE_STEPS = (0.5, 0.2)
@@ -36,7 +37,7 @@ class MediaPipeDetector:
     """MediaPipe Tasks FaceLandmarker on single pictures.
 
     Video mode is not used: it can't be reset between clips and lags behind fast motion; we smooth
-    afterwards, with both past and future at hand.
+    afterwards, with both past and future at hand. Threads may share it: one waits for the other.
     """
 
     def __init__(self, model: Path) -> None:
@@ -44,13 +45,15 @@ class MediaPipeDetector:
             raise WeightsError(f"face landmark model missing: {model}; reinstall the package")
         self._model = model
         self._landmarkers: dict[float, Any] = {}
+        self._lock = threading.Lock()
+        self._networks = Once(lambda: LandmarkModel.where_possible(model))
         # MediaPipe's own destructor fails, loudly, when parts of the interpreter have gone first.
         weakref.finalize(self, _close_all, self._landmarkers)
 
-    @cached_property
+    @property
     def networks(self) -> LandmarkModel | None:
         """The model's networks one at a time; `None` where this machine can't run them so."""
-        return LandmarkModel.where_possible(self._model)
+        return self._networks()
 
     def quarter_turns(self, image: NDArray[np.uint8], faces: Sequence[Face]) -> int:
         """Quarter turns counter-clockwise, 0 to 3, that bring a picture with such faces upright."""
@@ -69,7 +72,8 @@ class MediaPipeDetector:
 
     def close(self) -> None:
         """Frees the models."""
-        _close_all(self._landmarkers)
+        with self._lock:
+            _close_all(self._landmarkers)
 
     def detect(
         self, image: NDArray[np.uint8], *, hint: NDArray[np.float32] | None = None
@@ -145,7 +149,8 @@ class MediaPipeDetector:
 
     def _look(self, image: NDArray[np.uint8], confidence: float) -> list[Face]:
         height, width = image.shape[:2]
-        result = self._landmarker(confidence).detect(_as_image(image))
+        with self._lock:
+            result = self._landmarker(confidence).detect(_as_image(image))
         # x and y come as fractions of width and height, z as a fraction of the width.
         unit = np.array([width, height, width], np.float32)
         faces = []
@@ -158,7 +163,8 @@ class MediaPipeDetector:
 
     def _landmarker(self, confidence: float) -> Any:
         if confidence not in self._landmarkers:
-            from mediapipe.tasks.python import BaseOptions, vision  # noqa: PLC0415
+            vision = vision_tasks()
+            from mediapipe.tasks.python import BaseOptions  # noqa: PLC0415
 
             options = vision.FaceLandmarkerOptions(
                 base_options=BaseOptions(model_asset_path=str(self._model)),

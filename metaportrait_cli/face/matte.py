@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face import topology
-from metaportrait_cli.native import native_stderr_closed
+from metaportrait_cli.native import native_stderr_closed, vision_tasks
 
 SURE, LIKELY = 0.9, 0.5
 # The least share of the face's oval that the silhouette holds where it can be trusted; less on
@@ -45,9 +45,10 @@ class Segmenter:
 
     def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Silhouette`."""
-        # Takes most of a second to import, and the landmark tasks have done so already.
+        # Takes a tenth of a second to import, and the landmark tasks have done so already.
+        vision = vision_tasks()
         import mediapipe  # noqa: PLC0415
-        from mediapipe.tasks.python import BaseOptions, vision  # noqa: PLC0415
+        from mediapipe.tasks.python import BaseOptions  # noqa: PLC0415
 
         options = vision.ImageSegmenterOptions(
             base_options=BaseOptions(model_asset_path=str(self._model)),

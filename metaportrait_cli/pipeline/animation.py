@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.errors import UsageError, check_given, check_kinds
+from metaportrait_cli.errors import MetaPortraitError, UsageError, check_given, check_kinds
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import LARGEST_FACE, FaceChoice
 from metaportrait_cli.media.encoding import USUAL, Encoding
@@ -34,8 +33,8 @@ from metaportrait_cli.pipeline.driver import (
 )
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.performance import DriveOptions, Performance
-from metaportrait_cli.pipeline.person.portrait_file import Portrait, load_portrait
-from metaportrait_cli.pipeline.preparation import OpenedSource, Preparation, opened, prepared
+from metaportrait_cli.pipeline.person.portrait_file import load_portrait
+from metaportrait_cli.pipeline.preparation import OpenedSource, Preparation, Preparing, opened
 from metaportrait_cli.pipeline.provenance import Label, Signing
 from metaportrait_cli.pipeline.report import (
     RunReport,
@@ -43,7 +42,7 @@ from metaportrait_cli.pipeline.report import (
     describe_performance,
     describe_source,
 )
-from metaportrait_cli.pipeline.source import Picture, load_every_face, load_sources, name_of
+from metaportrait_cli.pipeline.source import Picture, load_faces, name_of
 from metaportrait_cli.pipeline.work import Notes, Work
 from metaportrait_cli.progress import Progress, Stopwatch, silent
 from metaportrait_cli.render.protocol import Driven, Frames, Session
@@ -171,48 +170,55 @@ class Animation:
         )
         if isinstance(driver, Path):
             check_declared(driver, options.drive.reference_frame, options.span)
-        further: list[Source] = []
         unknown = decoding(driver, options.span) if motion is None else nullcontext()
         with aside() as meanwhile, unknown as frames:
-            with stopwatch("source"):
-                person = None if portrait is None else load_portrait(Path(portrait))
-                engine.check(person)
-                loading = meanwhile.submit(engine.rendering, person)
-                found = _found(person, sources, options, engine)
-            first, *further = found
+            person = None if portrait is None else load_portrait(Path(portrait))
+            engine.check(person)
+            detector = engine.detector
 
-            def prepare(source: Source, rate: Fraction | None) -> Preparation:
-                return prepared(
-                    loading.result,
-                    source,
-                    options.drive,
-                    wanted=options.side(source),
-                    asked=options.size is not None,
-                    rate=rate,
-                    engine=engine,
-                )
+            def find() -> list[Source]:
+                if person is not None:
+                    return [person.source]
+                with stopwatch("source"):
+                    return load_faces(sources, choice=options.source_face, detector=detector)
 
-            preparing: list[Future[Preparation]] = []
-            motion = motion or load_motion(
-                driver,
-                frames,
-                choice=options.face,
-                engine=engine,
-                stopwatch=stopwatch,
-                on_progress=on_progress,
-                work=work,
-                span=options.span,
-                on_rate=lambda rate: preparing.append(meanwhile.submit(prepare, first, rate)),
-                on_turn=lambda: meanwhile.submit(lambda: preparing[0].result().expect_turns()),
+            preparing = Preparing(
+                meanwhile,
+                engine,
+                options.drive,
+                load=lambda: engine.rendering(person),
+                find=find,
+                side=options.side,
+                asked=options.size is not None,
             )
+            begun = work is not None and work.exists
+            try:
+                motion = motion or load_motion(
+                    driver,
+                    frames,
+                    choice=options.face,
+                    engine=engine,
+                    stopwatch=stopwatch,
+                    on_progress=preparing.heeded(on_progress),
+                    work=work,
+                    span=options.span,
+                    on_rate=preparing.open_first,
+                    on_turn=preparing.expect_turns,
+                )
+            except MetaPortraitError:
+                if preparing.failed and work is not None and not begun:
+                    work.discard()
+                preparing.sources()  # raises what is wrong with them: it is told first
+                raise
+            found = preparing.sources()
             # What has looked for faces takes 30 MB, and a tenth of a second to be there again.
-            engine.detector.close()
-            describe_source(report, first, together=len(found))
+            detector.close()
+            describe_source(report, found[0], together=len(found))
             describe_motion(report, motion)
             check_reference(options.drive.reference_frame, len(motion.track))
             with stopwatch("source"):
-                ready = preparing[0].result() if preparing else prepare(first, None)
-                every = [ready, *(prepare(each, None) for each in further)]
+                every = preparing.every()
+        ready = every[0]
         report.notes += [note for each in every for note in each.notes]
         report.weights = dict(ready.rendering.weights)
         report.settings["weights"] = engine.named(person)
@@ -386,14 +392,3 @@ def listed(source: Picture | Sequence[Picture] | None) -> Sequence[Picture]:
     if isinstance(source, Sequence) and not isinstance(source, str):
         return source
     return [source]
-
-
-def _found(
-    person: Portrait | None, sources: Sequence[Picture], options: AnimateOptions, engine: Engine
-) -> list[Source]:
-    """The faces that are driven: one, but where all of a picture are."""
-    if person is not None:
-        return [person.source]
-    if options.source_face.every:
-        return load_every_face(sources[0], detector=engine.detector)
-    return [load_sources(sources, choice=options.source_face, detector=engine.detector)]

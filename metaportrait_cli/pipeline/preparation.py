@@ -1,11 +1,12 @@
 """All that the source alone decides: which renderer at what size, and its session.
 
-It is made while the driver is still being looked at, which leaves a core idle.
+It is found and made while the driver is still being looked at, which leaves a core idle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -15,7 +16,7 @@ from metaportrait_cli.motion.retarget import Retargeter
 from metaportrait_cli.pipeline.compensation import needed
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.performance import DriveOptions, retargeter_of
-from metaportrait_cli.progress import silent
+from metaportrait_cli.progress import Progress, silent
 from metaportrait_cli.render.opening import Rendering
 from metaportrait_cli.render.protocol import Session
 from metaportrait_cli.stages import Once
@@ -52,6 +53,73 @@ class OpenedSource:
     retargeter: Retargeter
     compensation: Once[Compensation | None]
     """What the pictures need if others than the person drive them"""
+
+
+class Preparing:
+    """Sources found and prepared on a thread, one thing after another."""
+
+    def __init__(
+        self,
+        thread: ThreadPoolExecutor,
+        engine: Engine,
+        drive: DriveOptions,
+        *,
+        load: Callable[[], Rendering],
+        find: Callable[[], list[Source]],
+        side: Callable[[Source], int],
+        asked: bool,
+    ) -> None:
+        """`side` tells that of results of a source; for the rest see `prepared`."""
+        self._thread, self._engine, self._drive = thread, engine, drive
+        self._side, self._asked = side, asked
+        self._loading, self._finding = thread.submit(load), thread.submit(find)
+        self._first: Future[Preparation] | None = None
+
+    def open_first(self, rate: Fraction) -> None:
+        """The first source is opened for a clip of a rate, as soon as it is found."""
+        self._first = self._thread.submit(self._prepared, 0, rate)
+
+    def expect_turns(self) -> None:
+        """See `Session`; after `open_first`."""
+        first = self._first
+        if first is not None:
+            self._thread.submit(lambda: first.result().expect_turns())
+
+    def heeded(self, on_progress: Progress) -> Progress:
+        """The callback, raising what is wrong with the sources once that is known."""
+
+        def told(stage: str, done: int, total: int | None) -> None:
+            if self._finding.done():
+                self._finding.result()
+            on_progress(stage, done, total)
+
+        return told
+
+    @property
+    def failed(self) -> bool:
+        """Whether something is wrong with the sources."""
+        return self._finding.exception() is not None
+
+    def sources(self) -> list[Source]:
+        """Those that were found; raises what is wrong with them."""
+        return self._finding.result()
+
+    def every(self) -> list[Preparation]:
+        """All of them, ready."""
+        first = self._prepared(0, None) if self._first is None else self._first.result()
+        return [first, *(self._prepared(each, None) for each in range(1, len(self.sources())))]
+
+    def _prepared(self, number: int, rate: Fraction | None) -> Preparation:
+        source = self.sources()[number]
+        return prepared(
+            self._loading.result,
+            source,
+            self._drive,
+            wanted=self._side(source),
+            asked=self._asked,
+            rate=rate,
+            engine=self._engine,
+        )
 
 
 def prepared(

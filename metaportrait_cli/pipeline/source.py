@@ -47,6 +47,15 @@ def name_of(picture: Picture) -> str:
     return str(picture) if isinstance(picture, (str, os.PathLike)) else "picture"
 
 
+def load_faces(
+    pictures: Sequence[Picture], *, choice: FaceChoice, detector: MediaPipeDetector
+) -> list[Source]:
+    """The portraits of some pictures' person, of whom there is one; or of all in the only one."""
+    if choice.every:
+        return load_every_face(pictures[0], detector=detector)
+    return [load_sources(pictures, choice=choice, detector=detector)]
+
+
 def load_sources(
     pictures: Sequence[Picture], *, choice: FaceChoice, detector: MediaPipeDetector
 ) -> Source:

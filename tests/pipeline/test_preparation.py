@@ -1,0 +1,76 @@
+"""Sources that are found and opened while a driver is looked at."""
+
+import os
+import subprocess
+import sys
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from metaportrait_cli.errors import MediaError, NoFaceError
+from metaportrait_cli.face.source import Source
+from metaportrait_cli.media.writer import VideoWriter
+from metaportrait_cli.pipeline.animate import animate
+from metaportrait_cli.pipeline.engine import Engine
+from metaportrait_cli.pipeline.performance import DriveOptions
+from metaportrait_cli.pipeline.preparation import Preparing
+from metaportrait_cli.pipeline.work import Work
+from metaportrait_cli.stages import aside
+
+
+def test_a_source_without_a_face_ends_the_look_at_the_driver() -> None:
+    failed = threading.Event()
+
+    def find() -> list[Source]:
+        try:
+            raise NoFaceError("none here")
+        finally:
+            failed.set()
+
+    told = []
+    with aside() as thread, Engine("none") as engine:
+        preparing = Preparing(
+            thread,
+            engine,
+            DriveOptions(),
+            load=engine.rendering,
+            find=find,
+            side=lambda _: 64,
+            asked=False,
+        )
+        progress = preparing.heeded(lambda *each: told.append(each))
+        failed.wait()
+        thread.submit(int).result()
+        with pytest.raises(NoFaceError, match="none here"):
+            progress("landmarks", 1, None)
+    assert preparing.failed
+    assert told == []
+
+
+def test_what_is_wrong_with_both_is_told_of_the_source(tmp_path: Path) -> None:
+    blank = np.zeros((64, 64, 3), np.uint8)
+    picture, clip = tmp_path / "blank.png", tmp_path / "blank.mp4"
+    cv2.imwrite(str(picture), blank)
+    with VideoWriter(clip, width=64, height=64, rate=Fraction(1)) as writer:
+        for _ in range(12):  # more than lie in a piece
+            writer.write(blank)
+    output = tmp_path / "out.mp4"
+    with pytest.raises(NoFaceError, match=r"blank\.png"):
+        animate([picture], clip, output, engine=Engine("none"))
+    with pytest.raises(MediaError, match=r"gone\.png"):
+        animate([tmp_path / "gone.png"], clip, output, engine=Engine("none"))
+    assert sorted(os.listdir(tmp_path)) == ["blank.mp4", "blank.png"]
+    assert not Work(output, {}).exists
+
+
+def test_no_library_to_record_sound_with_is_looked_for() -> None:
+    code = (
+        "import sys; from metaportrait_cli.native import vision_tasks;"
+        "tasks = vision_tasks(); assert tasks is vision_tasks() and tasks.FaceLandmarker;"
+        "assert 'sounddevice' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
