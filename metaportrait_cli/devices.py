@@ -7,7 +7,7 @@ import platform
 import sys
 from typing import TYPE_CHECKING
 
-from metaportrait_cli.errors import UsageError
+from metaportrait_cli.errors import OutOfMemoryError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +17,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 # Options of glibc's mallopt.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _TOP_PAD_BYTES = 256 << 20
+LEAST_ADDRESSES = 800 << 20
+"""Bytes of address space below which libraries can't even be loaded"""
 
 
 def check_names(device: str, precision: str) -> None:
@@ -25,6 +27,21 @@ def check_names(device: str, precision: str) -> None:
         raise UsageError(f"`device` {device}: choose one of {', '.join(DEVICES)}")
     if precision not in PRECISIONS:
         raise UsageError(f"`precision` {precision}: choose one of {', '.join(PRECISIONS)}")
+
+
+def check_address_space() -> None:
+    """Raises `OutOfMemoryError` where the system lets the process have too few addresses, as by
+    `ulimit -v`: some libraries then end it without a word."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415  Unix alone has it
+
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if allowed != resource.RLIM_INFINITY and allowed < LEAST_ADDRESSES:
+        raise OutOfMemoryError(
+            f"the process may use {allowed >> 20} MB of addresses, and needs"
+            f" {LEAST_ADDRESSES >> 20} at least; raise the limit (ulimit -v)"
+        )
 
 
 def choose(device: str, precision: str, *, half_on_cpu: bool = False) -> tuple[str, torch.dtype]:

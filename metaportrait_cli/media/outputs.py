@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -141,16 +141,24 @@ def _check_folder(path: Path) -> None:
 
 
 @contextmanager
-def _folder_of(path: Path) -> Iterator[None]:
-    """Makes the folder of a result; one that nothing came into is removed again."""
-    made = not path.parent.exists()
-    path.parent.mkdir(exist_ok=True)
+def new_folders_used(folders: Iterable[Path]) -> Iterator[None]:
+    """Of folders that aren't there yet, those that nothing came into within the block are removed
+    again, whoever made them."""
+    missing = {folder for folder in folders if not folder.exists()}
     try:
         yield
     finally:
-        if made:
+        for folder in missing:
             with contextlib.suppress(OSError):
-                path.parent.rmdir()
+                folder.rmdir()
+
+
+@contextmanager
+def _folder_of(path: Path) -> Iterator[None]:
+    """Makes the folder of a result; one that nothing came into is removed again."""
+    with new_folders_used([path.parent]):
+        path.parent.mkdir(exist_ok=True)
+        yield
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
-from metaportrait_cli.devices import check_names
+from metaportrait_cli.devices import check_address_space, check_names
 from metaportrait_cli.errors import check_given
 from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.motion.morphable import MorphableModel
@@ -26,7 +26,8 @@ class Engine:
     `weights`: `none`, or a name, path or `hf://` spec; `None` takes those that a portrait was made
     for, else the bundled ones. `device` is auto, cpu, cuda or mps, `precision` auto, fp32, bf16 or
     fp16. Nothing is loaded before it is needed, and all of it is let go by `close` or at the end of
-    a `with` block. Raises `UsageError` for settings that don't exist.
+    a `with` block. Raises `UsageError` for settings that don't exist, and
+    `OutOfMemoryError` where the process may use next to no memory.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Engine:
     ) -> None:
         check_given(Engine.__init__, weights=weights, device=device, precision=precision)
         check_names(device, precision)
+        check_address_space()
         self.weights = None if weights is None else os.fspath(weights)
         self.device = device
         self.precision = precision

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from metaportrait_cli import Engine, OutOfMemoryError
 from metaportrait_cli.cli.console import reporting
 from tests.cli.test_contract import PROGRAM, ROOT, error_line, run
 
@@ -58,6 +59,13 @@ def test_exhausted_memory_has_a_code_of_its_own(
         raise error
     assert left.value.exit_code == 7
     assert capsys.readouterr().err.startswith("error: out of memory")
+
+
+def test_too_few_addresses_are_told_before_libraries_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")  # Unix alone has it
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (700 << 20, resource.RLIM_INFINITY))
+    with pytest.raises(OutOfMemoryError, match="700 MB of addresses, and needs 800 at least"):
+        Engine()
 
 
 def test_without_typer_too(tmp_path: Path) -> None:

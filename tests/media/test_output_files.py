@@ -16,7 +16,13 @@ from PIL import Image
 from metaportrait_cli.errors import MediaError, UsageError
 from metaportrait_cli.media import outputs as module
 from metaportrait_cli.media.encoding import Encoding
-from metaportrait_cli.media.outputs import atomic_output, check_output, claimed, is_result
+from metaportrait_cli.media.outputs import (
+    atomic_output,
+    check_output,
+    claimed,
+    is_result,
+    new_folders_used,
+)
 from metaportrait_cli.media.picture_folder import FolderWriter
 from metaportrait_cli.media.stills import write_still
 from metaportrait_cli.media.writer import check_video_name
@@ -235,6 +241,19 @@ def test_a_folder_that_another_run_just_removed(tmp_path: Path) -> None:
         path.parent.rmdir()
         with module._claim(path):
             assert os.listdir(path.parent) == [".a.mp4.claim"]
+
+
+def test_runs_that_share_a_new_folder_leave_none_empty(tmp_path: Path) -> None:
+    new, own = tmp_path / "new", tmp_path / "own"
+    own.mkdir()
+    with new_folders_used([new, own]):
+        runs = [claimed(new / f"{n}.mp4", overwrite=False) for n in range(2)]
+        for run in runs:
+            run.__enter__()
+        for run in runs:  # neither has a result; the first can't remove what the second is in
+            run.__exit__(None, None, None)
+        assert new.is_dir()
+    assert list(tmp_path.iterdir()) == [own]
 
 
 def test_a_full_disk_is_told_of_a_picture_and_of_a_folder_of_them(

@@ -10,7 +10,9 @@ from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection, wait
 from types import FrameType
 
+from metaportrait_cli.devices import check_address_space
 from metaportrait_cli.errors import FfmpegError
+from metaportrait_cli.media.outputs import new_folders_used
 from metaportrait_cli.media.process import end_with_parent
 from metaportrait_cli.pipeline.batch.jobs import Job
 from metaportrait_cli.pipeline.batch.run import BatchOptions, Result, Runner, failed
@@ -33,7 +35,10 @@ def run_here(jobs: Sequence[Job], options: BatchOptions, *, workers: int = 1) ->
         finally:
             runner.close()
         return
-    yield from _Crew(options, min(workers, len(jobs))).run(jobs)
+    check_address_space()
+    # Workers that share a new folder leave it to each other.
+    with new_folders_used(job.output.parent for job in jobs):
+        yield from _Crew(options, min(workers, len(jobs))).run(jobs)
 
 
 class _Worker:
