@@ -19,6 +19,29 @@ def test_stripes_go_on_behind_the_person() -> None:
     assert np.array_equal(plate[:40], truth[:40])
 
 
+def test_a_pillar_goes_on_behind_a_head_that_leaves_its_edge_alone_in_sight() -> None:
+    picture = np.full((256, 256, 3), 210, np.uint8)
+    picture[:, 40:100] = 30
+    alpha = np.zeros((256, 256), np.float32)
+    alpha[40:, 50:190] = 1
+    picture[alpha > 0] = (180, 90, 80)
+    plate = background(picture, alpha, width=130.0)
+    seen = plate[60:220, 52:70]
+    assert np.abs(seen.astype(int) - 30).mean() < 15
+
+
+def test_what_fills_a_soft_background_has_no_sharp_border() -> None:
+    y, x = np.mgrid[:256, :256]
+    soft = 128 + 70 * np.sin(x / 30) + 30 * np.cos(y / 40)
+    picture = np.repeat(soft[..., None], 3, 2).astype(np.uint8)
+    steepest = np.abs(np.diff(picture[..., 0].astype(int), axis=1)).max()
+    alpha = np.zeros((256, 256), np.float32)
+    alpha[60:, 70:180] = 1
+    picture[alpha > 0] = (250, 10, 10)
+    plate = background(picture, alpha, width=100.0)[..., 0].astype(int)
+    assert max(np.abs(np.diff(plate, axis=axis)).max() for axis in (0, 1)) <= 2 * steepest
+
+
 def test_nothing_of_the_person_shines_through() -> None:
     picture = np.full((96, 128, 3), 90, np.uint8)
     alpha = np.zeros((96, 128), np.float32)
