@@ -8,6 +8,7 @@ nearer to the camera.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ class Face:
     blendshapes: NDArray[np.float32]
     confidence: float
 
-    @property
+    @cached_property
     def box(self) -> NDArray[np.float32]:
         """Bounding box (x0, y0, x1, y1) of the points in pixels."""
         xy = self.points[:, :2]

@@ -78,6 +78,7 @@ class LandmarkModel:
         self._detector = _Network(parts["face_detector"])
         self._landmarks = _Network(parts["face_landmarks_detector"])
         self._blendshapes = _Network(parts["face_blendshapes"])
+        self._cutting = _Cutting()
 
     @classmethod
     def where_possible(cls, path: Path) -> Self | None:
@@ -98,14 +99,7 @@ class LandmarkModel:
         # cv2 counts from pixels' centres.
         between_centres = to_picture.copy()
         between_centres[:, 2] += to_picture[:, :2] @ [0.5, 0.5] - 0.5
-        part = cv2.warpAffine(
-            image,
-            between_centres,
-            (SIDE, SIDE),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        brightness = part.astype(np.float32)
+        brightness = self._cutting(image, between_centres).astype(np.float32)
         brightness *= 1 / 255
         found, presence, _ = self._landmarks(brightness[None])
         there = found.reshape(POINTS, 3)
@@ -129,6 +123,42 @@ class LandmarkModel:
         padded[top : top + size[1], left : left + size[0]] = small / np.float32(127.5) - 1
         scores, _ = self._detector(padded[None])
         return _sigmoid(float(scores.max()))
+
+
+class _Cutting(threading.local):
+    """Cuts turned squares out of pictures of one size after another.
+
+    cv2 takes more than twice as long for three channels as for four. A fourth is added where the
+    square lies, in place: in a picture of that part alone places would be rounded otherwise.
+    """
+
+    def __init__(self) -> None:
+        self._picture = np.empty((0, 0, 4), np.uint8)
+
+    def __call__(
+        self, image: NDArray[np.uint8], to_picture: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
+        """(SIDE, SIDE, 3) of an RGB picture; `to_picture` (2, 3) is between pixels' centres."""
+        height, width = image.shape[:2]
+        if self._picture.shape[:2] != (height, width):
+            self._picture = np.zeros((height, width, 4), np.uint8)
+        corners = to_picture[:, :2] @ _CORNERS + to_picture[:, 2:]
+        last = np.array([width - 1, height - 1])
+        x0, y0 = np.clip(np.floor(corners.min(1)) - 1, 0, last).astype(int).tolist()
+        x1, y1 = np.clip(np.ceil(corners.max(1)) + 1, 0, last).astype(int).tolist()
+        here = slice(y0, y1 + 1), slice(x0, x1 + 1)
+        cv2.cvtColor(image[here], cv2.COLOR_RGB2RGBA, dst=self._picture[here])
+        part = cv2.warpAffine(
+            self._picture,
+            to_picture,
+            (SIDE, SIDE),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return np.asarray(cv2.cvtColor(part, cv2.COLOR_RGBA2RGB), np.uint8)
+
+
+_CORNERS = np.array([[0, SIDE, 0, SIDE], [0, 0, SIDE, SIDE]])
 
 
 class _Network:

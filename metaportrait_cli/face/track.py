@@ -16,7 +16,6 @@ from fractions import Fraction
 
 import cv2
 import numpy as np
-from numpy.lib.recfunctions import repack_fields
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import UsageError
@@ -45,6 +44,7 @@ RECORD = np.dtype(
 )
 # Fields that are small enough to be held for a whole clip.
 LIGHT_FIELDS = ("time", "shot", "state", "confidence")
+_LIGHT = np.dtype([(name, RECORD[name]) for name in LIGHT_FIELDS])
 CHUNK = 256
 INTERPOLATED_SECONDS = 0.5
 EASE_SECONDS = 0.25
@@ -93,9 +93,13 @@ class MotionTrack:
 
     def light(self) -> NDArray[np.void]:
         """Time, shot, state and confidence of every frame: (T,) with `LIGHT_FIELDS`."""
-        # Repacked: a plain selection of fields keeps the size of whole records.
-        parts = [repack_fields(chunk[list(LIGHT_FIELDS)]) for chunk in self.chunks()]
-        return np.concatenate([repack_fields(np.zeros(0, RECORD)[list(LIGHT_FIELDS)]), *parts])
+        light = np.empty(len(self), _LIGHT)
+        start = 0
+        for chunk in self.chunks():
+            for name in LIGHT_FIELDS:
+                light[name][start : start + len(chunk)] = chunk[name]
+            start += len(chunk)
+        return light
 
     def close(self) -> None:
         """Deletes the temporary file."""

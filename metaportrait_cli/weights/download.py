@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import socket
-import urllib.request
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -78,6 +76,10 @@ def download_hub(repo: str, file: str, revision: str | None) -> Path:
 def _reachable(address: str) -> bool:
     """Whether a server can be connected to. The hub's own client tries for half a minute, and
     tells each try on stderr."""
+    # Here, for they take longer to import than most runs wait for weights.
+    import socket  # noqa: PLC0415
+    import urllib.request  # noqa: PLC0415
+
     parts = urlsplit(address)
     proxied = urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.netloc)
     if proxied:  # names may be known to the proxy alone
