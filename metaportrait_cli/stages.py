@@ -84,6 +84,7 @@ def prefetched(items: Iterable[T], *, depth: int) -> Generator[T, None, None]:
                 if item is end:
                     break
                 line.put(item)
+                del item  # pictures may be large, and the next one takes its time
         except BaseException as caught:  # noqa: BLE001  handed over to the consumer
             end = _End(caught)
         finally:
@@ -97,6 +98,7 @@ def prefetched(items: Iterable[T], *, depth: int) -> Generator[T, None, None]:
     try:
         while not isinstance(item := line.take(), _End):
             yield item
+            del item
         if item.error is not None:
             raise item.error
     finally:

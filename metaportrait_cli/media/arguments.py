@@ -37,7 +37,8 @@ _ONE_THREAD_PIXELS = 8192 * 4320
 """Of larger pictures a decoder holds too many when it runs several threads."""
 
 _LARGE_PIXELS = 4096 * 2304
-"""Of larger pictures an encoder that looks far ahead holds almost two gigabytes."""
+"""Of larger pictures an encoder that looks far ahead, or has several in hand at a time, holds up
+to two gigabytes."""
 
 _COPIED = {
     "mp4": {"aac", "mp3", "ac3", "eac3", "alac"},
@@ -263,7 +264,7 @@ def writer_arguments(
         "color_range": "tv",
     }
     if codec == "h264" and width * height > _LARGE_PIXELS:
-        options["x264-params"] = "rc-lookahead=2:sync-lookahead=0:bframes=0"
+        options["x264-params"] = "rc-lookahead=2:sync-lookahead=0:bframes=0:sliced-threads=1"
     if codec == "h265" and MUXERS[output.suffix.lower()] != "matroska":
         options["tag:v"] = "hvc1"  # what Apple's players ask for
     return _muxed(output, binary=binary, video=video, audio=audio, options=options, comment=comment)

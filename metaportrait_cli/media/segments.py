@@ -86,8 +86,11 @@ class Segments:
             with VideoWriter(
                 self.path(number), width=width, height=height, rate=self.rate, encoding=encoding
             ) as writer:
-                for each in chain([picture], islice(pictures, self.length - 1)):
+                piece = chain([picture], islice(pictures, self.length - 1))
+                del picture  # it may be large, and each next one takes its time
+                for each in piece:
                     writer.write(each)
+                    del each
                     yield 1
             number += 1
 

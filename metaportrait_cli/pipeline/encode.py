@@ -64,6 +64,7 @@ def encode(
                 )
             with stopwatch("encode"):
                 writer.write(picture)
+            del picture  # it may be large, and the next one takes its time
             done += 1
             on_progress(stage, done, total)
     return done

@@ -120,4 +120,5 @@ def pictures(
                 with stopwatch("compose"):
                     picture = view.draw(tape[number], number, patches, strength=strength)
                 yield from repeat(picture, times)
+                del picture, patches  # large, and the next ones take their time
             tape.release(number + 1)
