@@ -8,11 +8,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+M = TypeVar("M")
 R = TypeVar("R")
 MOST_WAITING_BYTES = 64 << 20
 """Of large pictures fewer wait than of small ones."""
@@ -104,6 +105,14 @@ def prefetched(items: Iterable[T], *, depth: int) -> Generator[T, None, None]:
     finally:
         line.stop()
         thread.join()
+
+
+def overlapped(
+    items: Iterable[T], first: Callable[[T], M], then: Callable[[M], R]
+) -> Generator[R, None, None]:
+    """Each item through both functions, in order; while `then` has one, `first` has the next."""
+    with closing(prefetched(map(first, items), depth=1)) as ahead:
+        yield from map(then, ahead)
 
 
 def foreseen(items: Iterable[T], look: Callable[[T], None], *, depth: int) -> Iterator[T]:

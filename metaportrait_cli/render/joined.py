@@ -7,7 +7,9 @@ views that lend mouth or eyes alone move these alone; and what is joined is repa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
@@ -21,6 +23,7 @@ from metaportrait_cli.face.source import Source
 from metaportrait_cli.render.own_teeth import opening_height
 from metaportrait_cli.render.protocol import (
     Driven,
+    Frames,
     Memory,
     Rendered,
     Repainting,
@@ -28,7 +31,7 @@ from metaportrait_cli.render.protocol import (
     Warped,
 )
 from metaportrait_cli.render.views import FLOW_GRID, Choice, Choices, Parts, between, mix
-from metaportrait_cli.stages import side_by_side
+from metaportrait_cli.stages import overlapped, side_by_side
 
 Picture = NDArray[np.uint8]
 Points = NDArray[np.float32]
@@ -53,6 +56,18 @@ class Joinable(Warped, Session, Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Moved:
+    """Frames (T, S, S, 3) of a window that aren't repainted yet, with their landmarks."""
+
+    frames: Frames
+    points: Points
+    gaps: Sequence[Points]
+    choice: Choice
+    last_head: NDArray[np.float32] | None
+    """What the choice after the last of them depends on"""
+
+
 class JoinedSession(Session):
     """A source and its further pictures, in this order."""
 
@@ -63,12 +78,22 @@ class JoinedSession(Session):
         self._size = size
         self._lends = source.lends
         self._choices = Choices(source, size=size, rate=rate)
+        self._last_head: NDArray[np.float32] | None = None
         faces = (source.landmarks(size), *(view.landmarks(size) for view in source.others))
         self._own = [OwnRegions(v.crop, points) for v, points in zip(views, faces, strict=True)]
         self._open = np.array([opening_height(points) for points in faces])
 
     def render(self, driven: Driven) -> Rendered:
         """Pictures (T, S, S, 3); of several flows, none is the whole frame's."""
+        return self._repainted(self._moved(driven))
+
+    def stream(self, windows: Iterable[Driven]) -> Generator[Rendered, None, None]:
+        """See `Session`: while some are repainted the next ones are moved."""
+        with closing(overlapped(windows, self._moved, self._repainted)) as pictures:
+            yield from pictures
+
+    def _moved(self, driven: Driven) -> _Moved:
+        """Before mouth and eyes are repainted."""
         points = driven.landmarks
         choice = self._choices(points)
         whole = choice.head > 0  # (T, V)
@@ -88,10 +113,14 @@ class JoinedSession(Session):
             return self._joined(points[t], choice[t], own)
 
         pictures, gaps = zip(*side_by_side(joined, range(len(points))), strict=True)
-        frames = np.stack(pictures)
+        return _Moved(np.stack(pictures), points, gaps, choice, self._choices.last_head)
+
+    def _repainted(self, moved: _Moved) -> Rendered:
+        frames, points, choice = moved.frames, moved.points, moved.choice
         if (regions := self._views[0].regions()) is not None:
             own = [self._own_regions(choice[t]) for t in range(len(points))]
-            regions.repaint(frames, points, gaps, own, (choice.mouth @ self._open).tolist())
+            regions.repaint(frames, points, moved.gaps, own, (choice.mouth @ self._open).tolist())
+        self._last_head = moved.last_head
         return Rendered(frames)
 
     def _own_regions(self, choice: Choice) -> OwnRegions:
@@ -106,13 +135,12 @@ class JoinedSession(Session):
 
     def memory(self) -> Memory:
         """The head's shares, and what the first picture's regions remember."""
-        last = self._choices.last_head
-        own = {} if last is None else {"head": last}
+        own = {} if self._last_head is None else {"head": self._last_head}
         return own | {f"0.{name}": value for name, value in self._views[0].memory().items()}
 
     def recall(self, memory: Memory) -> None:
         """See `Session`."""
-        self._choices.last_head = memory.get("head")
+        self._choices.last_head = self._last_head = memory.get("head")
         self._views[0].recall({k.removeprefix("0."): v for k, v in memory.items() if k != "head"})
 
     def _joined(

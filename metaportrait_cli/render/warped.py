@@ -29,7 +29,7 @@ from metaportrait_cli.render.layered import Layers, MovedCrop
 from metaportrait_cli.render.opening import Rendering
 from metaportrait_cli.render.protocol import Driven, Frames, Memory, Rendered, Repainting, Session
 from metaportrait_cli.render.views import alike
-from metaportrait_cli.stages import Once, aside, foreseen, prefetched, side_by_side
+from metaportrait_cli.stages import Once, aside, foreseen, overlapped, side_by_side
 from metaportrait_cli.weights import bundled_path
 
 if TYPE_CHECKING:
@@ -261,16 +261,18 @@ class WarpSession(Session):
         """The pictures alone; while some are repainted the next ones are moved, for neither keeps
         all cores busy."""
 
-        def moved() -> Iterator[tuple[Frames, Driven, list[NDArray[np.float32]]]]:
-            with aside() as meanwhile:
-                for driven in foreseen(windows, self._foresee(meanwhile), depth=FORESEEN):
-                    frames, flows = self._moved(driven)
-                    yield frames, driven, [flow.mouth_gap for flow in flows]
+        def moved(driven: Driven) -> tuple[Frames, Driven, list[NDArray[np.float32]]]:
+            frames, flows = self._moved(driven)
+            return frames, driven, [flow.mouth_gap for flow in flows]
 
-        with closing(prefetched(moved(), depth=1)) as ahead:
-            for frames, driven, gaps in ahead:
-                self._repaint(frames, driven, gaps)
-                yield Rendered(frames)
+        def repainted(moved: tuple[Frames, Driven, list[NDArray[np.float32]]]) -> Rendered:
+            self._repaint(*moved)
+            return Rendered(moved[0])
+
+        with aside() as meanwhile:
+            coming = foreseen(windows, self._foresee(meanwhile), depth=FORESEEN)
+            with closing(overlapped(coming, moved, repainted)) as pictures:
+                yield from pictures
 
     def _foresee(self, meanwhile: Executor) -> Callable[[Driven], None]:
         """Has layers made for frames to come, while those before them are moved."""

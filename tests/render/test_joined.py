@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,7 @@ from metaportrait_cli.face.source import Lends, Source
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.render.joined import JoinedSession
 from metaportrait_cli.render.protocol import Driven, Rendered, Repainting, Session
+from tests.face.test_correspondence import turned
 
 SIZE = 128
 STRETCHED = 0.3
@@ -122,3 +124,22 @@ def test_what_is_joined_is_repainted_once(source: Source) -> None:
     # What lends its face alone is never moved as a whole.
     assert (views[0].wholes, views[1].wholes) == (3, 0)
     assert views[1].faces
+
+
+def test_what_moves_ahead_is_not_remembered_yet(source: Source) -> None:
+    points = source.landmarks(SIZE)
+    turning = [turned(points, degrees=float(angle)) for angle in range(-12, 12)]
+    windows = [Driven.of(np.stack(turning[k : k + 6]), first=k) for k in range(0, 24, 6)]
+
+    def opened() -> JoinedSession:
+        views = [Flat(50, LEFT), Flat(200, RIGHT)]
+        other = replace(source.face, points=turned(source.face.points, degrees=20.0))
+        both = replace(source, others=(replace(source, face=other, others=()),))
+        return JoinedSession(both, views, size=SIZE, rate=Fraction(25))
+
+    one, ahead = opened(), opened()
+    with closing(ahead.stream(windows)) as stream:
+        for window, rendered in zip(windows, stream, strict=True):
+            assert (rendered.frames == one.render(window).frames).all()
+            assert (ahead.memory()["head"] == one.memory()["head"]).all()
+    assert 0.01 < one.memory()["head"][1] < 0.99
