@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from metaportrait_cli.face.correspondence import Correspondence
 from metaportrait_cli.face.regions import REGIONS, OwnRegions
 from metaportrait_cli.face.source import Source
-from metaportrait_cli.render.own_teeth import opening_height
 from metaportrait_cli.render.protocol import (
     Driven,
     Frames,
@@ -30,6 +29,7 @@ from metaportrait_cli.render.protocol import (
     Session,
     Warped,
 )
+from metaportrait_cli.render.shown_mouth import ShownMouth
 from metaportrait_cli.render.views import FLOW_GRID, Choice, Choices, Parts, between, mix
 from metaportrait_cli.stages import overlapped, side_by_side
 
@@ -81,7 +81,7 @@ class JoinedSession(Session):
         self._last_head: NDArray[np.float32] | None = None
         faces = (source.landmarks(size), *(view.landmarks(size) for view in source.others))
         self._own = [OwnRegions(v.crop, points) for v, points in zip(views, faces, strict=True)]
-        self._open = np.array([opening_height(points) for points in faces])
+        self._mouths = [ShownMouth.of(v.crop, at) for v, at in zip(views, faces, strict=True)]
 
     def render(self, driven: Driven) -> Rendered:
         """Pictures (T, S, S, 3); of several flows, none is the whole frame's."""
@@ -119,7 +119,8 @@ class JoinedSession(Session):
         frames, points, choice = moved.frames, moved.points, moved.choice
         if (regions := self._views[0].regions()) is not None:
             own = [self._own_regions(choice[t]) for t in range(len(points))]
-            regions.repaint(frames, points, moved.gaps, own, (choice.mouth @ self._open).tolist())
+            shown = [ShownMouth.mixed(self._mouths, shares) for shares in choice.mouth]
+            regions.repaint(frames, points, moved.gaps, own, shown)
         self._last_head = moved.last_head
         return Rendered(frames)
 

@@ -43,8 +43,11 @@ DETAIL = 3.0  # mm; what is coarser is light
 DIFFERS = (-0.7, 0.3)
 """How far one's own teeth may be darker or lighter than the mean, as a logarithm"""
 _CLOSE = 0.02  # of linear light: the noise of dark pixels
-# Lenses and video soften what they see, by so many millimetres.
-SOFTNESS = 0.16
+# Lenses and video soften what they see, by so many millimetres. The edges of eyes in sharp pictures
+# are as soft as the second; by that share of what others have more, their teeth are softer, too.
+SOFTNESS, SHARP_EYES, SOFTER, SOFTEST = 0.16, 0.7, 0.6, 1.5
+_EYES_WIDTH, _EYES_HEIGHT = 0.7, 0.42
+"""How far around an eye's middle its edges are looked for, in widths of it"""
 SIDE_FADE = 10.0
 """Millimetres over which a row ends at its sides"""
 
@@ -52,9 +55,13 @@ SIDE_FADE = 10.0
 class Row:
     """The texture of one row of teeth, ready at the scales that pictures ask for."""
 
-    def __init__(self, texture: NDArray[np.float32], config: TeethConfig) -> None:
+    def __init__(
+        self, texture: NDArray[np.float32], config: TeethConfig, *, softness: float = SOFTNESS
+    ) -> None:
+        """`softness` (mm) is that of the picture it is drawn in."""
         self._texture = texture
         self._config = config
+        self._softness = softness
         self._at: dict[float, NDArray[np.float32]] = {}
 
     def drawn(self, places: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
@@ -62,7 +69,7 @@ class Row:
         config = self._config
         coarser = max(1.0, round(2 * config.pixels / scale) / 2)
         if coarser not in self._at:
-            soft = cv2.GaussianBlur(self._texture, (0, 0), SOFTNESS * config.pixels)
+            soft = cv2.GaussianBlur(self._texture, (0, 0), self._softness * config.pixels)
             self._at[coarser] = cv2.resize(
                 soft, None, fx=1 / coarser, fy=1 / coarser, interpolation=cv2.INTER_AREA
             )
@@ -138,6 +145,29 @@ def _light_inside(crop: NDArray[np.uint8], points: NDArray[np.float32]) -> float
     inner = np.concatenate([middle, middle[::-1]]) * LIPS_SHARE + outline * (1 - LIPS_SHARE)
     light = _inside(crop, inner.astype(np.float32))
     return float(np.percentile(light, 80)) if len(light) else 0.0
+
+
+def softness_of(crop: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
+    """By how much (mm) teeth in a picture (S, S, 3) of a face (478, 3) would be blurred."""
+    pupils = float(np.linalg.norm(points[topology.IRISES[0][0]] - points[topology.IRISES[1][0]]))
+    found = [_edge_blur(crop, points[topology.ring(eye), :2]) for eye in ("left_eye", "right_eye")]
+    pixels = min((blur for blur in found if blur is not None), default=0.0)
+    more = max(0.0, (pixels * PUPILS / max(pupils, 1e-6)) ** 2 - SHARP_EYES**2) ** 0.5
+    return min(math.hypot(SOFTNESS, SOFTER * more), SOFTEST)
+
+
+def _edge_blur(crop: NDArray[np.uint8], ring: NDArray[np.float32]) -> float | None:
+    """How blurred, in pixels, the sharpest edges of an eye (N, 2) are; `None` if it is no picture's
+    part: an edge of contrast c that is blurred by s has a gradient of c / (s √(2π))."""
+    reach = np.ptp(ring[:, 0]) * np.array([_EYES_WIDTH, _EYES_HEIGHT])
+    low, high = np.clip([ring.mean(0) - reach, ring.mean(0) + reach], 0, len(crop)).astype(int)
+    if (high - low).min() < 5:
+        return None
+    light = crop[low[1] : high[1], low[0] : high[0]] @ LUMA
+    down, across = np.gradient(light)
+    steepest = float(np.percentile(np.hypot(down, across), 99))
+    contrast = float(np.subtract(*np.percentile(light, (97, 3))))
+    return contrast / (max(steepest, 0.5) * math.sqrt(2 * math.pi))
 
 
 def opening_height(points: NDArray[np.float32]) -> float:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from metaportrait_cli.networks import fewshot
     from metaportrait_cli.networks.regions import RegionNetwork
+    from metaportrait_cli.render.shown_mouth import ShownMouth
 
 Frames = NDArray[np.uint8]  # (T, S, S, 3) RGB
 Memory = Mapping[str, NDArray[np.float32]]
@@ -198,7 +199,7 @@ class Repainting(Protocol):
         driven: NDArray[np.float32],
         gaps: Sequence[NDArray[np.float32]],
         own: Sequence[OwnRegions] | None = None,
-        shown: Sequence[float] | None = None,
+        shown: Sequence[ShownMouth] | None = None,
     ) -> None:
         """Repaints warps (T, S, S, 3) in place: their landmarks (T, 478, 3), their mouths' gaps;
         of several pictures, their own mouths and eyes, and how wide those mouths are open."""

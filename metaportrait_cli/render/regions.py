@@ -37,6 +37,7 @@ from metaportrait_cli.networks.swift.repainted import (
 from metaportrait_cli.networks.teeth import DRAWN
 from metaportrait_cli.render.lid_line import LidLine
 from metaportrait_cli.render.protocol import Memory
+from metaportrait_cli.render.shown_mouth import ShownMouth
 from metaportrait_cli.render.teeth import Drawn, OpenedTeeth, TeethPainter, drawn_patches
 from metaportrait_cli.stages import Once, side_by_side
 
@@ -249,13 +250,13 @@ class OpenedRegions:
         driven: NDArray[np.float32],
         gaps: Sequence[NDArray[np.float32]],
         own: Sequence[OwnRegions] | None = None,
-        shown: Sequence[float] | None = None,
+        shown: Sequence[ShownMouth] | None = None,
     ) -> None:
         """Repaints mouth and eyes of warped frames (T, S, S, 3), in place.
 
         `driven` (T, 478, 3) is where their faces are; each of `gaps` (N, 2) is the mouth opening
         that the source doesn't show, see `Correspondence`. A frame that is of other pictures has
-        theirs in place of its `own`, and theirs are the mouths `shown`, so wide open.
+        theirs in place of its `own`, and theirs are the mouths `shown`.
         """
         own = own or [self._own] * len(frames)
         gaps = [

@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import smoothstep
 from metaportrait_cli.face.dental_arch import (
     LOWER_LIP,
@@ -34,14 +33,16 @@ from metaportrait_cli.networks import teeth as layout
 from metaportrait_cli.networks.teeth import BRIGHT, GAMMA, TeethConfig, with_teeth
 from metaportrait_cli.render.own_teeth import (
     LUMA,
+    SOFTNESS,
     Colours,
     Row,
     TeethOfPerson,
     blended,
-    opening_height,
     own_teeth,
+    softness_of,
     teeth_of_person,
 )
+from metaportrait_cli.render.shown_mouth import SHUT, ShownMouth
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.tensors import read_arrays, read_config
 
@@ -71,11 +72,6 @@ CHANNELS = GAP.stop
 _COLOURS = {part.start + channel for part in (UPPER, LOWER, BEHIND) for channel in range(3)}
 RIM_MM = 0.6
 """How far the shade of lips reaches into the mouth"""
-# What a source shows hangs from the upper lip and rides on it. A strip no higher than the first
-# (mm) would be a second row above teeth that stay in the skull: it is drawn over the more, the
-# farther the mouth opens beyond it. A source that shows more keeps all of it.
-STRIP = (5.0, 8.0)
-BEYOND_STRIP = (2.0, 5.0)
 
 
 def skull_pose(shape: NDArray[np.floating], points: NDArray[np.float32]) -> SkullPose:
@@ -202,16 +198,24 @@ class TeethPainter:
         nothing to do with each other.
         """
         bite, pose = self._bite(points)
-        shown = own_teeth(bite, pose, crop, points, texture=self.upper, config=self.config)
+        own = own_teeth(bite, pose, crop, points, texture=self.upper, config=self.config)
+        shown = ShownMouth.of(crop, points)
         upper = self.upper
         if self._own is not None:
             upper, bite = self._own.texture, self._own.of(bite)
-        elif shown is not None:
-            upper = blended(upper, shown, self.config)
-        bite = bite if shown is None else shown.bite
-        colours = Colours.of(crop, points)
+        elif own is not None:
+            upper = blended(upper, own, self.config)
+        else:
+            bite = shown.ending(bite, pose, points)
+        bite = bite if own is None else own.bite
         return OpenedTeeth(
-            self, bite, colours, upper=upper, shown=opening_height(points), rate=rate
+            self,
+            bite,
+            Colours.of(crop, points),
+            upper=upper,
+            shown=shown,
+            softness=softness_of(crop, points),
+            rate=rate,
         )
 
     def of_person(
@@ -246,16 +250,19 @@ class OpenedTeeth:
         colours: Colours,
         *,
         upper: NDArray[np.float32] | None = None,
-        shown: float = 0.0,
+        shown: ShownMouth = SHUT,
+        softness: float = SOFTNESS,
         rate: Fraction | None = None,
     ) -> None:
-        """`shown` is the height of the mouth's opening in the source, in mm."""
+        """`shown` is the source's own mouth, `softness` (mm) that of its picture."""
         self._painter = painter
         self._shown = shown
         self.bite = bite
         self.colours = colours
-        self._upper = Row(painter.upper if upper is None else upper, painter.config)
-        self._lower = Row(painter.lower, painter.config)
+        self._softness = softness
+        upper = painter.upper if upper is None else upper
+        self._upper = Row(upper, painter.config, softness=softness)
+        self._lower = Row(painter.lower, painter.config, softness=softness)
         self._follow = 1 - math.exp(-1 / (STEADY_SECONDS * float(rate))) if rate else 1.0
         self.light: NDArray[np.float32] | None = None
         """Of the last frame, (10, h, w), if its mouth was open"""
@@ -269,29 +276,21 @@ class OpenedTeeth:
             self.bite, pose, picture, points, texture=painter.upper, config=painter.config
         )
         bite = shown.bite if shown else self.bite
-        return OpenedTeeth(painter, bite, self.colours, shown=self._shown)
+        return OpenedTeeth(painter, bite, self.colours, shown=self._shown, softness=self._softness)
 
     def unknown(
         self,
         points: NDArray[np.float32],
         gap: NDArray[np.float32],
         *,
-        shown: float | None = None,
+        shown: ShownMouth | None = None,
     ) -> NDArray[np.float32]:
         """The part (N, 2) of the mouth of a driven face (478, 3) that is to be made up: `gap`, as
-        of `OpenedRegions.repaint`, and a thin strip above it that the source shows.
+        of `OpenedRegions.repaint`, and what `ShownMouth.replaced` adds.
 
-        `shown` is how wide the mouth is open where the frame comes from, if not from the source.
+        `shown` is the mouth where the frame comes from, if not from the source.
         """
-        shown = self._shown if shown is None else shown
-        low = 1 - float(smoothstep((shown - STRIP[0]) / (STRIP[1] - STRIP[0])))
-        start, end = BEYOND_STRIP
-        opened = float(smoothstep((opening_height(points) - shown - start) / (end - start)))
-        lip = points[[upper for upper, _ in topology.INNER_LIPS], :2]
-        wider = gap.copy()
-        hanging = slice(1, 1 + len(lip))
-        wider[hanging] += low * opened * (lip - gap[hanging])
-        return wider
+        return (shown or self._shown).replaced(points, gap)
 
     def draw(
         self, points: NDArray[np.float32], gap: NDArray[np.float32], *, size: int
