@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.face.conditions import Condition, Conditioner
 from metaportrait_cli.face.regions import KINDS
 from metaportrait_cli.networks.identity import IdentityNetwork
-from metaportrait_cli.render.teeth import bundled_teeth
+from metaportrait_cli.render.mouths.teeth import bundled_teeth
 from metaportrait_cli.training.data import pairs as dataset
 from metaportrait_cli.training.data.pairs import Sample
 from metaportrait_cli.training.data.patches import Patches

@@ -50,9 +50,9 @@ STAGES = {
     "patches": [
         "face.regions:OwnRegions.beside",
         "face.regions:add_patch",
-        "render.teeth:OpenedTeeth.draw",
-        "render.teeth:drawn_patches",
-        "render.teeth:OpenedTeeth.blend",
+        "render.mouths.teeth:OpenedTeeth.draw",
+        "render.mouths.teeth:drawn_patches",
+        "render.mouths.teeth:OpenedTeeth.blend",
         "render.lid_line:LidLine.draw",
         "render.regions:RegionRefiner.changes",
         "networks.swift.repainted:painted",

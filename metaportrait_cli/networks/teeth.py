@@ -14,7 +14,7 @@ from typing import Any
 GAMMA = 2.2
 SKULL_POINTS = 30
 RAISED_FEATURES = 7
-"""What the height of the lower teeth above the lower lip is told by, see `render/teeth.py`"""
+"""What the height of the lower teeth above the lip is told by, see `render/mouths/teeth.py`"""
 BRIGHT = 1.5
 """Linear light that counts as 1 where drawn colours are written down as channels"""
 # What follows the channels of all regions, all multiplied by how far the mouth is open there and

@@ -17,10 +17,10 @@ from metaportrait_cli.face.regions import KINDS, PATCHES, Kind
 from metaportrait_cli.networks.swift.function import Running
 from metaportrait_cli.render.flows import Corrections, Uncorrected
 from metaportrait_cli.render.learned_flows import LearnedFlows
+from metaportrait_cli.render.mouths.teeth import bundled_teeth
 from metaportrait_cli.render.opening import Opening, Rendering
 from metaportrait_cli.render.regions import RegionMaker, RegionRefiner
 from metaportrait_cli.render.shading.light import SHADING, Shading
-from metaportrait_cli.render.teeth import bundled_teeth
 from metaportrait_cli.render.warped import RefinedWarpRenderer, WarpRenderer
 from metaportrait_cli.stages import Once
 from metaportrait_cli.weights import bundled_path

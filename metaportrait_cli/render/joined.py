@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.face.correspondence import Correspondence
 from metaportrait_cli.face.regions import REGIONS, OwnRegions
 from metaportrait_cli.face.source import Source
+from metaportrait_cli.render.mouths.shown import ShownMouth
 from metaportrait_cli.render.protocol import (
     Driven,
     Frames,
@@ -29,7 +30,6 @@ from metaportrait_cli.render.protocol import (
     Session,
     Warped,
 )
-from metaportrait_cli.render.shown_mouth import ShownMouth
 from metaportrait_cli.render.views import FLOW_GRID, Choice, Choices, Parts, between, mix
 from metaportrait_cli.stages import overlapped, side_by_side
 

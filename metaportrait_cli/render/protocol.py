@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from metaportrait_cli.networks import fewshot
     from metaportrait_cli.networks.regions import RegionNetwork
-    from metaportrait_cli.render.shown_mouth import ShownMouth
+    from metaportrait_cli.render.mouths.shown import ShownMouth
 
 Frames = NDArray[np.uint8]  # (T, S, S, 3) RGB
 Memory = Mapping[str, NDArray[np.float32]]

@@ -36,9 +36,9 @@ from metaportrait_cli.networks.swift.repainted import (
 )
 from metaportrait_cli.networks.teeth import DRAWN
 from metaportrait_cli.render.lid_line import LidLine
+from metaportrait_cli.render.mouths.shown import ShownMouth
+from metaportrait_cli.render.mouths.teeth import Drawn, OpenedTeeth, TeethPainter, drawn_patches
 from metaportrait_cli.render.protocol import Memory
-from metaportrait_cli.render.shown_mouth import ShownMouth
-from metaportrait_cli.render.teeth import Drawn, OpenedTeeth, TeethPainter, drawn_patches
 from metaportrait_cli.stages import Once, side_by_side
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from metaportrait_cli.networks.regions import (
     Repainted,
 )
 from metaportrait_cli.progress import Progress, silent
-from metaportrait_cli.render.teeth import TeethPainter
+from metaportrait_cli.render.mouths.teeth import TeethPainter
 from metaportrait_cli.training.critic import CriticTraining, Critique
 from metaportrait_cli.training.data.pairs import Faces, kept_aside
 from metaportrait_cli.training.data.patches import Patches, as_tensors, make_patches

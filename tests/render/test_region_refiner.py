@@ -31,10 +31,10 @@ from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
 from metaportrait_cli.networks.swift.function import Function, Running, SwiftFunction
 from metaportrait_cli.networks.swift.repainted import below_teeth, painted
+from metaportrait_cli.render.mouths.teeth import bundled_teeth
 from metaportrait_cli.render.named import rendering_named
 from metaportrait_cli.render.protocol import Driven
 from metaportrait_cli.render.regions import TOGETHER, RegionRefiner
-from metaportrait_cli.render.teeth import bundled_teeth
 from metaportrait_cli.render.warped import RefinedWarpRenderer, WarpRenderer
 from metaportrait_cli.weights.join import join_files
 from metaportrait_cli.weights.store import read_header, save_networks

@@ -15,8 +15,8 @@ from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.dental_arch import LOWER_LIP, NOSE_BASE, SKULL, UPPER_LIP
 from metaportrait_cli.face.face import Face
 from metaportrait_cli.networks.teeth import GAMMA, SEEN
-from metaportrait_cli.render.own_teeth import blended, own_teeth
-from metaportrait_cli.render.teeth import (
+from metaportrait_cli.render.mouths.own_teeth import blended, own_teeth
+from metaportrait_cli.render.mouths.teeth import (
     OPENING,
     UPPER,
     Colours,
@@ -134,30 +134,6 @@ def test_light_between_the_lips_tells_how_white_teeth_are(
 
     assert told(20) == pytest.approx(1, abs=0.05)
     assert told(235) > 1.1
-
-
-def test_a_thin_strip_that_a_source_shows_is_drawn_over(
-    painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
-) -> None:
-    upper, lower = np.array(topology.INNER_LIPS).T
-
-    def left(shown: float, wanted: float) -> float:
-        """How much of what hangs from the upper lip stays, of what the source shows."""
-        driven = opened(points, wanted)
-        down = shown * float(np.linalg.norm(points[468] - points[473]))
-        hanging = driven[upper, :2] + np.array([0, down], np.float32)
-        gap = np.concatenate([points[78:79, :2], hanging, points[308:309, :2], driven[lower, :2]])
-        found = painter.open(crop, opened(points, shown)).unknown(driven, gap.astype(np.float32))
-        np.testing.assert_allclose(found[1 + len(upper) :], gap[1 + len(upper) :], atol=1e-3)
-        return float(
-            (found[1:10] - driven[upper, :2])[:, 1].mean()
-            / (hanging - driven[upper, :2])[:, 1].mean()
-        )
-
-    assert left(0.05, 0.25) == pytest.approx(0, abs=1e-3)
-    assert 0 < left(0.05, 0.1) < 1
-    assert left(0.05, 0.06) == pytest.approx(1, abs=1e-3)
-    assert left(0.2, 0.4) == pytest.approx(1, abs=1e-3)
 
 
 def test_light_follows_slowly_and_starts_anew_when_a_mouth_opens(

@@ -15,7 +15,7 @@ from metaportrait_cli.face.regions import PATCHES
 from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.mouth import MouthNetwork
 from metaportrait_cli.networks.regions import OPENING, UNKNOWN, RegionConfig
-from metaportrait_cli.render.teeth import bundled_teeth
+from metaportrait_cli.render.mouths.teeth import bundled_teeth
 from metaportrait_cli.training.critic import CriticTraining, Critique, MouthCriticConfig
 from metaportrait_cli.training.data.pairs import Faces
 from metaportrait_cli.training.data.patches import CHANNELS, Patches, make_patches

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.networks.teeth import TeethConfig
-from metaportrait_cli.render.own_teeth import brightness, detail, matched
+from metaportrait_cli.render.mouths.own_teeth import brightness, detail, matched
 from metaportrait_cli.training.teeth.first_rows import LOWER, UPPER, Anatomy, first_row
 from metaportrait_cli.training.teeth.learn import mean_skull
 from metaportrait_cli.training.teeth.rows import (

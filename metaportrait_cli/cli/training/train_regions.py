@@ -54,7 +54,7 @@ def command(
     with reporting(quiet=quiet, verbose=verbose) as reporter:
         from metaportrait_cli.face.regions import KINDS  # noqa: PLC0415
         from metaportrait_cli.networks.identity import IdentityNetwork  # noqa: PLC0415
-        from metaportrait_cli.render.teeth import bundled_teeth  # noqa: PLC0415
+        from metaportrait_cli.render.mouths.teeth import bundled_teeth  # noqa: PLC0415
         from metaportrait_cli.training.critic import CriticTraining  # noqa: PLC0415
         from metaportrait_cli.training.perceptual import PerceptualLoss  # noqa: PLC0415
         from metaportrait_cli.training.regions import RegionTraining, train_regions  # noqa: PLC0415

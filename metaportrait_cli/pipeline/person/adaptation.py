@@ -18,8 +18,8 @@ from metaportrait_cli.motion.likeness import Likeness, Looks, squared_distances
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.pipeline.person.recording import Look
 from metaportrait_cli.progress import Progress
+from metaportrait_cli.render.mouths.teeth import bundled_teeth
 from metaportrait_cli.render.protocol import Adaptable
-from metaportrait_cli.render.teeth import bundled_teeth
 from metaportrait_cli.render.views import EYES, MOUTH
 from metaportrait_cli.training.adapt import Adaptation, AdaptConfig
 from metaportrait_cli.training.data.patches import Patches, PatchList

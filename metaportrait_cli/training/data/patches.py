@@ -35,7 +35,7 @@ from metaportrait_cli.networks.identity import IdentityNetwork
 from metaportrait_cli.networks.mouth import MouthNetwork
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.pixels import as_tensor
-from metaportrait_cli.render.teeth import OpenedTeeth, TeethPainter, drawn_patches
+from metaportrait_cli.render.mouths.teeth import OpenedTeeth, TeethPainter, drawn_patches
 from metaportrait_cli.training.data.pairs import Faces
 
 SOURCES, TARGETS = 4, 4

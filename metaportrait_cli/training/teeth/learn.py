@@ -32,7 +32,7 @@ from metaportrait_cli.face.dental_arch import (
 from metaportrait_cli.motion.alignment import angles_of, similarity
 from metaportrait_cli.networks.teeth import TeethConfig
 from metaportrait_cli.networks.teeth_rows import TeethRows
-from metaportrait_cli.render.own_teeth import (
+from metaportrait_cli.render.mouths.own_teeth import (
     Row,
     brightness,
     detail,
@@ -41,7 +41,7 @@ from metaportrait_cli.render.own_teeth import (
     matched,
     opening_of,
 )
-from metaportrait_cli.render.teeth import RAISED, raised_features, skull_pose
+from metaportrait_cli.render.mouths.teeth import RAISED, raised_features, skull_pose
 from metaportrait_cli.training.data.pairs import Faces
 from metaportrait_cli.training.teeth.first_rows import LOWER, UPPER, first_row
 from metaportrait_cli.training.teeth.rows import (

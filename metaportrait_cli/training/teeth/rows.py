@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.networks.teeth import TeethConfig
-from metaportrait_cli.render.own_teeth import brightness, detail
+from metaportrait_cli.render.mouths.own_teeth import brightness, detail
 
 Image = NDArray[np.float32]
 

@@ -13,7 +13,7 @@ from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import smoothstep
 from metaportrait_cli.face.dental_arch import Bite, SkullPose
 from metaportrait_cli.networks.teeth import GAMMA
-from metaportrait_cli.render.own_teeth import LEAST_SEEN, LUMA, UPWARDS, opening_height
+from metaportrait_cli.render.mouths.own_teeth import LEAST_SEEN, LUMA, UPWARDS, opening_height
 
 # Lines from the upper to the lower lip, between those shares of its width, and places on each.
 LINES, WITHIN, PLACES = 25, (0.25, 0.75), 64

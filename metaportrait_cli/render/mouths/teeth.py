@@ -31,7 +31,7 @@ from metaportrait_cli.face.regions import PATCHES, cut_patch, patch_to_picture, 
 from metaportrait_cli.motion.alignment import similarity
 from metaportrait_cli.networks import teeth as layout
 from metaportrait_cli.networks.teeth import BRIGHT, GAMMA, TeethConfig, with_teeth
-from metaportrait_cli.render.own_teeth import (
+from metaportrait_cli.render.mouths.own_teeth import (
     LUMA,
     SOFTNESS,
     Colours,
@@ -42,7 +42,7 @@ from metaportrait_cli.render.own_teeth import (
     softness_of,
     teeth_of_person,
 )
-from metaportrait_cli.render.shown_mouth import SHUT, ShownMouth
+from metaportrait_cli.render.mouths.shown import SHUT, ShownMouth
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.tensors import read_arrays, read_config
 

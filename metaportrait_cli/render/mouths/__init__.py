@@ -1,0 +1,1 @@
+"""What is seen between lips: what a source shows of it, and what is drawn."""
