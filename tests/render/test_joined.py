@@ -19,6 +19,7 @@ from metaportrait_cli.face.regions import Kind, OwnRegions
 from metaportrait_cli.face.source import Lends, Source
 from metaportrait_cli.networks.regions import RegionNetwork
 from metaportrait_cli.render.joined import JoinedSession
+from metaportrait_cli.render.mouths.shown import ShownMouth
 from metaportrait_cli.render.protocol import Driven, Rendered, Repainting, Session
 from tests.face.test_correspondence import turned
 
@@ -80,7 +81,7 @@ class Flat(Session):
         driven: NDArray[np.float32],
         gaps: Sequence[NDArray[np.float32]],
         own: Sequence[OwnRegions] | None = None,
-        shown: Sequence[float] | None = None,
+        shown: Sequence[ShownMouth] | None = None,
     ) -> None:
         assert own is not None
         assert shown is not None
