@@ -25,6 +25,17 @@ from metaportrait_cli.face.head_sheet import (
     skull_points,
     turned_away,
 )
+from metaportrait_cli.render.behind.edges import (
+    SOFT_FOLD,
+    Pixels,
+    closed,
+    edges,
+    grown,
+    pixels,
+    rim,
+    soften,
+    straighten,
+)
 from metaportrait_cli.render.behind.far_side import FarSide
 from metaportrait_cli.render.behind.plate import spread
 from metaportrait_cli.render.flows import Corrections, LayoutCorrection
@@ -39,14 +50,8 @@ CERTAIN = 0.95
 LEAST_TWICE = 0.02
 STILL = 0.012
 """Motion, as a share of the crop's side, from which on what moves is taken from its background"""
-FOLD = 3.0
-"""Pixels of the source a pixel, from which on two neighbours lie on different parts of the sheet"""
-SOFT_FOLD = 0.6
-"""How soft such an edge is, in cells of the layout"""
 REACH = 4
 """Cells around such an edge that its smoothing sees"""
-RIM, RIM_STEEPNESS = 0.9, 2.0
-"""An edge's stairs are smoothed over so many cells, then made so much sharper"""
 SOME = (0.5, 0.9)
 """Shares of the person nearby from which on it goes on where a turned source's face was"""
 NOISE = 24
@@ -123,7 +128,8 @@ class Layers:
         cell = len(plate) / len(layout.cover)
         covered = layout.cover > 0
         place = closed(layout.place, covered) - np.float32(0.5)
-        folds = _folds(place, covered, cell=cell)
+        folded, steep = edges(place, covered, cell=cell)
+        folds = pixels(folded, cell)
         wanted = cv2.resize(place, size, interpolation=cv2.INTER_LINEAR)
         person = self._sampled(wanted, layout.around)
         if len(folds[0]):
@@ -133,14 +139,16 @@ class Layers:
         if beyond is not None:
             seen = seen * beyond
         shown = np.rint(255 * closed(np.minimum(seen, 1), covered)).astype(np.uint8)
-        shown = cv2.multiply(cv2.resize(shown, size), _rim(covered, size), scale=1 / 255)
+        shown = cv2.multiply(cv2.resize(shown, size), rim(covered, size), scale=1 / 255)
         person = cv2.multiply(person, cv2.merge([shown] * 4), scale=1 / 255)
+        straighten(person, steep, cell=cell)
         left = 255 - person[..., 3]
         behind = cv2.multiply(plate, cv2.merge([left] * 3), scale=1 / 255)
         frame = np.asarray(cv2.add(behind, cv2.cvtColor(person, cv2.COLOR_BGRA2BGR)), np.uint8)
-        seen = person[folds][:, 3] > 0
+        rows, columns = pixels(steep, cell)
+        seen = person[rows, columns, 3] > 0
         if seen.any():
-            _soften(frame, (folds[0][seen], folds[1][seen]), SOFT_FOLD * cell)
+            soften(frame, (rows[seen], columns[seen]), SOFT_FOLD * cell)
         return frame
 
     def _sampled(self, place: NDArray[np.float32], around: NDArray[np.float32]) -> Picture:
@@ -157,7 +165,7 @@ class Layers:
         size, cells = place.shape[1::-1], around.shape[::-1]
         rough = cv2.resize(place, cells, interpolation=cv2.INTER_NEAREST)
         rough = cv2.remap(self.twice, rough, None, cv2.INTER_LINEAR) * around
-        left, top, wide, high = cv2.boundingRect(np.uint8(_grown(rough > LEAST_TWICE)))
+        left, top, wide, high = cv2.boundingRect(np.uint8(grown(rough > LEAST_TWICE)))
         if not wide:
             return person
         x, y = size[0] / cells[0], size[1] / cells[1]
@@ -169,27 +177,27 @@ class Layers:
         person[box] = cv2.blendLinear(instead, person[box], ghost, 1 - ghost)
         return person
 
-    def _at_folds(self, layout: Layout, pixels: Pixels, *, cell: np.float32) -> Picture:
-        """The person (N, 4) at pixels, `cell` of them a cell, where the face begins before what is
+    def _at_folds(self, layout: Layout, folds: Pixels, *, cell: np.float32) -> Picture:
+        """The person (N, 4) at `folds`, `cell` pixels a cell, where the face begins before what is
         around it, or a part of that before another: a smooth edge, and nothing from between."""
-        cells = [np.int64(each / cell) for each in pixels]
+        cells = [np.int64(each / cell) for each in folds]
         box = tuple(slice(max(0, each.min() - REACH), each.max() + REACH + 1) for each in cells)
         covered, place = layout.cover[box] > 0, layout.place[box] - np.float32(0.5)
         before = covered & (layout.around[box] < 0.5)
         behind = covered & ~before
         # Within its cell a place goes on as the picture does: nothing is from between two parts.
-        within = [each + 0.5 - cell * (its + 0.5) for each, its in zip(pixels, cells, strict=True)]
+        within = [each + 0.5 - cell * (its + 0.5) for each, its in zip(folds, cells, strict=True)]
         within = np.stack(within[::-1], 1).astype(np.float32)
         at = tuple(each - part.start for each, part in zip(cells, box, strict=True))
         front, back = (closed(place, part)[at] + within for part in (before, behind))
         nothing = np.zeros((len(back), 1), np.float32)
         face = self._sampled(front[:, None], nothing)[:, 0]
         rest = self._sampled(back[:, None], nothing + 1)[:, 0]
-        rim = _rim(before, (round(before.shape[1] * cell), round(before.shape[0] * cell)))
+        outline = rim(before, (round(before.shape[1] * cell), round(before.shape[0] * cell)))
         start = [round(part.start * cell) for part in box]
-        share = rim[pixels[0] - start[0], pixels[1] - start[1]] / np.float32(255)
-        share = np.where(_grown(behind)[at], share, 1)
-        share = np.where(_grown(before)[at], share, 0)[:, None]
+        share = outline[folds[0] - start[0], folds[1] - start[1]] / np.float32(255)
+        share = np.where(grown(behind)[at], share, 1)
+        share = np.where(grown(before)[at], share, 0)[:, None]
         return np.rint(rest + share * (face.astype(np.float32) - rest)).astype(np.uint8)
 
 
@@ -306,63 +314,3 @@ def _beyond(
     seen = np.ones(covered.shape, np.float32)
     seen[rows, columns] = picture[edge[:, 1], edge[:, 0], 3] / np.float32(255)
     return seen
-
-
-Pixels = tuple[NDArray[np.intp], NDArray[np.intp]]
-"""Rows and columns"""
-
-
-def _folds(place: NDArray[np.float32], covered: NDArray[np.bool_], *, cell: float) -> Pixels:
-    """Where the sheet of places (G, G, 2) is folded, in a picture of `cell` pixels a cell: one part
-    of it begins before another. It is where `covered` (G, G) says."""
-    most = FOLD * cell
-    folded = np.zeros(place.shape[:2], np.uint8)
-    for one, other in (
-        ((slice(None), slice(1, None)), (slice(None), slice(-1))),
-        ((slice(1, None),), (slice(-1),)),
-    ):
-        x, y = cv2.split(cv2.absdiff(place[one], place[other]))
-        far = (cv2.max(x, y) > most) & covered[one] & covered[other]
-        folded[one] |= far
-        folded[other] |= far
-    size = round(folded.shape[1] * cell), round(folded.shape[0] * cell)
-    found = cv2.findNonZero(cv2.resize(folded, size, interpolation=cv2.INTER_NEAREST))
-    places = np.empty((0, 2), np.intp) if found is None else found.reshape(-1, 2).astype(np.intp)
-    return places[:, 1], places[:, 0]
-
-
-def _soften(frame: Picture, pixels: Pixels, sigma: float) -> None:
-    """Blurs a frame (H, W, 3) at some of its pixels."""
-    box = tuple(slice(int(each.min()), int(each.max()) + 1) for each in pixels)
-    blurred = cv2.GaussianBlur(frame[box], (0, 0), sigma)
-    rows, columns = (each - part.start for each, part in zip(pixels, box, strict=True))
-    frame[pixels] = blurred[rows, columns]
-
-
-def closed(values: NDArray[np.float32], covered: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Values (G, G, …), at uncovered cells their neighbours': enlarging mixes them in."""
-    known = np.float32(covered)
-    held = cv2.multiply(values, known if values.ndim == 2 else cv2.merge([known] * 2))
-    held, share = (cv2.blur(x, (3, 3), borderType=cv2.BORDER_REPLICATE) for x in (held, known))
-    rim = ~covered & (share > 0)
-    result = values.copy()
-    result[rim] = (held[rim].T / share[rim]).T
-    return result
-
-
-def _grown(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """With their neighbours, (G, G)."""
-    return cv2.dilate(np.uint8(cells), np.ones((3, 3), np.uint8)) > 0
-
-
-def _rim(covered: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """How much (H, W), in [0, 255], covered cells (G, G) cover, without their stairs; `size` is
-    (W, H)."""
-    soft = cv2.GaussianBlur(np.uint8(255 * covered), (0, 0), RIM, borderType=cv2.BORDER_REPLICATE)
-    soft = cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(cv2.LUT(soft, _STEEPER), np.uint8)
-
-
-_STEEPER = np.rint(255 * np.clip(0.5 + RIM_STEEPNESS * (np.arange(256) / 255 - 0.5), 0, 1)).astype(
-    np.uint8
-)

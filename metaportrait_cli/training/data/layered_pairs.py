@@ -23,8 +23,9 @@ from metaportrait_cli.face.crop import Crop, border_fade
 from metaportrait_cli.face.head_sheet import HeadFrame, skull_points, turned_away
 from metaportrait_cli.face.landmark_image import filled_polygon, landmark_image
 from metaportrait_cli.face.matte import Segmenter, matte
+from metaportrait_cli.render.behind.edges import closed
 from metaportrait_cli.render.behind.plate import plain_background
-from metaportrait_cli.render.layered import Layers, closed
+from metaportrait_cli.render.layered import Layers
 from metaportrait_cli.training.data.pairs import Faces, Sample, one_shot, planes, varied_light
 from metaportrait_cli.training.data.teacher import teacher_flow
 from metaportrait_cli.weights import bundled_path
