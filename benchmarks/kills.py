@@ -33,7 +33,7 @@ from PIL import Image
 
 import metaportrait_cli.cli.app
 import metaportrait_cli.render.warped  # noqa: F401
-from metaportrait_cli.__main__ import main as command
+from metaportrait_cli.__main__ import run as command
 from metaportrait_cli.media import outputs, segments, writer
 from metaportrait_cli.pipeline import work
 from metaportrait_cli.pipeline.animation import Animation

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 
 from metaportrait_cli.cli.signals import (
     INTERRUPTED,
+    Ending,
     Stopped,
     catch_signals,
     fill_closed_streams,
@@ -15,7 +17,18 @@ from metaportrait_cli.cli.signals import (
 
 
 def main() -> None:
-    """Runs a command and exits with its code."""
+    """Runs a command, and ends the process with its code."""
+    ending = Ending()
+    atexit.register(ending)  # first, so that it is called last
+    try:
+        run()
+    except SystemExit as done:
+        ending.code = done.code
+        raise
+
+
+def run() -> None:
+    """Runs a command and exits with its code, as others than its own process may call it."""
     # numpy's helpers wait for work by spinning: for systems as small as ours they win nothing and
     # took a third of all processor time. It has to be told before numpy is imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -27,6 +27,24 @@ class Stopped(SystemExit):
         self.status = status
 
 
+class Ending:
+    """The last thing that Python does: the end, with the code of a command.
+
+    It would take all modules apart first, for a sixth of a second of a run.
+    """
+
+    def __init__(self) -> None:
+        self.code: object = None
+
+    def __call__(self) -> None:
+        """Lets Python go on where there is no code, or something to be told yet."""
+        if isinstance(self.code, int):
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(self.code)
+
+
 def leave(text: str, code: int) -> NoReturn:
     """One line, and the end at once: nothing is under way that would have to be undone."""
     with suppress(OSError):

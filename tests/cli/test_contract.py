@@ -69,8 +69,8 @@ def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> Non
     code = (
         "import sys\n"
         f"sys.argv = ['metaportrait', *{arguments!r}]\n"
-        "from metaportrait_cli.__main__ import main\n"
-        "try:\n    main()\nexcept SystemExit as done:\n    assert not done.code\n"
+        "from metaportrait_cli.__main__ import run\n"
+        "try:\n    run()\nexcept SystemExit as done:\n    assert not done.code\n"
         "import os\n"
         "assert os.environ['OPENBLAS_NUM_THREADS']  # before numpy is imported\n"
         "heavy = {'torch', 'cv2', 'mediapipe', 'numpy', 'av'} & set(sys.modules)\n"
@@ -86,6 +86,27 @@ def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_the_end_is_python_s_own_but_for_its_modules(tmp_path: Path) -> None:
+    code = (
+        "import atexit, sys\n"
+        "from metaportrait_cli.__main__ import main\n"
+        "class Late:\n    def __del__(self): print('taken apart')\n"
+        "late = Late()\n"
+        "sys.argv = ['metaportrait', 'animate']\n"
+        "try:\n    main()\nfinally:\n    atexit.register(print, 'let go')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == b"let go\n"
 
 
 def test_without_networks_torch_is_not_imported() -> None:
