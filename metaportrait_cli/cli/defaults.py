@@ -29,12 +29,7 @@ def default_map(group: Any, file: Path = FILE) -> dict[str, Any]:
 
     Raises `UsageError` for what no command has.
     """
-    try:
-        read = tomllib.loads(file.read_text("utf-8-sig"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file}: can't be read as TOML: {error}") from None
+    read = _read(file)
     common = {name: value for name, value in read.items() if not isinstance(value, dict)}
     own = {name: value for name, value in read.items() if isinstance(value, dict)}
     found, used = _of(group, common, own, where=str(file))
@@ -42,6 +37,15 @@ def default_map(group: Any, file: Path = FILE) -> dict[str, Any]:
     if unknown:
         raise UsageError(f"{file}: no command has {', '.join(sorted(unknown))}")
     return found
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: can't be read as TOML: {error}") from None
 
 
 def _of(
@@ -88,15 +92,10 @@ def whence(error: Any) -> str:
 
 
 def in_effect(file: Path = FILE) -> Iterator[tuple[str, str]]:
-    """For `doctor`: each default that the user has set, and where."""
-    if file.exists():
-        try:
-            read = tomllib.loads(file.read_text("utf-8-sig"))
-        except (OSError, ValueError) as error:
-            read = {"unreadable": str(error)}
-        for name, value in read.items():
-            for key, each in value.items() if isinstance(value, dict) else [("", value)]:
-                yield f"{name} {key}".strip(), f"{each!r}, from {file}"
+    """For `doctor`: each default that the user has set, and where. Raises `UsageError`."""
+    for name, value in _read(file).items():
+        for key, each in value.items() if isinstance(value, dict) else [("", value)]:
+            yield f"{name} {key}".strip(), f"{each!r}, from {file}"
     for name, value in os.environ.items():
         if name.startswith(f"{PREFIX}_") and not name.startswith(NO_OPTIONS):
             yield name, f"{value!r}, from the environment"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,16 @@ def test_a_wrong_value_tells_where_it_comes_from(monkeypatch: pytest.MonkeyPatch
 def test_help_comes_whatever_is_wrong_with_the_defaults(arguments: list[str]) -> None:
     FILE.write_text("size")
     assert runner.invoke(app, arguments).exit_code == 0
+
+
+@pytest.mark.parametrize("content", ["size", "sise = 3"])
+def test_doctor_tells_what_is_wrong_with_the_defaults(content: str) -> None:
+    FILE.write_text(content)
+    done = runner.invoke(app, ["doctor", "--json"])
+    found = {item["name"]: item for item in json.loads(done.stdout)}
+    assert not found[FILE.name]["ok"]
+    assert "mend it" in found[FILE.name]["detail"]
+    assert done.exit_code in (1, 2)  # 1 where the installation isn't whole either
 
 
 @pytest.mark.parametrize("name", ["VERSION", "INSTALL_COMPLETION", "SHOW_COMPLETION"])

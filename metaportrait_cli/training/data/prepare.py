@@ -160,8 +160,9 @@ def read_items(folder: Path, *, split: str) -> list[Item]:
                 if row["split"] == split:
                     items.append(_item(row, where=f"{path}, line {number}"))
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
         raise MediaError(
-            f"{path}: can't be read as an index ({error}); it needs the columns"
+            f"{path}: can't be read as an index ({reason}); it needs the columns"
             " file, split, kind, identity, origin, separated by tabs"
         ) from None
     if not items:

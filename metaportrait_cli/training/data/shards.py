@@ -134,8 +134,9 @@ def read_index(folder: Path) -> tuple[int, list[Path]]:
         index = json.loads((folder / INDEX).read_text())
         return int(index["size"]), [folder / name for name in index["shards"]]
     except (OSError, ValueError, KeyError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise MediaError(
-            f"{folder}: no prepared data ({error}); make it with: metaportrait prepare"
+            f"{folder}: no prepared data ({reason}); make it with: metaportrait prepare"
         ) from None
 
 
