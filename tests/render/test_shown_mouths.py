@@ -137,3 +137,5 @@ def test_teeth_are_as_soft_as_the_picture(
     assert found == sorted(found)
     assert found[2] > 3 * SOFTNESS
     assert found[3] == SOFTEST
+    half = cv2.resize(crop, (SIZE // 2, SIZE // 2), interpolation=cv2.INTER_AREA)
+    assert softness_of(half, points / 2) < 2 * SOFTNESS, "large pixels blur by themselves"

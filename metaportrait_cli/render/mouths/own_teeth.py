@@ -44,8 +44,9 @@ DIFFERS = (-0.7, 0.3)
 """How far one's own teeth may be darker or lighter than the mean, as a logarithm"""
 _CLOSE = 0.02  # of linear light: the noise of dark pixels
 # Lenses and video soften what they see, by so many millimetres. The edges of eyes in sharp pictures
-# are as soft as the second; by that share of what others have more, their teeth are softer, too.
-SOFTNESS, SHARP_EYES, SOFTER, SOFTEST = 0.16, 0.7, 0.6, 1.5
+# are as soft as the second, or that many pixels; by a share of what others have more, their teeth
+# are softer, too.
+SOFTNESS, SHARP_EYES, SHARP_PIXELS, SOFTER, SOFTEST = 0.16, 0.7, 1.1, 0.6, 1.5
 _EYES_WIDTH, _EYES_HEIGHT = 0.7, 0.42
 """How far around an eye's middle its edges are looked for, in widths of it"""
 SIDE_FADE = 10.0
@@ -152,7 +153,9 @@ def softness_of(crop: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
     pupils = float(np.linalg.norm(points[topology.IRISES[0][0]] - points[topology.IRISES[1][0]]))
     found = [_edge_blur(crop, points[topology.ring(eye), :2]) for eye in ("left_eye", "right_eye")]
     pixels = min((blur for blur in found if blur is not None), default=0.0)
-    more = max(0.0, (pixels * PUPILS / max(pupils, 1e-6)) ** 2 - SHARP_EYES**2) ** 0.5
+    pixel = PUPILS / max(pupils, 1e-6)  # in mm
+    sharp = max(SHARP_EYES, SHARP_PIXELS * pixel)
+    more = max(0.0, (pixels * pixel) ** 2 - sharp**2) ** 0.5
     return min(math.hypot(SOFTNESS, SOFTER * more), SOFTEST)
 
 
