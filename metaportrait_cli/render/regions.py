@@ -36,6 +36,7 @@ from metaportrait_cli.networks.swift.repainted import (
 )
 from metaportrait_cli.networks.teeth import DRAWN
 from metaportrait_cli.render.lid_line import LidLine
+from metaportrait_cli.render.mouths import lip_line
 from metaportrait_cli.render.mouths.shown import ShownMouth
 from metaportrait_cli.render.mouths.teeth import Drawn, OpenedTeeth, TeethPainter, drawn_patches
 from metaportrait_cli.render.protocol import Memory
@@ -259,15 +260,17 @@ class OpenedRegions:
         theirs in place of its `own`, and theirs are the mouths `shown`.
         """
         own = own or [self._own] * len(frames)
+        mouths = shown or [self._teeth.shown] * len(frames)
         gaps = [
-            self._teeth.unknown(face, gap, shown=None if shown is None else shown[t])
-            for t, (face, gap) in enumerate(zip(driven, gaps, strict=True))
+            mouth.replaced(face, gap) for mouth, face, gap in zip(mouths, driven, gaps, strict=True)
         ]
         for first in range(0, len(frames), TOGETHER):
             part = slice(first, first + TOGETHER)
             self._repaint(frames[part], driven[part], gaps[part], own[part])
-        if self._lids is not None:
-            for frame, points in zip(frames, driven, strict=True):
+        for frame, points, mouth in zip(frames, driven, mouths, strict=True):
+            if "mouth" in self._refiner.kinds:
+                lip_line.meet(frame, points, shown=mouth.height)
+            if self._lids is not None:
                 self._lids.draw(frame, points)
 
     def memory(self) -> Memory:

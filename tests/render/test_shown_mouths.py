@@ -138,4 +138,6 @@ def test_teeth_are_as_soft_as_the_picture(
     assert found[2] > 3 * SOFTNESS
     assert found[3] == SOFTEST
     half = cv2.resize(crop, (SIZE // 2, SIZE // 2), interpolation=cv2.INTER_AREA)
-    assert softness_of(half, points / 2) < 2 * SOFTNESS, "large pixels blur by themselves"
+    assert softness_of(half, points * np.float32(0.5)) < 2 * SOFTNESS, (
+        "large pixels blur by themselves"
+    )

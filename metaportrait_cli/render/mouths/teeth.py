@@ -256,7 +256,7 @@ class OpenedTeeth:
     ) -> None:
         """`shown` is the source's own mouth, `softness` (mm) that of its picture."""
         self._painter = painter
-        self._shown = shown
+        self.shown = shown
         self.bite = bite
         self.colours = colours
         self._softness = softness
@@ -276,21 +276,7 @@ class OpenedTeeth:
             self.bite, pose, picture, points, texture=painter.upper, config=painter.config
         )
         bite = shown.bite if shown else self.bite
-        return OpenedTeeth(painter, bite, self.colours, shown=self._shown, softness=self._softness)
-
-    def unknown(
-        self,
-        points: NDArray[np.float32],
-        gap: NDArray[np.float32],
-        *,
-        shown: ShownMouth | None = None,
-    ) -> NDArray[np.float32]:
-        """The part (N, 2) of the mouth of a driven face (478, 3) that is to be made up: `gap`, as
-        of `OpenedRegions.repaint`, and what `ShownMouth.replaced` adds.
-
-        `shown` is the mouth where the frame comes from, if not from the source.
-        """
-        return (shown or self._shown).replaced(points, gap)
+        return OpenedTeeth(painter, bite, self.colours, shown=self.shown, softness=self._softness)
 
     def draw(
         self, points: NDArray[np.float32], gap: NDArray[np.float32], *, size: int

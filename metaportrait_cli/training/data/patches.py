@@ -152,7 +152,7 @@ class PatchList:
         kinds: Sequence[Kind] = KINDS,
     ) -> None:
         """A source's regions warped to `driven` (478, 3), and the truth, both (S, S, 3)."""
-        gap = teeth.unknown(driven, gap)
+        gap = teeth.shown.replaced(driven, gap)
         for region in REGIONS:
             kind = kind_of(region)
             if kind in kinds:
