@@ -33,7 +33,7 @@ LEVEL = 0.15
 """… above and below the ears"""
 BACK = np.radians(12.0)
 """The other side is there when the head is turned back by so much."""
-ABOVE, BELOW, ASIDE = (0.55, 0.85), (0.1, 0.25), 0.2
+ABOVE, BELOW, ASIDE = (0.3, 0.6), (0.1, 0.25), 0.2
 """What is taken, in face widths above and below the ears, and to the side from between them"""
 LIGHT = 0.3
 """Natural logarithm of how differently the two sides may be lit"""
