@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import zipfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,8 @@ from metaportrait_cli.native import native_stderr_closed
 SIDE = 256
 """Pixels of the square that the landmark network looks at."""
 DETECTOR_SIDE = 128
+DETECTOR_GRIDS = ((16, 2), (8, 6))
+"""Cells a side, and boxes that the detector gives for each of them"""
 MARGIN = 1.5
 
 
@@ -114,6 +117,17 @@ class LandmarkModel:
 
     def sureness(self, image: NDArray[np.uint8]) -> float:
         """How surely the RGB picture shows an upright face of a tenth of its size or more."""
+        scores, _ = self._faces(image)
+        return _sigmoid(float(scores.max()))
+
+    def boxes(self, image: NDArray[np.uint8], *, least: float) -> NDArray[np.float32]:
+        """(N, 4) x0, y0, x1, y1: where it may show faces, each many times, at least so surely."""
+        scores, found = self._faces(image)
+        seen = found[scores >= np.log(least / (1 - least))]
+        return np.concatenate([seen[:, :2] - seen[:, 2:] / 2, seen[:, :2] + seen[:, 2:] / 2], 1)
+
+    def _faces(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Scores (N,) without bounds, and each one's centre x, y, width and height (N, 4)."""
         height, width = image.shape[:2]
         scale = DETECTOR_SIDE / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -121,8 +135,21 @@ class LandmarkModel:
         padded = np.zeros((DETECTOR_SIDE, DETECTOR_SIDE, 3), np.float32)
         top, left = (DETECTOR_SIDE - size[1]) // 2, (DETECTOR_SIDE - size[0]) // 2
         padded[top : top + size[1], left : left + size[0]] = small / np.float32(127.5) - 1
-        scores, _ = self._detector(padded[None])
-        return _sigmoid(float(scores.max()))
+        scores, found = self._detector(padded[None])
+        places = found[0, :, :4].copy()
+        places[:, :2] += _anchors() - np.array([left, top], np.float32)
+        return scores.ravel(), places / np.float32(scale)
+
+
+@cache
+def _anchors() -> NDArray[np.float32]:
+    """(N, 2) x, y in the detector's picture: from where it counts each of its boxes."""
+    grids = []
+    for cells, each in DETECTOR_GRIDS:
+        centres = (np.arange(cells, dtype=np.float32) + 0.5) * (DETECTOR_SIDE / cells)
+        places = np.stack(np.meshgrid(centres, centres), axis=-1).reshape(-1, 2)
+        grids.append(np.repeat(places, each, axis=0))
+    return np.concatenate(grids)
 
 
 class _Cutting(threading.local):

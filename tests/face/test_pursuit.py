@@ -82,6 +82,28 @@ def test_a_moving_face_is_followed_without_the_detector(
         assert apart(where, face) < 0.02
 
 
+def test_a_check_looks_closer_where_something_new_is(
+    portrait: Image, pursuit: Pursuit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    detected = Pursuit._detected
+
+    def counted(self: Pursuit, image: Image, hints: list[NDArray[np.float32]]) -> list[Face]:
+        looked.append(len(hints))
+        return detected(self, image, hints)
+
+    monkeypatch.setattr(Pursuit, "_detected", counted)
+    alone = scene(portrait, [(40, 20, 260)], width=640, height=400)
+    (face,) = pursuit.begin(alone)
+    pursuit.unchecked = 1000
+    assert len(pursuit.follow(alone, hints=[face.box])) == 1
+    assert (looked, pursuit.unchecked) == ([], 0)
+    pursuit.unchecked = 1000
+    both = scene(portrait, [(40, 20, 260), (380, 60, 230)], width=640, height=400)
+    assert len(pursuit.follow(both, hints=[face.box])) == 2
+    assert looked == [1]
+
+
 def test_a_face_that_leaves_is_lost_and_found_again(portrait: Image, pursuit: Pursuit) -> None:
     there, gone = scene(portrait, [(60, 20, 200)]), scene(portrait, [])
     face = pursuit.begin(there)[0]
