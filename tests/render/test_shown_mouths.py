@@ -82,6 +82,7 @@ def test_teeth_above_the_dark_are_measured(
         (ShownMouth(13.0, 13.0, 0.0), 25.0, 1.0),  # teeth that are shown stay
         (ShownMouth(10.0, 4.0, 0.5), 16.0, 0.0),  # a thin strip in a dark mouth is drawn over
         (ShownMouth(10.0, 4.0, 0.5), 12.0, 0.5),  # before that the dark below it is
+        (ShownMouth(10.0, 0.5, 0.9), 16.0, 1.0),  # who shows none there may speak without
         (ShownMouth(12.0, 9.0, 0.5), 20.0, 1.0),  # high teeth stay with the dark below them
     ],
 )

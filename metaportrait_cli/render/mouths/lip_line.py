@@ -24,7 +24,7 @@ OPEN = (1.5, 4.0)
 # go over into what they are like.
 CLEAR, OVER = 1.1, 0.7
 # How dark the line is in which lips meet, and how wide that shade, in mm; it ends at the corners.
-SHADE, SHADE_WIDTH = 0.4, 0.55
+SHADE, SHADE_WIDTH = 0.2, 0.8
 # Colours of lips are taken from so much around a place, in mm.
 AROUND = 0.5
 

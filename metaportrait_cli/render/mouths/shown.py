@@ -25,11 +25,12 @@ HANGING, GAP = 0.5, 0.8
 # What a source shows hangs from the upper lip and rides on it. A strip of teeth no higher than the
 # first (mm) would be a second row above teeth that stay in the skull: it is drawn over the more,
 # the farther the mouth opens beyond it, and before that the dark below it, if that is so much of
-# the opening. A source that shows more keeps all of it.
+# the opening. A source that shows more keeps all of it, and so does one whose open mouth shows none:
+# its person may speak without.
 STRIP = (5.0, 8.0)
 BEYOND_STRIP = (2.0, 5.0)
 DARK, BEYOND_DARK = (0.3, 0.45), 2.0
-TEETH_TOLD = 1.5
+TEETH_TOLD = 1.0
 """Millimetres above the dark from which on they are teeth, and no lip beside its landmarks"""
 LIP = 1.5
 """Millimetres by which the lower lip's edge, or its shade, may lie above its landmarks"""
@@ -77,8 +78,9 @@ class ShownMouth:
         """The part (N, 2) of the mouth of a driven face (478, 3) that is to be made up: `gap`,
         which this mouth doesn't show, and above it thin teeth, or first the dark below them."""
         beyond = opening_height(points) - self.height
-        thin = 1 - _ramp(self.teeth, *STRIP)
-        dark = self.dark * _ramp(self.dark, *DARK) * _ramp(beyond, 0, BEYOND_DARK)
+        told = self.teeth >= TEETH_TOLD
+        thin = 1 - _ramp(self.teeth if told else self.height, *STRIP)
+        dark = told * self.dark * _ramp(self.dark, *DARK) * _ramp(beyond, 0, BEYOND_DARK)
         lip = points[[upper for upper, _ in topology.INNER_LIPS], :2]
         wider = gap.copy()
         hanging = slice(1, 1 + len(lip))
