@@ -25,8 +25,8 @@ HANGING, GAP = 0.5, 0.8
 # What a source shows hangs from the upper lip and rides on it. A strip of teeth no higher than the
 # first (mm) would be a second row above teeth that stay in the skull: it is drawn over the more,
 # the farther the mouth opens beyond it, and before that the dark below it, if that is so much of
-# the opening. A source that shows more keeps all of it, and so does one whose open mouth shows none:
-# its person may speak without.
+# the opening. A source that shows more keeps all of it, and so does one whose open mouth shows
+# none: its person may speak without.
 STRIP = (5.0, 8.0)
 BEYOND_STRIP = (2.0, 5.0)
 DARK, BEYOND_DARK = (0.3, 0.45), 2.0
