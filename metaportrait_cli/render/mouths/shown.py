@@ -19,6 +19,8 @@ from metaportrait_cli.render.mouths.own_teeth import LEAST_SEEN, LUMA, UPWARDS, 
 LINES, WITHIN, PLACES = 25, (0.25, 0.75), 64
 # Of an opening's light, those percentiles are teeth and dark, if they differ by so much.
 LIGHTEST, DARKEST, APART = 92, 8, 0.35
+MOSTLY = 0.7
+"""Share of the lines on which what hangs is no higher than it counts: at the sides lips hide it"""
 # Teeth that hang from the upper lip begin in the upper part of a line, wherever landmarks have the
 # lip's edge; what interrupts them by less (mm) is within them.
 HANGING, GAP = 0.5, 0.8
@@ -30,7 +32,7 @@ HANGING, GAP = 0.5, 0.8
 STRIP = (5.0, 8.0)
 BEYOND_STRIP = (2.0, 5.0)
 DARK, BEYOND_DARK = (0.3, 0.45), 2.0
-TEETH_TOLD = 1.0
+TEETH_TOLD = 1.6
 """Millimetres above the dark from which on they are teeth, and no lip beside its landmarks"""
 LIP = 1.5
 """Millimetres by which the lower lip's edge, or its shade, may lie above its landmarks"""
@@ -63,7 +65,7 @@ class ShownMouth:
             return cls(height, height, 0.0)
         bright = light > np.sqrt(max(dark, 1e-3) * teeth)
         ends = np.array([_end(line, max(1, round(GAP / height * PLACES))) for line in bright])
-        end = float(np.median(ends)) / PLACES
+        end = float(np.quantile(ends, MOSTLY)) / PLACES
         return cls(height, end * height, max(0.0, 1 - end - LIP / height))
 
     @classmethod
