@@ -30,7 +30,7 @@ from metaportrait_cli.render.protocol import (
     Session,
     Warped,
 )
-from metaportrait_cli.render.views import FLOW_GRID, Choice, Choices, Parts, between, mix
+from metaportrait_cli.render.views import FLOW_GRID, Box, Choice, Choices, Parts, between, mix
 from metaportrait_cli.stages import overlapped, side_by_side
 
 Picture = NDArray[np.uint8]
@@ -154,14 +154,24 @@ class JoinedSession(Session):
         shown; `changes` are those of the light of the views that are moved as a whole."""
         parts = Parts.of(points, size=self._size)
         moved = {v: self._views[v].moved(points, change) for v, change in changes.items()}
-        frame = self._head(moved, parts, choice.head, points)
         box = parts.box(parts.mouth + parts.eyes, size=self._size)
-        shown: dict[int, Picture] = {}
-        gaps: dict[int, Points] = {}
+        shown = {v: picture[box] for v, (picture, _) in moved.items()}
+        gaps = {v: flow.mouth_gap for v, (_, flow) in moved.items()}
+        if self._lends == "face":
+            whole = parts.box(parts.face + parts.mouth + parts.eyes, size=self._size)
+            used = np.flatnonzero(choice.head)
+            faces = {v: self._views[v].face(points, whole) for v in used.tolist() if v}
+            frame = self._with_faces(moved[0][0], faces, whole, parts, choice.head)
+            part = tuple(
+                slice(own.start - all_.start, own.stop - all_.start)
+                for own, all_ in zip(box, whole, strict=True)
+            )
+            shown |= {v: picture[part] for v, (picture, _) in faces.items()}
+            gaps |= {v: gap for v, (_, gap) in faces.items()}
+        else:
+            frame = self._head(moved, parts, choice.head)
         for view in np.flatnonzero(choice.mouth + choice.eyes).tolist():
-            if view in moved:
-                shown[view], gaps[view] = moved[view][0][box], moved[view][1].mouth_gap
-            else:
+            if view not in shown:
                 shown[view], gaps[view] = self._views[view].face(points, box)
         mix(frame, shown, box, parts, choice)
         return frame, gaps[int(choice.mouth.argmax())]
@@ -171,11 +181,8 @@ class JoinedSession(Session):
         moved: Mapping[int, tuple[Picture, Correspondence]],
         parts: Parts,
         weights: NDArray[np.float32],
-        points: Points,
     ) -> Picture:
         """The frame (S, S, 3), a picture of its own, as far as views are lent; else the first's."""
-        if self._lends == "face":
-            return self._with_faces(moved[0][0], parts, weights, points)
         order = [int(v) for v in np.argsort(-weights, kind="stable") if weights[v] > 0]
         shares = _weights({v: moved[v][1] for v in order}, weights)
         frame, mixed = moved[order[0]][0].copy(), shares[order[0]]
@@ -189,17 +196,20 @@ class JoinedSession(Session):
         inside = cv2.resize(parts.head, frame.shape[:2])
         return cv2.blendLinear(frame, moved[0][0], inside, 1 - inside)
 
+    @staticmethod
     def _with_faces(
-        self, first: Picture, parts: Parts, weights: NDArray[np.float32], points: Points
+        first: Picture,
+        faces: Mapping[int, tuple[Picture, Points]],
+        box: Box,
+        parts: Parts,
+        weights: NDArray[np.float32],
     ) -> Picture:
-        """The first picture's frame (S, S, 3) with the other views' faces."""
+        """The first picture's frame (S, S, 3) with the other views' faces, moved in its `box`."""
         frame = first.copy()
-        box = parts.box(parts.face, size=self._size)
         inside = cv2.resize(parts.face, frame.shape[:2])[box]
         left = np.float32(1 - weights[0])
-        for view in np.flatnonzero(weights[1:]).tolist():
-            face, _ = self._views[view + 1].face(points, box)
-            share = inside * np.float32(weights[view + 1] / max(1e-6, left))
+        for view, (face, _) in faces.items():
+            share = inside * np.float32(weights[view] / max(1e-6, left))
             frame[box] = cv2.blendLinear(face, frame[box], share, 1 - share)
         return frame
 
