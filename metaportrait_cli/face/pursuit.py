@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.face.detector import CONFIDENCE_STEPS, MediaPipeDetector
+from metaportrait_cli.face.detector import CONFIDENCE_STEPS, DOUBT, MediaPipeDetector
 from metaportrait_cli.face.face import Face, overlap
 from metaportrait_cli.face.landmark_model import FaceSquare
 from metaportrait_cli.face.orientation import turned, turned_face, turned_points
@@ -24,9 +24,6 @@ LEAST_PRESENCE = 0.98
 SURE_PRESENCE = 0.9999
 """Below it the region was off: a second look from where the first one saw the face."""
 FRAMES_BETWEEN_CHECKS = 25
-DOUBT = 0.5
-"""Of the detector's threshold: what its first network is less sure of, in a picture that was made
-smaller by other means than its own, it doesn't find"""
 SAME_FACE = 0.2
 """Overlap of boxes from which on two are of one face."""
 
