@@ -64,7 +64,7 @@ def test_a_line_of_teeth_between_lips_that_meet_is_covered(
     assert (changed < lips.max(0) + 3).all()
 
 
-@pytest.mark.parametrize(("height", "shown"), [(0.0, 1.0), (3.0, 9.0)])
+@pytest.mark.parametrize(("height", "shown"), [(0.0, 1.0), (8.5, 9.0)])
 def test_lips_of_a_shut_source_and_open_lips_stay(
     crop: NDArray[np.uint8], points: NDArray[np.float32], height: float, shown: float
 ) -> None:
@@ -88,6 +88,23 @@ def test_lips_come_together_little_by_little(
 
     heights = (0.0, 0.8, 1.6, 2.6)
     assert sorted(found := [left(height) for height in heights]) == found
+
+
+def test_lips_that_come_closer_shade_what_they_show(
+    crop: NDArray[np.uint8], points: NDArray[np.float32]
+) -> None:
+    face = opened(points, 5.0)
+    middle = face[[13, 14], :2].mean(0)
+    x, y = int(middle[0]), int(middle[1])
+
+    def light(shown: float) -> float:
+        frame = np.full_like(crop, 200)
+        meet(frame, face, shown=shown)
+        assert (frame[: y - 20] == 200).all()
+        return float(frame[y, x].mean())
+
+    assert light(5.0) == 200
+    assert 150 < light(20.0) < light(10.0) < 200
 
 
 @pytest.mark.parametrize("shift", [(0, 330), (-300, 0), (900, 900)])

@@ -25,6 +25,9 @@ OPEN = (1.5, 4.0)
 CLEAR, OVER = 1.1, 0.7
 # How dark the line is in which lips meet, and how wide that shade, in mm; it ends at the corners.
 SHADE, SHADE_WIDTH = 0.2, 0.8
+# Lips shade what they show the more, the nearer they come together: at the first share of the
+# source's own opening by so much, from the second on not at all.
+CLOSE, DIM = (0.2, 0.9), 0.2
 # Colours of lips are taken from so much around a place, in mm.
 AROUND = 0.5
 
@@ -60,12 +63,15 @@ class _Line:
 
 
 def meet(frame: NDArray[np.uint8], points: NDArray[np.float32], *, shown: float) -> None:
-    """Lets the lips of a face (478, 3) in a frame (S, S, 3) meet, in place, as far as they are
-    together; `shown` is the height (mm) of the source's own opening."""
+    """Lets the lips of a face (478, 3) in a frame (S, S, 3) shade what they show and meet, in
+    place, as far as they are together; `shown` is the height (mm) of the source's own opening."""
     line = _Line.of(points)
     share = 1 - smoothstep((2 * line.half / line.pixels - MET) / (MEETING - MET))
-    share = share * float(smoothstep((shown - OPEN[0]) / (OPEN[1] - OPEN[0])))
-    if share[1:-1].max() <= 0:
+    own = float(smoothstep((shown - OPEN[0]) / (OPEN[1] - OPEN[0])))
+    share = share * own
+    closer = 2 * float(line.half.max()) / line.pixels / max(shown, 1e-6)
+    dim = DIM * own * (1 - float(smoothstep((closer - CLOSE[0]) / (CLOSE[1] - CLOSE[0]))))
+    if share[1:-1].max() <= 0 and dim <= 0:
         return
     reach = float(line.half.max()) + (CLEAR + OVER + AROUND) * line.pixels
     back = cv2.invertAffineTransform(line.turn)
@@ -101,5 +107,7 @@ def meet(frame: NDArray[np.uint8], points: NDArray[np.float32], *, shown: float)
     ends_at = smoothstep(np.minimum(across - line.x[0], line.x[-1] - across) / (2 * line.pixels))
     shade = SHADE * ends_at * np.exp(-((off / (SHADE_WIDTH * line.pixels)) ** 2))
     colour *= 1 - shade[..., None]
+    between = inside * smoothstep((half - np.abs(off)) / (0.4 * line.pixels) + 0.5)
     region = frame[y0:y1, x0:x1]
-    region[:] = np.rint(region + cover[..., None] * (colour - region)).astype(np.uint8)
+    dimmed = region * (1 - dim * between[..., None])
+    region[:] = np.rint(dimmed + cover[..., None] * (colour - dimmed)).astype(np.uint8)
