@@ -92,6 +92,9 @@ def test_what_programs_get_wrong(portrait: NDArray[np.uint8]) -> None:
             with pytest.raises(MediaError):
                 Animation.open(engine, source, driver)
         once = Clip(iter(frames))
+        read = Clip(iter(frames[:0]))
+        with pytest.raises(MediaError, match="given them already"):
+            Animation.open(engine, portrait, read)
         compared = metaportrait_cli.AnimateOptions(compare=True)
         with pytest.raises(UsageError, match="twice"):
             Animation.open(engine, portrait, once, compared)

@@ -132,6 +132,7 @@ def reporting(
     """
     with Reporter(quiet=quiet, verbose=verbose, **parts) as reporter:
         try:
+            _check_working_folder()
             yield reporter
         except MetaPortraitError as error:
             raise _exit(reporter, str(error), error.exit_code) from error
@@ -144,6 +145,14 @@ def reporting(
         except Exception as error:
             text, code = _unforeseen(error)
             raise _exit(reporter, text, code) from error
+
+
+def _check_working_folder() -> None:
+    """Raises `UsageError` where it was removed: some libraries end the process for that."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UsageError("the working folder is gone: change into another one") from None
 
 
 def _unforeseen(error: Exception) -> tuple[str, int]:

@@ -46,7 +46,8 @@ class GivenFrames(FrameSource):
         self._iterator = iter(clip.frames)
         self._next: NDArray[np.uint8] | None = next(self._iterator, None)
         if self._next is None:
-            raise MediaError(f"{clip.name}: holds no frame")
+            once = "" if clip.lasts else ", or has given them already: a list serves again"
+            raise MediaError(f"{clip.name}: holds no frame{once}")
         self._check(self._next)
         height, width = self._next.shape[:2]
         count = len(clip.frames) if isinstance(clip.frames, (list, tuple, np.ndarray)) else None

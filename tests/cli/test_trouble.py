@@ -61,6 +61,21 @@ def test_exhausted_memory_has_a_code_of_its_own(
     assert capsys.readouterr().err.startswith("error: out of memory")
 
 
+def test_a_working_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    try:
+        (tmp_path / "gone").rmdir()
+    except OSError:
+        pytest.skip("this system keeps it")
+    with pytest.raises(typer.Exit) as left, reporting():
+        raise AssertionError("work has begun")
+    assert left.value.exit_code == 2
+    assert "change into another" in capsys.readouterr().err
+
+
 def test_too_few_addresses_are_told_before_libraries_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     resource = pytest.importorskip("resource")  # Unix alone has it
     monkeypatch.setattr(resource, "getrlimit", lambda _: (700 << 20, resource.RLIM_INFINITY))
