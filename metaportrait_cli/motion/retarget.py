@@ -63,7 +63,11 @@ UNCOUPLED: Final = 0.5
 
 WINK_SEEN: Final = np.radians([12.0, 22.0]).astype(np.float32)
 """… where a face looks into the camera: to the first of these angles, and no more at the second.
-Of a turned face's eyes one is seen worse than the other."""
+Of a turned face's eyes one is seen worse than the other …"""
+
+FAR_OPEN: Final = 0.1
+"""… the one behind the nose: there it is as open as the nearer one, or by so much more. Beyond 32
+degrees it is taken to be open by a quarter more where the nearer one is half closed (65 clips)."""
 
 LIP_FLOOR: Final = 0.06
 """The same for lips, in inter-ocular distances."""
@@ -338,10 +342,13 @@ def _seen_shares(driver: FaceParameters, gaps: Floats, rest: Floats) -> Floats:
     openness = np.stack(
         [gaps[:, eye].mean(-1) / np.maximum(rest[:, eye].mean(-1), 1e-3) for eye in apertures.EYES]
     )
+    yaw = driver.angles[:, 0]
     low, high = WINK_SEEN
-    facing = 1 - smoothstep((np.abs(driver.angles[:, 0]) - low) / (high - low))
-    behind = np.maximum(openness[::-1] - openness - WINK, 0) * facing
-    alone = openness - UNCOUPLED * behind
+    turned = smoothstep((np.abs(yaw) - low) / (high - low))
+    behind = np.maximum(openness[::-1] - openness - WINK, 0) * (1 - turned)
+    far = np.stack([yaw > 0, yaw < 0])
+    beyond = np.maximum(openness - openness[::-1] - FAR_OPEN, 0) * far * turned
+    alone = openness - UNCOUPLED * behind - beyond
     shut, seen = EYE_SHUT
     kept = np.clip(alone / np.maximum(openness, 1e-3), 0, 1)
     return kept * smoothstep((alone - shut) / (seen - shut))

@@ -145,6 +145,21 @@ def test_turned_faces_do_not_wink(model: MorphableModel, performance) -> None:
     assert gaps[0][eye].mean() < 0.5 * gaps[1][eye].mean()
 
 
+def test_the_far_eye_closes_with_the_near_one(model: MorphableModel, performance) -> None:
+    shares = np.ones((40, len(apertures.PAIRS)), np.float32)
+    shares[20:24, apertures.EYES[1]] = 0.4
+    landmarks = closed(model, performance(43, 40, turn=0), shares)
+    driver = fit_frames(model, landmarks, fit_identity(model, landmarks[:20]))
+    retargeter = Retargeter(model=model, source_landmarks=performance(42)[0])
+    far, open_by = apertures.EYES[0], []
+    for yaw in (0.5, -0.5):  # the left eye is the nearer one, then the other
+        turned = rotation_of(np.array([[yaw, 0, 0]] * 40)) @ driver.rotation
+        each = replace(driver, rotation=turned)
+        gaps = lid_and_lip_gaps(model, retargeter.retarget(each, each.frame(3)).landmarks)[:, far]
+        open_by.append(gaps[21:23].mean() / gaps[10:19].mean())
+    assert open_by[0] < 0.7 < open_by[1]
+
+
 def test_open_eyes_open_to_the_sources_own_aperture(model: MorphableModel, performance) -> None:
     narrow = closed(model, performance(31)[:1], np.full(1, 0.6, np.float32))[0]
     landmarks = performance(32, 40)
