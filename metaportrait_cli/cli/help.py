@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -77,6 +78,15 @@ class Command(TyperCommand):
                 formatter.write("".join(f"  {line}\n" for line in self.epilog.splitlines()))
 
 
+@contextmanager
+def _telling_interrupts() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell("error: interrupted")
+        raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
+
+
 class Group(TyperGroup):
     """Commands under one name; wrong usage is one line on stderr."""
 
@@ -88,13 +98,15 @@ class Group(TyperGroup):
                 for name, command in self.commands.items()
             )
 
+    def make_context(self, *given: Any, **extra: Any) -> Any:
+        """What is typed, understood; an interrupt is one line here, too."""
+        with _telling_interrupts():
+            return super().make_context(*given, **extra)
+
     def invoke(self, ctx: Any) -> Any:
         """Runs a command; an interrupt before it has begun is one line, too."""
-        try:
+        with _telling_interrupts():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            tell("error: interrupted")
-            raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
 
     def main(self, *given: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Runs a command and exits with its code."""

@@ -265,3 +265,24 @@ def test_doctor_finds_everything(tmp_path: Path) -> None:
     for name in ("ffmpeg", "encoder libx264", "landmark model", "device", "torch"):
         assert found[name]["ok"], found[name]
     assert done.returncode in (0, 1)  # 1 where another OpenCV is installed beside ours
+
+
+def test_an_interrupt_while_arguments_are_read_is_told(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from typer.core import TyperGroup\n"
+        "def interrupted(*_, **__): raise KeyboardInterrupt\n"
+        "TyperGroup.make_context = interrupted\n"
+        "from metaportrait_cli.__main__ import main\n"
+        "sys.argv = ['metaportrait', 'animate', 'a.jpg', 'b.mp4']\n"
+        "main()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, b"error: interrupted\n")
