@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -274,7 +275,12 @@ class Trials:
         ends = time.monotonic() + 3
         while any(map(runs, seen)) and time.monotonic() < ends:
             time.sleep(0.05)
-        self.wrong["orphans"] += any(map(runs, seen))
+        left = [process for process in seen if runs(process)]
+        self.wrong["orphans"] += bool(left)
+        for process in left:
+            with suppress(OSError):  # it has just ended
+                told = Path(f"/proc/{process}/cmdline").read_text()
+                print("still there:", told.replace("\0", " "), flush=True)
 
 
 def main() -> None:
