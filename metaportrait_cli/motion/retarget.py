@@ -39,6 +39,7 @@ from metaportrait_cli.motion.fitting import (
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.motion.rest import at_rest
 from metaportrait_cli.motion.strengths import Strengths, mixed
+from metaportrait_cli.motion.turning import eased, exaggerated, soft, supported
 
 Motion = Literal["relative", "absolute"]
 Framing = Literal["source", "driver"]
@@ -72,9 +73,6 @@ degrees it is taken to be open by a quarter more where the nearer one is half cl
 LIP_FLOOR: Final = 0.06
 """The same for lips, in inter-ocular distances."""
 
-TURN_LIMITS: Final = np.radians([35.0, 25.0, 35.0]).astype(np.float32)
-"""Yaw, pitch and roll beyond the source views' range up to which a source can be turned."""
-
 SHIFT_LIMIT: Final = 0.6
 """Distance, in inter-ocular distances, that a face may move away from where the source has it."""
 
@@ -88,9 +86,6 @@ in a turned face. An iris behind the lids isn't painted as an eye that looks awa
 
 APART_LIMITS: Final = (0.25, 0.1)
 """The same for how far either eye looks from where both do."""
-
-KNEE: Final = 0.7
-"""Share of a limit up to which motion passes unchanged."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -196,12 +191,13 @@ class Retargeter:
         if len(reference) != 1:
             raise ValueError(f"the reference has {len(reference)} frames, expected one")
         strengths = Strengths.of(self.region, self.strength)
+        rotation, scale, translation, clamped = self._place(driver, reference, strengths.pose)
+        angles = angles_of(rotation)
         faces = {
-            strength: self._express(driver, reference, start or self.source, strength)
+            strength: self._eased(driver, reference, start or self.source, strength, angles)
             for strength in set(strengths.of_face.values())
         }
         face = mixed(faces, strengths, self.model.mean)
-        rotation, scale, translation, clamped = self._place(driver, reference, strengths.pose)
         landmarks = from_frame(face, rotation, scale, translation).astype(np.float32)
         return Retargeted(landmarks=landmarks, rotation=rotation, clamped=clamped)
 
@@ -209,11 +205,27 @@ class Retargeter:
         """Landmarks (478, 3) of the source as it is, but turned."""
         if not self._turn.any():
             return self._landmarks[0]
-        rotation = rotation_of(self._supported(self.source.angles + self._turn))
+        rotation = rotation_of(supported(self.source.angles + self._turn, self.views.angles))
         faces = self.model.shape(self.source.identity, self.source.expression, self.source.gaze)
         faces = faces + self.source.residual
         turned = from_frame(faces, rotation, self.source.scale, self.source.translation)
         return turned[0].astype(np.float32)
+
+    def _eased(
+        self,
+        driver: FaceParameters,
+        reference: FaceParameters,
+        start: FaceParameters,
+        strength: float,
+        angles: Floats,
+    ) -> Floats:
+        """Faces (T, 478, 3) as `_express` has them, exaggerated less where heads are turned."""
+        faces = self._express(driver, reference, start, strength)
+        share = eased(strength, angles)[:, None, None]
+        if (share == 1).all():
+            return faces
+        plain = self._express(driver, reference, start, 1)
+        return plain + share * (faces - plain)
 
     def _express(
         self,
@@ -310,31 +322,30 @@ class Retargeter:
         source, count = self.source, len(driver)
         start = reference if self.motion == "relative" else source
         turn = vector_of(driver.rotation @ np.swapaxes(start.rotation, -1, -2))
-        wanted = angles_of(rotation_of_vector(strength * turn) @ source.rotation) + self._turn
-        angles = self._supported(wanted)
+
+        def turned_by(share: float) -> Floats:
+            return angles_of(rotation_of_vector(share * turn) @ source.rotation) + self._turn
+
+        wanted, views = turned_by(strength), self.views.angles
+        if strength > 1:
+            angles = exaggerated(wanted, turned_by(1), views)
+        else:
+            angles = supported(wanted, views)
         turned = np.abs(angles - wanted).max(-1) > np.radians(1)
 
         scale = np.repeat(source.scale, count)
         if self.framing == "driver":
             growth = strength * np.log(driver.scale / reference.scale)
-            held = np.sign(growth) * _soft(np.abs(growth), np.full(1, SIZE_LIMIT, np.float32))
+            held = np.sign(growth) * soft(np.abs(growth), np.full(1, SIZE_LIMIT, np.float32))
             scale = scale * np.exp(held)
         shift = strength * (driver.translation - reference.translation) / reference.scale[:, None]
         shift[:, 2] = 0  # depth says nothing under weak perspective
         distance = np.linalg.norm(shift, axis=-1, keepdims=True)
-        held = _soft(distance, np.full(1, SHIFT_LIMIT, np.float32))
+        held = soft(distance, np.full(1, SHIFT_LIMIT, np.float32))
         shift = shift * held / np.maximum(distance, 1e-6)
         translation = source.translation + shift * source.scale[:, None]
         clamped = turned | (distance - held > 0.02)[:, 0]
         return rotation_of(angles), scale, translation, clamped
-
-    def _supported(self, angles: Floats) -> Floats:
-        """Angles (T, 3) brought softly into the range that the source's views support."""
-        views = self.views.angles
-        low, high = views.min(0), views.max(0)
-        inside = np.clip(angles, low, high)
-        beyond = angles - inside
-        return inside + np.sign(beyond) * _soft(np.abs(beyond), TURN_LIMITS)
 
 
 def _seen_shares(driver: FaceParameters, gaps: Floats, rest: Floats) -> Floats:
@@ -387,10 +398,3 @@ def framed(
         scale=source.scale / np.float32(zoom),
         translation=((source.translation - other) / np.float32(zoom) + middle).astype(np.float32),
     )
-
-
-def _soft(amount: Floats, limit: Floats) -> Floats:
-    """Passes non-negative amounts up to KNEE * limit, then approaches the limit smoothly."""
-    knee, room = KNEE * limit, (1 - KNEE) * limit
-    over = np.maximum(amount - knee, 0)
-    return np.minimum(amount, knee) + room * np.tanh(over / room)

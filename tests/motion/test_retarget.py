@@ -15,12 +15,12 @@ from metaportrait_cli.motion.morphable import MorphableModel, interocular
 from metaportrait_cli.motion.retarget import (
     APART_LIMITS,
     GAZE_LIMITS,
-    TURN_LIMITS,
     Retargeter,
     framed,
     rebased,
 )
 from metaportrait_cli.motion.strengths import Strengths
+from metaportrait_cli.motion.turning import EXAGGERATED_LIMITS, TURN_LIMITS
 
 
 def fitted(model: MorphableModel, landmarks) -> FaceParameters:
@@ -302,6 +302,28 @@ def test_pose_is_clamped_softly_and_counted(model: MorphableModel, performance, 
     assert 0.9 * limit < shown.max() <= limit + 2
     assert 20 < result.clamped.sum() < 45
     assert not result.clamped[:20].any()
+
+
+def test_turned_heads_are_not_exaggerated(model: MorphableModel, performance, driver) -> None:
+    yaw = np.linspace(0, np.radians(80), len(driver))
+    turning = replace(driver, rotation=rotation_of(yaw[:, None] * np.array([1.0, 0, 0])))
+    source = performance(36, turn=0.0)[0]
+    plain, twice = (
+        Retargeter(model=model, source_landmarks=source, strength=strength).retarget(
+            turning, turning.frame(0)
+        )
+        for strength in (1, 2)
+    )
+    before, after = (
+        np.degrees(np.linalg.norm(vector_of(each.rotation), axis=-1)) for each in (plain, twice)
+    )
+    np.testing.assert_allclose(after[:5], 2 * before[:5], atol=0.5)
+    assert (after >= before - 0.1).all()
+    assert (np.diff(after) > -1e-3).all()
+    assert after[20] < np.degrees(EXAGGERATED_LIMITS[0]) + 8
+    gaps = [lid_and_lip_gaps(model, each.landmarks) for each in (plain, twice)]
+    apart = np.abs(gaps[0] - gaps[1]).mean(-1)
+    assert apart[50:].mean() < 0.1 * apart[:10].mean()
 
 
 def test_reference_is_the_most_similar_good_frame(model: MorphableModel, performance) -> None:
