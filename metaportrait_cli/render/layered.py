@@ -279,7 +279,9 @@ class MovedCrop:
         shift = layout.shift(side)
         if share < 1:
             flat = self._correction(driven, self._warp(driven)).shift
-            shift = (share * shift + (1 - share) * flat).astype(np.float32)
+            # Where the sheet shows nothing, nothing would hold one flow back.
+            covered = (layout.cover > 0)[..., None]
+            shift = np.where(covered, share * shift + (1 - share) * flat, flat).astype(np.float32)
             layout = replace(layout, place=shift + self._centres)
         plate = layers.plate
         if opened.far_side is not None:

@@ -58,6 +58,18 @@ def test_a_turn_leaves_the_background_where_it_is(source: Source) -> None:
     assert moved["sheet"].mean() > 10 * moved["layered"].mean()
 
 
+def test_between_one_flow_and_layers_no_hair_stays_where_the_head_was(source: Source) -> None:
+    session = WarpRenderer().open_warp(source, size=SIZE)
+    points = turned(source.landmarks(SIZE), degrees=10)
+    opened = session.move.layers()
+    assert opened is not None
+    assert session.move.needs_layers(points[None])
+    _, found = session.move(points)
+    bare = opened.layers.sheet.layout(points, side=SIZE, grid=len(found.shift)).cover == 0
+    assert bare.any()
+    assert np.allclose(found.shift[bare], session.move._warp(points).shift[bare])
+
+
 def test_layers_are_made_while_what_needs_none_is_drawn(source: Source) -> None:
     session = WarpRenderer().open_warp(source, size=SIZE)
     still = Driven.of(np.stack([source.landmarks(SIZE)] * 2))
