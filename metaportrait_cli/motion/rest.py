@@ -18,6 +18,7 @@ from metaportrait_cli.motion.alignment import Floats
 from metaportrait_cli.motion.features import FEATURES, feature_operator, features, legible_axes
 from metaportrait_cli.motion.fitting import FaceParameters, still_faces
 from metaportrait_cli.motion.morphable import MorphableModel
+from metaportrait_cli.motion.turning import soft
 
 QUIET: Final = 0.4
 """Share of a clip's frames, those with the least expression, that tell the rest: errors of what
@@ -36,8 +37,15 @@ SQUINT: Final = 0.4
 """Share of the difference between an eye as it is seen and as blendshapes would have it at rest
 that counts as expression. Blendshapes take narrow eyes for half closed ones."""
 
+BROWS_FROM_PICTURE: Final = 0.04
+"""Most that brows at rest are from where the source's picture shows them, in inter-ocular
+distances, approached softly. A clip may tell of lower ones: brows moved further down lie on the
+eyes' shadow, and a dark forehead on both."""
+
 EYE_OPEN: Final = 0.15
 """Mean gap over eye width below which an eye is no narrow one but a closing one."""
+
+_BROWS: Final = ("right_brow", "left_brow")
 
 
 def at_rest(model: MorphableModel, frames: FaceParameters, blendshapes: Floats) -> FaceParameters:
@@ -63,6 +71,19 @@ def at_rest(model: MorphableModel, frames: FaceParameters, blendshapes: Floats) 
     wanted = np.zeros((1, len(apertures.PAIRS)), np.float32)  # lips touch
     wanted[:, eyes] = gaps
     return with_gaps(model, middle, wanted)
+
+
+def near_picture(
+    model: MorphableModel, rest: FaceParameters, picture: FaceParameters
+) -> FaceParameters:
+    """A person's rest with brows no further from where a picture shows them than it bears."""
+    brows = [FEATURES.index(name) for name in _BROWS]
+    at, shown = (features(still_faces(model, each))[:, brows] for each in (rest, picture))
+    away = at - shown
+    limit = np.full(len(brows), BROWS_FROM_PICTURE, np.float32)
+    surplus = away - np.sign(away) * soft(np.abs(away), limit)
+    expression = rest.expression - surplus @ feature_operator(model)[brows]
+    return replace(rest, expression=expression.astype(np.float32))
 
 
 def straight_ahead(source: Floats, driver: Floats) -> Floats:
@@ -98,7 +119,7 @@ def _certain(model: MorphableModel, expression: Floats) -> Floats:
 def _explained(model: MorphableModel, blendshapes: Floats) -> Floats:
     """Expression (T, E) that blendshapes (T, B) tell of."""
     shown = (blendshapes - model.blendshape_rest) @ model.blendshape_effect
-    brows = [FEATURES.index(name) for name in ("right_brow", "left_brow")]
+    brows = [FEATURES.index(name) for name in _BROWS]
     raised = features(np.tensordot(shown, model.expression_basis, axes=1))[:, brows]
     return shown - (1 - BROWS) * raised @ feature_operator(model)[brows]
 

@@ -37,7 +37,7 @@ from metaportrait_cli.motion.fitting import (
     still_faces,
 )
 from metaportrait_cli.motion.morphable import MorphableModel
-from metaportrait_cli.motion.rest import at_rest
+from metaportrait_cli.motion.rest import at_rest, near_picture
 from metaportrait_cli.motion.strengths import Strengths, mixed
 from metaportrait_cli.motion.turning import eased, exaggerated, soft, supported
 
@@ -151,7 +151,8 @@ class Retargeter:
         self.source = self.views.frame(0)
         self.rest = self.source
         if self._blendshapes is not None:
-            self.rest = at_rest(self.model, self.views, self._blendshapes)
+            rest = at_rest(self.model, self.views, self._blendshapes)
+            self.rest = near_picture(self.model, rest, self.source)
         self._shown = still_faces(self.model, self.source)
 
     def choose_reference(self, driver: FaceParameters) -> int:
@@ -322,15 +323,11 @@ class Retargeter:
         source, count = self.source, len(driver)
         start = reference if self.motion == "relative" else source
         turn = vector_of(driver.rotation @ np.swapaxes(start.rotation, -1, -2))
-
-        def turned_by(share: float) -> Floats:
-            return angles_of(rotation_of_vector(share * turn) @ source.rotation) + self._turn
-
-        wanted, views = turned_by(strength), self.views.angles
-        if strength > 1:
-            angles = exaggerated(wanted, turned_by(1), views)
-        else:
-            angles = supported(wanted, views)
+        wanted, own = (
+            angles_of(rotation_of_vector(share * turn) @ source.rotation) + self._turn
+            for share in (strength, min(strength, 1))
+        )
+        angles = exaggerated(wanted, own, self.views.angles)
         turned = np.abs(angles - wanted).max(-1) > np.radians(1)
 
         scale = np.repeat(source.scale, count)

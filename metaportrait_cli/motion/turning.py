@@ -31,9 +31,9 @@ def supported(angles: Floats, views: Floats, limits: Floats = TURN_LIMITS) -> Fl
 
 
 def exaggerated(asked: Floats, plain: Floats, views: Floats) -> Floats:
-    """Angles (T, 3) asked for that are more than the driver's `plain` ones; as `supported`.
+    """Angles (T, 3) asked for, as `supported`, that may be more than the driver's `plain` ones.
 
-    Where the driver's own go further than exaggerated ones may, they stay.
+    Where the driver's own go further than exaggerated ones may, they are shown.
     """
     own, held = supported(plain, views), supported(asked, views, EXAGGERATED_LIMITS)
     own_beyond, beyond = (

@@ -11,7 +11,7 @@ from metaportrait_cli.motion.alignment import Floats, from_frame
 from metaportrait_cli.motion.features import FEATURES, feature_operator, features, legible_axes
 from metaportrait_cli.motion.fitting import FaceParameters, fit_frames, fit_identity, still_faces
 from metaportrait_cli.motion.morphable import MorphableModel
-from metaportrait_cli.motion.rest import at_rest
+from metaportrait_cli.motion.rest import BROWS_FROM_PICTURE, at_rest, near_picture
 from metaportrait_cli.motion.retarget import Retargeter
 
 SMILE = [44, 45]
@@ -116,3 +116,16 @@ def test_of_what_no_feature_tells_half_counts_as_the_rest(
         change = at_rest(model, other, shapes).expression - at_rest(model, plain, shapes).expression
         kept = (change[0] / jitter) @ axes[axis] / 2
         assert kept == pytest.approx(share, abs=0.05)
+
+
+def test_brows_rest_near_the_picture(model: MorphableModel, performance) -> None:
+    shown = fitted(model, performance(3)).frame(0)
+    brows = [FEATURES.index(name) for name in ("right_brow", "left_brow")]
+    for lower, kept in ((0.01, 0.01), (0.2, BROWS_FROM_PICTURE)):
+        wanted = np.zeros((1, len(FEATURES)))
+        wanted[:, brows], wanted[:, 0] = -lower, 0.05
+        rest = replace(shown, expression=shown.expression + wanted @ feature_operator(model))
+        near = near_picture(model, rest, shown)
+        away = features(still_faces(model, near)) - features(still_faces(model, shown))
+        np.testing.assert_allclose(away[0, brows], -kept, atol=1e-3)
+        np.testing.assert_allclose(away[0, 0], 0.05, atol=1e-3)
