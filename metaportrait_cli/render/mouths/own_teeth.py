@@ -46,7 +46,7 @@ _CLOSE = 0.02  # of linear light: the noise of dark pixels
 # Lenses and video soften what they see, by so many millimetres. The edges of eyes in sharp pictures
 # are as soft as the second, or that many pixels; by a share of what others have more, their teeth
 # are softer, too.
-SOFTNESS, SHARP_EYES, SHARP_PIXELS, SOFTER, SOFTEST = 0.16, 0.7, 1.1, 0.6, 1.5
+SOFTNESS, SHARP_EYES, SHARP_PIXELS, SOFTER, SOFTEST = 0.16, 0.7, 1.1, 0.45, 1.5
 _EYES_WIDTH, _EYES_HEIGHT = 0.7, 0.42
 """How far around an eye's middle its edges are looked for, in widths of it"""
 SIDE_FADE = 10.0
