@@ -24,6 +24,7 @@ from metaportrait_cli.render.protocol import Driven, Session
 
 # The detector's blendshapes by their number, left before right.
 BROWS_DOWN, INNER_BROWS_UP, OUTER_BROWS_UP = (1, 2), (3,), (4, 5)
+LEFT_BLINK, RIGHT_BLINK = (9,), (10,)
 JAW_OPEN, FUNNEL, PUCKER, FROWN = (25,), (32,), (38,), (30, 31)
 LOWER_LIP_DOWN, UPPER_LIP_UP, SMILE, STRETCH = (34, 35), (48, 49), (44, 45), (46, 47)
 
@@ -31,13 +32,14 @@ PROBES: Final[tuple[dict[tuple[int, ...], float], ...]] = (
     {},
     {JAW_OPEN: 0.45},
     {SMILE: 0.7, INNER_BROWS_UP: 0.7, OUTER_BROWS_UP: 0.7},
-    {PUCKER: 0.8},
+    {PUCKER: 0.8, RIGHT_BLINK: 0.7},
     {SMILE: 0.6, UPPER_LIP_UP: 0.5, LOWER_LIP_DOWN: 0.5, JAW_OPEN: 0.2, BROWS_DOWN: 0.7},
-    {JAW_OPEN: 0.7, FUNNEL: 0.5},
-    {FROWN: 0.6, INNER_BROWS_UP: 0.5, OUTER_BROWS_UP: 0.8},
+    {JAW_OPEN: 0.7, FUNNEL: 0.5, LEFT_BLINK: 0.7},
+    {FROWN: 0.6, INNER_BROWS_UP: 0.5, OUTER_BROWS_UP: 0.8, LEFT_BLINK: 0.4, RIGHT_BLINK: 0.4},
     {STRETCH: 0.6, JAW_OPEN: 0.25, BROWS_DOWN: 0.6},
 )
-"""Expressions beyond the rest. Mouth and brows don't mind each other: one frame for all."""
+"""Expressions beyond the rest. Mouth and brows don't mind each other: one frame for both.
+Eyes blink as drivers' do: over closed ones brows are seen to move less."""
 LEAST_PRESENCE: Final = 0.9
 
 Look = Callable[[NDArray[np.uint8], FaceSquare], tuple[NDArray[np.float32], float]]
