@@ -105,3 +105,14 @@ def keep_freed_memory() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     wishes = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, _TOP_PAD_BYTES))
     return all(mallopt(option, value) == 1 for option, value in wishes)
+
+
+def give_freed_memory_back() -> None:
+    """Has the allocator return what is free in the shares that threads have of it, where it can.
+
+    Work that is over was done on other threads than what comes, and these have shares of their own.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # not in every C library
+        if trim is not None:
+            trim(0)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from metaportrait_cli.devices import give_freed_memory_back
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.face import Face, overlap
 from metaportrait_cli.face.landmark_model import LandmarkModel
@@ -60,6 +61,12 @@ class MediaPipeDetector:
         """The model's networks one at a time; `None` where this machine can't run them so."""
         return self._networks()
 
+    def prepare(self) -> None:
+        """Makes ready what a first look needs. The thread that does should be the one that lasts:
+        what is let go again is of use to none but the same."""
+        with self._lock:
+            self._landmarker(CONFIDENCE_STEPS[0])
+
     def quarter_turns(self, image: NDArray[np.uint8], faces: Sequence[Face]) -> int:
         """Quarter turns counter-clockwise, 0 to 3, that bring a picture with such faces upright."""
         return quarter_turns(self.networks, image, faces) if self.networks is not None else 0
@@ -76,9 +83,11 @@ class MediaPipeDetector:
         self.close()
 
     def close(self) -> None:
-        """Frees the models."""
+        """Frees the models, and memory that looking took."""
         with self._lock:
-            _close_all(self._landmarkers)
+            if self._landmarkers:
+                _close_all(self._landmarkers)
+                give_freed_memory_back()
 
     def detect(
         self, image: NDArray[np.uint8], *, hint: NDArray[np.float32] | None = None

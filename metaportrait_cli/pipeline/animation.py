@@ -191,6 +191,8 @@ class Animation:
                 side=options.side,
                 asked=options.size is not None,
             )
+            if motion is None:
+                detector.prepare()
             begun = work is not None and work.exists
             try:
                 motion = motion or load_motion(
