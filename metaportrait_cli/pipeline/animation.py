@@ -171,10 +171,11 @@ class Animation:
         if isinstance(driver, Path):
             check_declared(driver, options.drive.reference_frame, options.span)
         unknown = decoding(driver, options.span) if motion is None else nullcontext()
-        with aside() as meanwhile, unknown as frames:
+        # What has looked for faces takes 30 MB, and a tenth of a second to be there again. Whatever
+        # happens, it is closed here: left to Python's collector it may wait for itself forever.
+        with closing(engine.detector) as detector, aside() as meanwhile, unknown as frames:
             person = None if portrait is None else load_portrait(Path(portrait))
             engine.check(person)
-            detector = engine.detector
 
             def find() -> list[Source]:
                 if person is not None:
@@ -213,8 +214,6 @@ class Animation:
                 preparing.sources()  # raises what is wrong with them: it is told first
                 raise
             found = preparing.sources()
-            # What has looked for faces takes 30 MB, and a tenth of a second to be there again.
-            detector.close()
             describe_source(report, found[0], together=len(found))
             describe_motion(report, motion)
             check_reference(options.drive.reference_frame, len(motion.track))

@@ -59,10 +59,11 @@ def test_what_is_wrong_with_both_is_told_of_the_source(tmp_path: Path) -> None:
         for _ in range(12):  # more than lie in a piece
             writer.write(blank)
     output = tmp_path / "out.mp4"
-    with pytest.raises(NoFaceError, match=r"blank\.png"):
-        animate([picture], clip, output, engine=Engine("none"))
-    with pytest.raises(MediaError, match=r"gone\.png"):
-        animate([tmp_path / "gone.png"], clip, output, engine=Engine("none"))
+    for source, error in ((picture, NoFaceError), (tmp_path / "gone.png", MediaError)):
+        with Engine("none") as engine:
+            with pytest.raises(error, match=source.name):
+                animate([source], clip, output, engine=engine)
+            assert not engine.detector._landmarkers
     assert sorted(os.listdir(tmp_path)) == ["blank.mp4", "blank.png"]
     assert not Work(output, {}).exists
 
