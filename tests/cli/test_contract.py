@@ -88,6 +88,17 @@ def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> Non
     assert done.stdout
 
 
+def of_python(code: str, *, cwd: Path) -> subprocess.CompletedProcess[bytes]:
+    """What a Python of its own makes of some code."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=cwd,
+        capture_output=True,
+        check=False,
+    )
+
+
 def test_the_end_is_python_s_own_but_for_its_modules(tmp_path: Path) -> None:
     code = (
         "import atexit, sys\n"
@@ -97,14 +108,7 @@ def test_the_end_is_python_s_own_but_for_its_modules(tmp_path: Path) -> None:
         "sys.argv = ['metaportrait', 'animate']\n"
         "try:\n    main()\nfinally:\n    atexit.register(print, 'let go')\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        check=False,
-    )
+    done = of_python(code, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stdout == b"let go\n"
 
@@ -277,12 +281,5 @@ def test_an_interrupt_while_arguments_are_read_is_told(tmp_path: Path) -> None:
         "sys.argv = ['metaportrait', 'animate', 'a.jpg', 'b.mp4']\n"
         "main()\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        check=False,
-    )
+    done = of_python(code, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (130, b"error: interrupted\n")

@@ -8,23 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.dental_arch import LOWER_LIP, PUPILS, UPPER_LIP
-from metaportrait_cli.face.face import Face
 from metaportrait_cli.render.mouths.lip_line import meet
 
 SIZE = 512
-
-
-@pytest.fixture
-def points(portrait_face: Face) -> NDArray[np.float32]:
-    """Of the portrait's crop, with lips that touch."""
-    return opened(Crop.around(portrait_face.points).to_crop(portrait_face.points, SIZE), 0.0)
-
-
-@pytest.fixture
-def crop(portrait: NDArray[np.uint8], portrait_face: Face) -> NDArray[np.uint8]:
-    return Crop.around(portrait_face.points).cut(portrait, SIZE)
 
 
 def opened(points: NDArray[np.float32], height: float) -> NDArray[np.float32]:

@@ -10,33 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.crop import Crop
-from metaportrait_cli.face.dental_arch import LOWER_LIP, PUPILS, UPPER_LIP, Bite
-from metaportrait_cli.face.face import Face
+from metaportrait_cli.face.dental_arch import PUPILS, UPPER_LIP, Bite
 from metaportrait_cli.render.mouths.own_teeth import SOFTEST, SOFTNESS, softness_of
 from metaportrait_cli.render.mouths.shown import ShownMouth
 from metaportrait_cli.render.mouths.teeth import bundled_teeth, skull_pose
+from tests.render.test_lip_line import opened
 
 SIZE = 512
 MIDDLE = len(topology.INNER_LIPS) // 2
-
-
-@pytest.fixture
-def points(portrait_face: Face) -> NDArray[np.float32]:
-    """Of the portrait's crop."""
-    return Crop.around(portrait_face.points).to_crop(portrait_face.points, SIZE)
-
-
-@pytest.fixture
-def crop(portrait: NDArray[np.uint8], portrait_face: Face) -> NDArray[np.uint8]:
-    return Crop.around(portrait_face.points).cut(portrait, SIZE)
-
-
-def opened(points: NDArray[np.float32], height: float) -> NDArray[np.float32]:
-    """The face with its inner lips so many millimetres apart."""
-    moved = points.copy()
-    moved[list(LOWER_LIP[1:-1]), 1] = moved[list(UPPER_LIP[1:-1]), 1] + height * pixels(points)
-    return moved
 
 
 def pixels(points: NDArray[np.float32]) -> float:

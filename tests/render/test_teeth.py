@@ -11,9 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
-from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.dental_arch import LOWER_LIP, NOSE_BASE, SKULL, UPPER_LIP
-from metaportrait_cli.face.face import Face
 from metaportrait_cli.networks.teeth import GAMMA, SEEN
 from metaportrait_cli.render.mouths.own_teeth import blended, own_teeth
 from metaportrait_cli.render.mouths.teeth import (
@@ -33,17 +31,6 @@ SIZE = 512
 @pytest.fixture(scope="module")
 def painter() -> TeethPainter:
     return bundled_teeth()
-
-
-@pytest.fixture
-def points(portrait_face: Face) -> NDArray[np.float32]:
-    """Of the portrait's crop, with lips that touch."""
-    return opened(Crop.around(portrait_face.points).to_crop(portrait_face.points, SIZE), 0.0)
-
-
-@pytest.fixture
-def crop(portrait: NDArray[np.uint8], portrait_face: Face) -> NDArray[np.uint8]:
-    return Crop.around(portrait_face.points).cut(portrait, SIZE)
 
 
 def opened(points: NDArray[np.float32], share: float) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import smoothstep
-from metaportrait_cli.face.dental_arch import PUPILS
+from metaportrait_cli.render.mouths.own_teeth import millimetre
 
 # Heights of an opening, in mm, at which lips have met, and begin to.
 MET, MEETING = 0.4, 2.4
@@ -58,8 +58,7 @@ class _Line:
         x, middle = axes @ (middles - centre).T
         half = np.concatenate([[0], ((lower - upper) @ axes[1]).clip(0) / 2, [0]])
         order = np.argsort(x, kind="stable")
-        pupils = np.linalg.norm(points[topology.IRISES[0][0]] - points[topology.IRISES[1][0]])
-        return cls(turn, x[order], middle[order], half[order], max(float(pupils) / PUPILS, 1e-3))
+        return cls(turn, x[order], middle[order], half[order], millimetre(points))
 
 
 def meet(frame: NDArray[np.uint8], points: NDArray[np.float32], *, shown: float) -> None:
@@ -75,9 +74,8 @@ def meet(frame: NDArray[np.uint8], points: NDArray[np.float32], *, shown: float)
         return
     reach = float(line.half.max()) + (CLEAR + OVER + AROUND) * line.pixels
     back = cv2.invertAffineTransform(line.turn)
-    ends = np.array([line.x[[0, -1, 0, -1]], np.repeat(line.middle[[0, -1]], 2)])
     low, high = line.middle.min() - reach, line.middle.max() + reach
-    ends[1] = low, low, high, high
+    ends = np.array([line.x[[0, -1, 0, -1]], [low, low, high, high]])
     places = (back[:, :2] @ ends).T + back[:, 2]
     x0, y0 = np.clip(np.floor(places.min(0)).astype(int), 0, len(frame) - 1).tolist()
     x1, y1 = np.clip(np.ceil(places.max(0)).astype(int) + 1, 1, len(frame)).tolist()
@@ -89,25 +87,27 @@ def meet(frame: NDArray[np.uint8], points: NDArray[np.float32], *, shown: float)
         np.interp(across, line.x, values).astype(np.float32)
         for values in (line.middle, line.half, share)
     )
-    inside = (across > line.x[0]) & (across < line.x[-1])
     off = down - middle
-    clear, over = half + CLEAR * line.pixels, OVER * line.pixels
-    cover = strength * inside * smoothstep((clear + over - np.abs(off)) / over)
-    soft = cv2.GaussianBlur(frame[y0:y1, x0:x1], (0, 0), max(0.5, AROUND * line.pixels))
-
-    def lip(side: float) -> NDArray[np.float32]:
-        """What lies just beyond the opening, above or below each pixel."""
-        at = middle + side * (clear + over)
-        x = back[0, 0] * across + back[0, 1] * at + back[0, 2] - x0 - 0.5
-        y = back[1, 0] * across + back[1, 1] * at + back[1, 2] - y0 - 0.5
-        return cv2.remap(soft, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-    lower = smoothstep((off / (0.5 * line.pixels) + 1) / 2)[..., None]
-    colour = lip(-1) * (1 - lower) + lip(1) * lower
-    ends_at = smoothstep(np.minimum(across - line.x[0], line.x[-1] - across) / (2 * line.pixels))
-    shade = SHADE * ends_at * np.exp(-((off / (SHADE_WIDTH * line.pixels)) ** 2))
-    colour *= 1 - shade[..., None]
-    between = inside * smoothstep((half - np.abs(off)) / (0.4 * line.pixels) + 0.5)
+    between = smoothstep((half - np.abs(off)) / (0.4 * line.pixels) + 0.5)
+    inside = (across > line.x[0]) & (across < line.x[-1])
     region = frame[y0:y1, x0:x1]
-    dimmed = region * (1 - dim * between[..., None])
-    region[:] = np.rint(dimmed + cover[..., None] * (colour - dimmed)).astype(np.uint8)
+    seen = region * (1 - (dim * inside * between)[..., None])
+    if strength.max() > 0:
+        clear, over = half + CLEAR * line.pixels, OVER * line.pixels
+        cover = strength * inside * smoothstep((clear + over - np.abs(off)) / over)
+        soft = cv2.GaussianBlur(region, (0, 0), max(0.5, AROUND * line.pixels))
+
+        def lip(side: float) -> NDArray[np.float32]:
+            """What lies just beyond the opening, above or below each pixel."""
+            at = middle + side * (clear + over)
+            x = back[0, 0] * across + back[0, 1] * at + back[0, 2] - x0 - 0.5
+            y = back[1, 0] * across + back[1, 1] * at + back[1, 2] - y0 - 0.5
+            return cv2.remap(soft, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+        lower = smoothstep((off / (0.5 * line.pixels) + 1) / 2)[..., None]
+        colour = lip(-1) * (1 - lower) + lip(1) * lower
+        from_end = np.minimum(across - line.x[0], line.x[-1] - across)
+        shade = SHADE * smoothstep(from_end / (2 * line.pixels))
+        shade = shade * np.exp(-((off / (SHADE_WIDTH * line.pixels)) ** 2))
+        seen += cover[..., None] * (colour * (1 - shade[..., None]) - seen)
+    region[:] = np.rint(seen).astype(np.uint8)

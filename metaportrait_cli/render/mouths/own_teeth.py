@@ -150,10 +150,9 @@ def _light_inside(crop: NDArray[np.uint8], points: NDArray[np.float32]) -> float
 
 def softness_of(crop: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
     """By how much (mm) teeth in a picture (S, S, 3) of a face (478, 3) would be blurred."""
-    pupils = float(np.linalg.norm(points[topology.IRISES[0][0]] - points[topology.IRISES[1][0]]))
     found = [_edge_blur(crop, points[topology.ring(eye), :2]) for eye in ("left_eye", "right_eye")]
     pixels = min((blur for blur in found if blur is not None), default=0.0)
-    pixel = PUPILS / max(pupils, 1e-6)  # in mm
+    pixel = 1 / millimetre(points)
     sharp = max(SHARP_EYES, SHARP_PIXELS * pixel)
     more = max(0.0, (pixels * pixel) ** 2 - sharp**2) ** 0.5
     return min(math.hypot(SOFTNESS, SOFTER * more), SOFTEST)
@@ -173,11 +172,16 @@ def _edge_blur(crop: NDArray[np.uint8], ring: NDArray[np.float32]) -> float | No
     return contrast / (max(steepest, 0.5) * math.sqrt(2 * math.pi))
 
 
+def millimetre(points: NDArray[np.float32]) -> float:
+    """Pixels to one of a face (478, 3), by the distance of its pupils."""
+    pupils = points[topology.IRISES[0][0]] - points[topology.IRISES[1][0]]
+    return max(float(np.linalg.norm(pupils)), 1e-6) / PUPILS
+
+
 def opening_height(points: NDArray[np.float32]) -> float:
     """Of the mouth of a face (478, 3), in mm."""
-    pupils = float(np.linalg.norm(points[topology.IRISES[0][0]] - points[topology.IRISES[1][0]]))
     upper, lower = np.moveaxis(points[np.array(topology.INNER_LIPS), :2], 1, 0)
-    return float(np.linalg.norm(lower - upper, axis=-1).max()) * PUPILS / max(pupils, 1e-6)
+    return float(np.linalg.norm(lower - upper, axis=-1).max()) / millimetre(points)
 
 
 def _inside(crop: NDArray[np.uint8], outline: NDArray[np.float32]) -> NDArray[np.floating]:
