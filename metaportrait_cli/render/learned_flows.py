@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from metaportrait_cli.face import topology
 from metaportrait_cli.face.conditions import GRID
 from metaportrait_cli.face.correspondence import Correspondence
 from metaportrait_cli.face.head_sheet import Layout
@@ -30,6 +31,9 @@ Grid = NDArray[np.float32]
 EVEN = 1.5
 """Cells of the network of layers over which its motion is evened: what it says of single ones
 stretches and folds heads that turn, and makes no picture truer"""
+
+JAWS = topology.ring("face_oval")[9:28]
+"""The face's outline from one ear over the chin to the other"""
 
 
 class LearnedFlows:
@@ -120,7 +124,8 @@ class LearnedCorrection:
         """The flow found for driven landmarks (478, 3) in pixels of the crop, put right."""
         asked = _seen(found.shift, driven, found.mouth_gap, side=found.side, size=self._size)
         (said,) = self._flows.correct(self._source, self._entered, *asked)
-        x, y, hold = (_enlarged(plane, len(self._fade)) for plane in said[0, :3])
+        free = _above_jaws(driven, side=found.side, size=said.shape[-1])
+        x, y, hold = (_enlarged(plane * free, len(self._fade)) for plane in said[0, :3])
         # The correction fades out before the border as the prior does, for pasting back.
         keeps = 1 - self._fade * hold
         shift = [
@@ -145,7 +150,8 @@ class LearnedLayers:
         asked = _seen(shift, driven, found.gap, side=self._side, size=size)
         cover = _shrunk(np.minimum(found.cover, 1), size)
         (said,) = self._correct(*self._source, *asked, cover[None, None])
-        even = [cv2.GaussianBlur(plane, (0, 0), EVEN) for plane in said[0][:3]]
+        free = _above_jaws(driven, side=self._side, size=said.shape[-1])
+        even = [cv2.GaussianBlur(plane, (0, 0), EVEN) * free for plane in said[0][:3]]
         x, y, hold, hidden = (_enlarged(plane, len(self._fade)) for plane in (*even, said[0][3]))
         change = [
             self._fade * (plane * np.float32(self._side / 2) - hold * own)
@@ -212,6 +218,16 @@ def _drawings(
     """Landmarks (478, 3) and the polygon of the mouth's gap, drawn: (GRID, GRID, 3 and none)."""
     lines = landmark_image(driven, side=side, size=GRID)
     return lines, filled_polygon(gap, side=side, size=GRID)
+
+
+def _above_jaws(driven: Points, *, side: int, size: int) -> Grid:
+    """Share of each cell (size, size) that the lower half of the face (478, 3) doesn't cover.
+
+    There landmarks tell all of the motion. What networks change of it holds chins and the corners
+    of mouths back: of the jaw's run 0.89 arrived with it, 0.92 without.
+    """
+    jaws = filled_polygon(driven[JAWS, :2], side=side, size=GRID)
+    return 1 - _shrunk(jaws.astype(np.float32), size) * np.float32(1 / 255)
 
 
 def _shrunk(picture: Grid, size: int) -> Grid:
