@@ -26,8 +26,7 @@ def test_layers_are_moved_evenly(portrait_face: Any) -> None:
     along = np.full((CELLS, CELLS), 0.02, np.float32)
     ragged = along * (1 - 2 * (np.indices(along.shape).sum(0) % 2)).astype(np.float32)
     whole, parts = np.abs(moved(along, portrait_face)), np.abs(moved(ragged, portrait_face))
-    above = slice(0, int(points_of(portrait_face)[33, 1]))
-    np.testing.assert_allclose(whole[above], 0.02 * SIDE / 2, rtol=1e-3)
+    np.testing.assert_allclose(whole, 0.02 * SIDE / 2, rtol=1e-3)
     assert parts[4:-4, 4:-4].max() < 0.05 * whole.max()
 
 
@@ -35,11 +34,9 @@ def test_a_jaw_moves_as_its_landmarks_do(portrait_face: Any) -> None:
     said = np.full((CELLS, CELLS), 0.02, np.float32)
     driven = points_of(portrait_face)
     lips, chin, brows = driven[[17, 152, 9], :2].astype(int).tolist()
-    there = np.abs(moved(said, portrait_face))
     still = Correspondence(np.zeros((GRID, GRID, 2), np.float32), GAP, SIDE)
     flow = one_flow(said)(driven, still).shift[..., 0]
     for x, y in (lips, (chin[0], chin[1] - 4)):
-        assert there[y, x] < 0.01
         assert abs(flow[y, x]) < 0.01
     assert flow[brows[1], brows[0]] > 0.99 * 0.02 * SIDE / 2
 
