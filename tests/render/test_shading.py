@@ -133,6 +133,22 @@ def test_light_goes_where_the_face_went(
     np.testing.assert_array_equal(shone[:, :clear], grey[:, :clear])
 
 
+def test_light_comes_back_to_skin_in_the_shade_alone(
+    shading: Shading, portrait: Picture, portrait_face: Face
+) -> None:
+    """A closing lid shows skin that the source's picture hides in its dark crease."""
+    points = portrait_face.points
+    opened = shading.open(portrait, points)
+    (x, y), (u, v) = points[[50, 280], :2].astype(int)  # cheeks
+    frame = portrait.copy()
+    frame[y - 3 : y + 4, x - 3 : x + 4] = 245
+    frame[v - 3 : v + 4, u - 3 : u + 4] //= 2
+    still = Correspondence(np.zeros((256, 256, 2), np.float32), points[:3, :2], len(portrait))
+    shone = opened.shine(frame, np.full((128, 128), 0.3, np.float32), still, points)
+    np.testing.assert_array_equal(shone[y, x], frame[y, x])
+    assert (shone[v, u] > frame[v, u]).all()
+
+
 def test_folds_open_to_the_colour_around_them_and_hair_does_not() -> None:
     crop = np.full((256, 256, 3), (210, 170, 150), np.uint8)
     crop[100:104, 60:120] = (185, 137, 115)  # a fold

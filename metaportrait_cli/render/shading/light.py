@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -42,6 +43,10 @@ MOST: Final = 0.5
 """Change of light, a logarithm, that is approached softly."""
 GRID: Final = 128
 """Side of the map as it lies on the source's crop"""
+MARGIN: Final = 2
+"""Cells around a face that surely are as they were"""
+
+Box = tuple[slice, slice]
 
 
 class Shading:
@@ -139,21 +144,48 @@ class SkinLight:
         """
         side = len(frame)
         shift = cv2.resize(flow.shift, (GRID, GRID), interpolation=cv2.INTER_AREA)
-        places = shift * np.float32(GRID / side)
-        cells = np.arange(GRID, dtype=np.float32)
-        places[..., 0] += cells
-        places[..., 1] += cells[:, None]
-        moved = cv2.remap(self.tint.of_change(change), places, None, cv2.INTER_LINEAR)
-        # Beside a turned face lies background that the flow leaves where the source's face was.
-        face = np.zeros((GRID, GRID), np.float32)
         outline = np.rint(driven[:MESH_POINTS, :2] * (GRID / side)).astype(np.int32)
-        cv2.fillConvexPoly(face, cv2.convexHull(outline), 1.0)
+        cells, pixels = _boxes(outline, side)
+        places = shift[cells] * np.float32(GRID / side)
+        rows, columns = (np.arange(part.start, part.stop, dtype=np.float32) for part in cells)
+        places[..., 0] += columns
+        places[..., 1] += rows[:, None]
+        moved, lightest = (
+            cv2.remap(each, places, None, cv2.INTER_LINEAR)
+            for each in (self.tint.of_change(change), self.tint.lightest)
+        )
+        # Beside a turned face lies background that the flow leaves where the source's face was.
+        face = np.zeros(moved.shape[:2], np.float32)
+        corner = np.array([cells[1].start, cells[0].start], np.int32)
+        cv2.fillConvexPoly(face, cv2.convexHull(outline) - corner, 1.0)
         gain = cv2.exp(cv2.multiply(moved, cv2.merge([face] * 3)))
-        gain = cv2.resize(gain, (side, side), interpolation=cv2.INTER_LINEAR)
-        shone = np.asarray(cv2.multiply(frame, gain, dtype=cv2.CV_8U), np.uint8)
+        part = frame[pixels]
+        gain, lightest = (
+            cv2.resize(each, part.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+            for each in (gain, lightest)
+        )
+        lit = cv2.multiply(part, gain, dtype=cv2.CV_8U)
+        shone = frame.copy()
+        shone[pixels] = cv2.min(lit, cv2.max(part, lightest))
         for crease in self.creases:
             crease.open(shone, change, flow, driven)
         return shone
+
+
+def _boxes(outline: NDArray[np.int32], side: int) -> tuple[Box, Box]:
+    """What surely holds points (N, 2) of the map's grid, in its cells, and the same in pixels of a
+    frame of `side`."""
+    step = GRID // gcd(side, GRID)  # cells that make whole pixels
+    low = (outline.min(0) - MARGIN).clip(0, GRID - step) // step
+    end = -(-(outline.max(0) + MARGIN + 1).clip(1, GRID) // step)
+    cells, pixels = (
+        tuple(
+            slice(a * unit, b * unit)
+            for a, b in zip(low[::-1].tolist(), end[::-1].tolist(), strict=True)
+        )
+        for unit in (step, side * step // GRID)
+    )
+    return (cells[0], cells[1]), (pixels[0], pixels[1])
 
 
 def _network(path: Path) -> ShadingNetwork:

@@ -53,6 +53,9 @@ class Tint:
     """(G, G) how much lighter it may get, as a logarithm"""
     unfolding: Map
     """(G, G) times what lightens is shown"""
+    lightest: NDArray[np.uint8]
+    """(G, G, 3) what lightened skin may become: a bright pixel of a dark place has less room than
+    its place, a lid's skin that was folded away has none"""
 
     @classmethod
     def of(cls, crop: NDArray[np.uint8], on_skin: NDArray[np.bool_], *, wide: float) -> Tint:
@@ -62,7 +65,8 @@ class Tint:
         light = np.log(np.maximum(small @ LUMA, DARKEST))
         skin = on_skin.astype(np.float32)
         skin *= 1 - _hair(_around(light, skin, wide) - light)
-        missing = _around(colour, skin, wide) - colour
+        around = _around(colour, skin, wide)
+        missing = around - colour
         fold = _around(light, skin, wide) - light
         middle = (skin[..., None] * colour).sum((0, 1)) / max(float(skin.sum()), 1e-3)
         overall = np.log(np.exp(middle) @ LUMA)
@@ -79,6 +83,7 @@ class Tint:
             opened=(share * towards + (1 - share) * shade).astype(np.float32),
             room=room.astype(np.float32),
             unfolding=(1 + (UNFOLDED - 1) * share[..., 0]).astype(np.float32),
+            lightest=np.exp(around + BRIGHTER).clip(0, 255).astype(np.uint8),
         )
 
     def of_change(self, change: Map) -> Map:
