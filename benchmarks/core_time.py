@@ -125,7 +125,7 @@ def watch_networks() -> None:
 def main() -> None:
     """One run of `animate` in this process."""
     driver, weights, output = sys.argv[1:]
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
     pipeline = importlib.import_module("metaportrait_cli.pipeline.animate")
     engine = importlib.import_module("metaportrait_cli.pipeline.engine").Engine
     importlib.import_module("metaportrait_cli.render.compact")

@@ -17,7 +17,8 @@ from metaportrait_cli.media.writer import Seal, VideoWriter
 from metaportrait_cli.progress import Progress, Stopwatch
 from metaportrait_cli.stages import prefetched
 
-PICTURES_AHEAD = 8
+PICTURES_AHEAD = 16
+"""As many as are made while one encoder ends and the next begins, so that nobody waits for them"""
 
 
 def encode(

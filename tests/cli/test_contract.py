@@ -73,6 +73,7 @@ def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> Non
         "try:\n    run()\nexcept SystemExit as done:\n    assert not done.code\n"
         "import os\n"
         "assert os.environ['OPENBLAS_NUM_THREADS']  # before numpy is imported\n"
+        "assert os.environ['OPENCV_FOR_THREADS_NUM']  # before OpenCV is imported\n"
         "heavy = {'torch', 'cv2', 'mediapipe', 'numpy', 'av'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)\n"
     )
