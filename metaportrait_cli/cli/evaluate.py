@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 metaportrait evaluate clips/ --sheet sheet.png
 metaportrait evaluate a.mp4 b.mp4 --mode cross --json
+metaportrait evaluate me.mp4 --weights compact --weights me.student
 metaportrait evaluate clip.mp4 --mode upscale --weights compact_sr"""
 
 HIGHER_IS_BETTER = frozenset({"psnr", "ssim", "driver_identity_distance"})
@@ -48,8 +49,8 @@ def command(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A method to judge; repeat for several [default: none and compact, or"
-            " compact_sr].",
+            help="A method to judge: a name, weights, or a student, on clips of whom it knows;"
+            " repeat for several [default: none and compact, or compact_sr].",
             autocompletion=shared.known_weights,
             rich_help_panel=BASIC,
         ),

@@ -19,6 +19,7 @@ from metaportrait_cli.media.stills import sheet_path
 from metaportrait_cli.metrics.summary import Summary, bootstrap
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.evaluation.contact_sheet import ContactSheet
+from metaportrait_cli.pipeline.evaluation.known_people import method
 from metaportrait_cli.pipeline.evaluation.reenactment import (
     SHEET_MOMENTS,
     SIZE,
@@ -95,7 +96,8 @@ class EvaluateOptions:
     mode: Mode = "self"
     weights: tuple[str, ...] = ()
     """Methods besides copying the source, which always takes part; by default the analytic warp
-    and the bundled networks. Of the modes that upscale, one network, by default the bundled one."""
+    and the bundled networks. A student is judged on clips of whom it knows. Of the modes that
+    upscale, one network, by default the bundled one."""
     frames: int = 24
     """Frames judged of each clip, in evenly spaced runs of four; turns are always the same."""
 
@@ -157,7 +159,7 @@ def _reenacting(
     clips: list[Path], options: EvaluateOptions, judge: Judge, *, with_sheet: bool
 ) -> _Judging:
     names = list(dict.fromkeys((COPY, *options.methods)))
-    renderers = {name: rendering_named(name).renderer for name in names}
+    renderers = {name: method(name, judge) for name in names}
     shown = [name for name in names if name != COPY]  # that is the source, shown anyway
     guide = TRUTH if options.mode == "self" else "driver"
     board = ContactSheet([guide, *shown], groups=SHEET_MOMENTS) if with_sheet else None
@@ -169,7 +171,7 @@ def _reenacting(
 def _turning(
     portraits: list[Path], options: EvaluateOptions, judge: Judge, *, with_sheet: bool
 ) -> _Judging:
-    renderers = {name: rendering_named(name).renderer for name in options.methods}
+    renderers = {name: method(name, judge) for name in options.methods}
     board = ContactSheet(list(renderers), groups=len(SHOWN)) if with_sheet else None
     results = turned_portraits(portraits, judge, renderers, board)
     return Evaluation(options.mode, SIZE, len(TURNS)), board, results

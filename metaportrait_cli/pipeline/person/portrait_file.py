@@ -40,6 +40,7 @@ from metaportrait_cli.weights.download import SHA256, sha256_of
 from metaportrait_cli.weights.files import reject_pointer
 from metaportrait_cli.weights.manifest import read_manifest
 from metaportrait_cli.weights.sources import BY_CONTENT, name_of_content, resolve
+from metaportrait_cli.weights.tensors import read_header
 
 if TYPE_CHECKING:  # it takes seconds to import, and runs without networks do without
     from torch import Tensor
@@ -225,6 +226,12 @@ def load_portrait(named: Path) -> Portrait:
     if notes["architecture"] == STUDENT:
         return replace(portrait, base=Base(str(path), sha256_of(path)))
     return portrait
+
+
+def portraits_in(path: Path) -> list[Portrait]:
+    """Those of all people whom a portrait or student file holds. Raises `WeightsError`."""
+    people = people_in(read_header(path).notes)
+    return [load_portrait(Path(f"{path}:{person}")) for person in people] or [load_portrait(path)]
 
 
 def people_in(notes: Mapping[str, str]) -> list[str]:

@@ -42,7 +42,7 @@ def from_file(opening: Opening) -> Rendering:
     shapes = read_header(opening.path).shapes
     count = 1 + sum(f"{part_of(number)}.pictures" in shapes for number in range(1, len(shapes)))
     painters = [_painter(opening.path, number, running) for number in range(count)]
-    return Rendering(StudentRenderer(painters, name=str(opening.path)))
+    return Rendering(StudentRenderer(painters, path=opening.path))
 
 
 def _painter(path: Path, number: int, running: Running) -> Painter:
@@ -74,9 +74,9 @@ class StudentRenderer:
 
     keeps_detail = True
 
-    def __init__(self, painters: Sequence[Painter], *, name: str) -> None:
+    def __init__(self, painters: Sequence[Painter], *, path: Path) -> None:
         self._painters = painters
-        self._name = name
+        self.path = path
 
     @property
     def fixed_size(self) -> int:
@@ -93,7 +93,7 @@ class StudentRenderer:
             count = len(self._painters)
             known = "one picture of one person" if count == 1 else f"{count} people, a picture each"
             raise WeightsError(
-                f"{self._name}: knows {known}, and {source.path} is not it;"
+                f"{self.path}: knows {known}, and {source.path} is not it;"
                 " animate it with `portrait` alone, or teach another: metaportrait distill"
             )
         return StudentSession(self._painters[nearest], size=size)

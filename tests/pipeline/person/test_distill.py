@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import closing
@@ -15,13 +16,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from typer.testing import CliRunner
 
 from metaportrait_cli import Engine
+from metaportrait_cli.cli.app import app
 from metaportrait_cli.errors import UsageError, WeightsError
 from metaportrait_cli.face.track import LARGEST_FACE
 from metaportrait_cli.networks.student import Student, StudentConfig
 from metaportrait_cli.pipeline.animate import animate
 from metaportrait_cli.pipeline.animation import AnimateOptions
+from metaportrait_cli.pipeline.evaluation.evaluate import EvaluateOptions, evaluate
 from metaportrait_cli.pipeline.live.performer import Performer, open_portrait
 from metaportrait_cli.pipeline.person.distill import (
     DistillOptions,
@@ -109,6 +113,24 @@ def test_it_animates_its_own_picture_alone(
     Image.fromarray(mirrored).save(other)
     with pytest.raises(WeightsError, match=r"knows one picture of one person.*other\.png"):
         animate(other, clip, tmp_path / "d.mp4", engine=student)
+
+
+def test_it_is_judged_on_clips_of_its_person(
+    made: tuple[Path, list], clip: Path, portrait: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    lit = np.clip(portrait * 0.7, 0, 255).astype(np.uint8)  # no picture that it was taught with
+    own = write_clip(tmp_path / "own.mp4", [lit] * 5, rate="12")
+    judged = EvaluateOptions(weights=("none", str(made[0])), frames=4)
+    (result,) = evaluate([own], judged).clips
+    # What it paints is the picture that it has, not the dark one.
+    assert result.values["none"]["psnr"] > 25 > result.values[str(made[0])]["psnr"] > 8
+    assert result.values[str(made[0])]["identity_distance"] < 0.06
+    stranger = write_clip(tmp_path / "stranger.mp4", [*decoded(clip), decoded(clip)[-1]], rate="12")
+    arguments = ["evaluate", str(own), str(stranger), "--weights", str(made[0]), "--frames", "4"]
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == WeightsError.exit_code
+    wanted = r"me\.student: knows one person, and .*stranger\.mp4 shows somebody else; judge it on"
+    assert re.search(wanted, " ".join(refused.stderr.split()))
 
 
 def test_the_file_is_portrait_and_weights_at_once(made: tuple[Path, list]) -> None:
