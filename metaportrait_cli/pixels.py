@@ -16,5 +16,5 @@ def as_tensor(pictures: NDArray[np.uint8], device: torch.device | str = "cpu") -
 
 def as_pictures(planes: Tensor) -> NDArray[np.uint8]:
     """Float (B, C, H, W) as pictures (B, H, W, C), cut to [0, 1] and rounded to 8 bits."""
-    rounded = (planes.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    rounded = planes.float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
     return rounded.permute(0, 2, 3, 1).cpu().numpy()

@@ -14,8 +14,9 @@ Shapes: T frames in order (the batch axis of every layer), C channels, h and w t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import cast
 
@@ -102,12 +103,15 @@ class CompactTemporalBlock(nn.Module):
                 kept.insert(0, kept[1])
                 begun = True
             if len(kept) > 2:
-                inner = self._inner(*(_joined(kept[n : len(kept) - 2 + n]) for n in range(3)))
+                inner = _in_strips(
+                    self._inner, *(_joined(kept[n : len(kept) - 2 + n]) for n in range(3))
+                )
                 del kept[:-2]
                 yield inner
+                del inner  # large, and the next part takes its time
         if kept:
             before = kept[0]  # of a single frame, itself
-            yield self._inner(before, kept[-1], before)
+            yield _in_strips(self._inner, before, kept[-1], before)
 
     def _inner(self, before: Tensor, current: Tensor, after: Tensor) -> Tensor:
         """Frames (T, C, H, W), with those before and after each -> the same."""
@@ -170,13 +174,16 @@ class CompactSR(Network):
 
         flow = enter()
         for block, across in self._stages():
-            flow = across.stream(map(block, flow))
+            flow = across.stream(map(partial(_in_strips, block), flow))
         for x in flow:
             reference = None
             if references is not None:
                 picture, valid = recalled.take(len(x)).split([3, 1], dim=1)
                 reference = Reference(picture, valid)
-            yield self._leave_in_strips(x, shown.take(len(x)), reference)
+            image = self._leave_in_strips(x, shown.take(len(x)), reference)
+            del x, reference
+            yield image
+            del image
 
     def _enter_in_strips(self, frames: Tensor, reference: Reference | None) -> Tensor:
         """What the body begins with, (T, C, h/2, w/2)."""
@@ -244,6 +251,19 @@ def detail(picture: Tensor) -> Tensor:
 def _joined(parts: list[Tensor], dim: int = 0) -> Tensor:
     """Side by side, without a copy where there is one only."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+
+
+def _in_strips(block: Callable[..., Tensor], *bodies: Tensor) -> Tensor:
+    """A block of bodies (T, C, h/2, w/2), in the memory of a few rows."""
+    height, width = bodies[0].shape[2:]
+    rows = max(1, STRIP_PIXELS // (4 * width))
+    result = torch.empty_like(bodies[0])
+    for start in range(0, height, rows):
+        stop = min(start + rows, height)
+        low, high = max(start - STRIP_MARGIN, 0), min(stop + STRIP_MARGIN, height)
+        strip = block(*(body[:, :, low:high] for body in bodies))
+        result[:, :, start:stop] = strip[:, :, start - low : stop - low]
+    return result
 
 
 def _strips(

@@ -22,7 +22,12 @@ from metaportrait_cli.media.outputs import claimed
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.writer import check_video_name
 from metaportrait_cli.pipeline.doubling.faces_in_clip import FacesInClip, find_faces
-from metaportrait_cli.pipeline.doubling.pictures import FaceAlone, WholePicture, pictures
+from metaportrait_cli.pipeline.doubling.pictures import (
+    KEPT_PIXELS,
+    FaceAlone,
+    WholePicture,
+    pictures,
+)
 from metaportrait_cli.pipeline.encode import write_clip
 from metaportrait_cli.pipeline.engine import Engine, lasting
 from metaportrait_cli.pipeline.report import RunReport
@@ -32,9 +37,6 @@ from metaportrait_cli.render.face_stream import SCALE
 from metaportrait_cli.weights.architectures import COMPACT_SR
 
 H264_MACROBLOCKS = 139264  # of 16² pixels in a picture, at the highest level of H.264 (6.2)
-KEPT_PIXELS = 2560 * 1440
-"""Of a clip's pictures: of larger ones, memory that is kept is in pieces that fit nothing else, a
-third of a gigabyte, and saves no time (4096 x 2160: 1 %; 1920 x 1080: 5 %)."""
 MARK = "AI-enhanced: faces upscaled with metaportrait"
 
 

@@ -103,6 +103,7 @@ class CompactFaces:
             if pictures is None:
                 return
             yield from as_pictures(pictures)
+            del pictures  # large, and the next ones take their time
 
 
 class ReleasedFaces:

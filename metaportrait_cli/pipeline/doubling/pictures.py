@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from metaportrait_cli.devices import give_freed_memory_back
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.pipeline.compose import resized
 from metaportrait_cli.pipeline.doubling.faces_in_clip import FacesInClip
@@ -29,6 +30,10 @@ from metaportrait_cli.stages import prefetched
 
 FACE_SIDE = 512
 """Least side of the result that shows the face alone."""
+
+KEPT_PIXELS = 2560 * 1440
+"""Of a clip's pictures: of larger ones, memory that is kept is in pieces that fit nothing else, a
+third of a gigabyte, and saves no time (4096 x 2160: 1 %; 1920 x 1080: 5 %)."""
 
 Image = NDArray[np.uint8]
 
@@ -116,6 +121,8 @@ def pictures(
         for number, times in enumerate(shown.tolist(), begin):
             with stopwatch("enhance"):
                 patches = feed.at(number) if feed else {}
+            if frames.width * frames.height > KEPT_PIXELS:
+                give_freed_memory_back()
             if times:
                 with stopwatch("compose"):
                     picture = view.draw(tape[number], number, patches, strength=strength)
