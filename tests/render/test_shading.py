@@ -206,7 +206,8 @@ def test_a_crease_goes_with_the_smile_and_a_mole_stays(
         found[0].open(frame, np.full((GRID, GRID), change, np.float32), flow, points)
         np.testing.assert_array_equal(frame[mole[1], mole[0]], crop[mole[1], mole[0]])
         np.testing.assert_array_equal(frame[:, 260:], crop[:, 260:])
+        assert frame.max() <= crop.max(), "no bright line beside it"
         return 170.0 - float(frame[y - 2 : y + 3, x - 2 : x + 3, 1].min())
 
     assert depth_after(-0.2) == depth_after(0) > 30
-    assert depth_after(0.3) < 0.6 * depth_after(0)
+    assert depth_after(0.3) < 0.5 * depth_after(0)

@@ -1,8 +1,8 @@
 """A smile's creases, from the nose down beside the mouth, go with the smile.
 
 They are finer than the map of the skin: it tells that light comes back where a crease was, and the
-line itself would stay. So what a source's crease takes of its light is found once, at the picture's
-full size, and given back as far as the map says that the crease opens.
+line itself would stay. So where a source's crease is is found once, at the picture's full size, and
+skin as it is beside the line covers it as far as the map says that the crease opens.
 """
 
 from __future__ import annotations
@@ -43,6 +43,12 @@ OPENING: Final = 1.5
 kept aside 1 is as near to the truth; by eye too much of the line stays."""
 REACH: Final = 0.1
 """How far from its usual place on a cheek a crease is looked for, as a share of the cheek"""
+WHOLE: Final = 3.0
+"""Times how surely there is a line, its rims count as the line …"""
+SOFT: Final = 0.012
+"""… softly"""
+BESIDE: Final = 0.05
+"""How far from it skin is that covers it"""
 LEAST: Final = 0.02
 """Share of a crease that isn't worth a frame's time"""
 
@@ -54,8 +60,10 @@ class Crease:
     around: tuple[int, ...]
     x: int
     y: int
-    missing: NDArray[np.uint8]
-    """(H, W, 3) what it takes of the light"""
+    line: NDArray[np.uint8]
+    """(H, W) how surely a pixel is the line's"""
+    beside: float
+    """Pixels beyond the line at which skin is taken to cover it"""
     weight: Map
     """(G, G) where it is on the grid of a change of light; times a change as deep, it sums to 1"""
     span: NDArray[np.float32]
@@ -83,15 +91,16 @@ class Crease:
         cv2.fillConvexPoly(area, np.rint(hull - low).astype(np.int32), 1.0)
         area = cv2.GaussianBlur(area, (0, 0), RIM * unit)
         leans = 1 if around is AROUND else -1
-        missing, depth = _lines(part, unit, leans)
+        depth = _lines(part, unit, leans)
         share = (area * smoothstep((depth - DEPTH[0]) / (DEPTH[1] - DEPTH[0]))).astype(np.float32)
         total = float((share * depth).sum())
         if total < unit * WIDEST * LENGTH:  # a shadow of a line
             return None
         whole = np.zeros(crop.shape[:2], np.float32)
         whole[low[1] : end[1], low[0] : end[0]] = share
-        missing = np.rint(missing * share[..., None]).astype(np.uint8)
-        x, y, wide, high = cv2.boundingRect(missing.max(-1))
+        line = cv2.GaussianBlur(np.clip(WHOLE * share, 0, 1), (0, 0), SOFT * unit)
+        line = np.rint(255 * line).astype(np.uint8)
+        x, y, wide, high = cv2.boundingRect(line)
         if not wide:
             return None
         start = low + np.array([x, y])
@@ -100,7 +109,8 @@ class Crease:
             around=around,
             x=int(start[0]),
             y=int(start[1]),
-            missing=np.ascontiguousarray(missing[y : y + high, x : x + wide]),
+            line=np.ascontiguousarray(line[y : y + high, x : x + wide]),
+            beside=BESIDE * unit,
             weight=cv2.resize(whole, (grid, grid), interpolation=cv2.INTER_AREA)
             * np.float32((side / grid) ** 2 / total),
             span=(ends / np.ptp(hull, axis=(0, 1))).astype(np.float32),
@@ -113,8 +123,8 @@ class Crease:
         flow: Correspondence,
         driven: NDArray[np.float32],
     ) -> None:
-        """Gives its light back, in place: to a warped frame (S, S, 3), with its face at driven
-        points (478, 3), as far as a change (G, G) of the light says."""
+        """Covers it, in place: in a warped frame (S, S, 3) with its face at driven points (478, 3),
+        as far as a change (G, G) of the light says."""
         share = min(OPENING * float((self.weight * change).sum()), 1)
         if share < LEAST:
             return
@@ -138,9 +148,11 @@ class Crease:
         )
         places[..., 0] += np.arange(left - self.x, right - self.x, dtype=np.float32)
         places[..., 1] += np.arange(top - self.y, bottom - self.y, dtype=np.float32)[:, None]
-        missing = cv2.remap(self.missing, places, None, cv2.INTER_LINEAR)
+        line = cv2.remap(self.line, places, None, cv2.INTER_LINEAR)
         part = frame[top:bottom, left:right]
-        cv2.addWeighted(part, 1, missing, share, 0, dst=part)
+        covered = line * np.float32(share / 255)
+        beside = _beside(part, line, self.beside)
+        frame[top:bottom, left:right] = cv2.blendLinear(beside, part, covered, 1 - covered)
 
 
 def creases(
@@ -152,9 +164,22 @@ def creases(
     return tuple(crease for crease in found if crease is not None)
 
 
-def _lines(part: NDArray[np.uint8], unit: float, leans: int) -> tuple[Map, Map]:
-    """What dark lines take of a picture's light (H, W, 3), and how deep they are (H, W); `leans`
-    is 1 where they fall to the left, -1 to the right."""
+def _beside(part: NDArray[np.uint8], line: NDArray[np.uint8], far: float) -> NDArray[np.uint8]:
+    """What a picture (H, W, 3) shows so far beside its line (H, W), without that."""
+    skin = cv2.bitwise_not(line)
+    known = cv2.merge([cv2.multiply(part, cv2.merge([skin] * 3), scale=1 / 255), skin])
+    # It is soft: a few pixels tell.
+    size = tuple(max(1, round(side / max(far, 1))) for side in line.shape[::-1])
+    known = cv2.resize(known, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    known = cv2.GaussianBlur(known, (0, 0), 1)
+    colour = 255 * known[..., :3] / np.maximum(known[..., 3:], 1)
+    soft = np.rint(colour).clip(0, 255).astype(np.uint8)
+    return np.asarray(cv2.resize(soft, line.shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _lines(part: NDArray[np.uint8], unit: float, leans: int) -> Map:
+    """How deep dark lines of a picture (H, W, 3) are, (H, W); `leans` is 1 where they fall to the
+    left, -1 to the right."""
     width = 2 * round(WIDEST * unit / 2) + 1
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     beside = cv2.morphologyEx(part, cv2.MORPH_CLOSE, disk)
@@ -170,8 +195,7 @@ def _lines(part: NDArray[np.uint8], unit: float, leans: int) -> tuple[Map, Map]:
     along = [cv2.morphologyEx(depth, cv2.MORPH_OPEN, _line(unit, leans * s)) for s in SLOPES]
     # Its rim, too: the elements have stairs.
     line = np.minimum(cv2.dilate(np.max(along, axis=0), np.ones((3, 3))), depth)
-    share = skin * line / np.maximum(depth, 1e-3)
-    return missing * share[..., None], (depth * share).astype(np.float32)
+    return (skin * line).astype(np.float32)
 
 
 def _line(unit: float, slope: float) -> NDArray[np.uint8]:
