@@ -67,6 +67,7 @@ def main() -> None:
             kind = list(jobs)[point // 2 % len(jobs)] if point % 2 else "animate"
             pieces = point % 4 == 0
             work.PIECE_SECONDS = 0.4 if pieces else 5  # pyrefly: ignore[bad-assignment]
+            work.QUICK_PIECES = 1  # pyrefly: ignore[bad-assignment]
             temporary = kind in ("animate", "landmarks") and point % 3 == 2
             free = (point * 7919) % 230 * 1024  # spread over what the runs need
             (disk / "filler").write_bytes(bytes(DISK - free - 8192))

@@ -290,6 +290,7 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0)
     asked = options.parse_args()
     work.PIECE_SECONDS = 0.4  # pyrefly: ignore[bad-assignment]
+    work.QUICK_PIECES = 1  # pyrefly: ignore[bad-assignment]
     portrait = Path(__file__).parents[1] / "samples" / "portrait.png"
     pixels = np.asarray(Image.open(portrait).convert("RGB"))
     with tempfile.TemporaryDirectory() as name:

@@ -124,6 +124,7 @@ def _write(animation: Animation, output: Path, work: Work, *, known: bool) -> No
         animation.rate,
         save=None if known else animation.motion.save,
         noted=animation.can_go_on,
+        quick=animation.prepared.rendering.is_quick,
     ) as segments:
         report.resumed_at = write_clip(
             lambda start: (picture.image for picture in animation.pictures(start, segments)),

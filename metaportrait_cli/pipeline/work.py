@@ -33,7 +33,10 @@ Begun = Literal["ask", "resume", "discard"]
 """What to do about a run that was begun and not finished: `ask` refuses, and tells the choice."""
 
 PIECE_SECONDS = 4
-"""Of a clip, in each piece: with what waits to be encoded, at most 5 are made twice."""
+"""Of a clip, in each piece: with what waits to be encoded, at most 5 are made twice, 9 if quick."""
+QUICK_PIECES = 2
+"""Pieces are so many times as long where pictures are made about as fast as they are shown: each
+has an encoder of its own, whose start costs as much as six pictures"""
 _SHORT = Fraction(5, 4)
 """Clips of at most so many pieces are made anew."""
 _JOB = "job.json"
@@ -111,14 +114,15 @@ class Work:
         *,
         save: Callable[[Path], None] | None,
         noted: bool = False,
+        quick: bool = False,
     ) -> Iterator[Segments | None]:
         """Where a clip of so many frames is made in pieces; None for one that is made at once.
 
-        `save` puts what is known before the first frame into the folder, if it isn't there. It
-        stays if the block raises, or doesn't end at all, and goes when it ends well. For `noted`
-        see `Segments`.
+        `quick` tells that making it takes about as long as it lasts. `save` puts what is known
+        before the first frame into the folder, if it isn't there. It stays if the block raises, or
+        doesn't end at all, and goes when it ends well. For `noted` see `Segments`.
         """
-        length = _length(rate)
+        length = _length(rate) * (QUICK_PIECES if quick else 1)
         if not self.lasts or frames <= _SHORT * length:
             self.discard()
             yield None

@@ -50,3 +50,8 @@ class Rendering:
     weights: Mapping[str, str] = field(default_factory=dict)
     reads_driver: bool = False
     """Whether it wants to see the driver's pictures, see `protocol.DriverLooks`"""
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether pictures are made about as fast as they are shown."""
+        return self.renderer.keeps_detail and self.enhancer is None

@@ -44,6 +44,7 @@ def engine() -> Iterator[Engine]:
 def short_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of four frames."""
     monkeypatch.setattr(work, "PIECE_SECONDS", Fraction(4, 25))
+    monkeypatch.setattr(work, "QUICK_PIECES", 1)
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +227,21 @@ def test_short_clips_are_made_at_once(
             on_progress=cut_at(10),
         )
     assert os.listdir(tmp_path) == []
+
+
+def test_pieces_are_longer_where_pictures_are_made_quickly(
+    engine: Engine,
+    portrait_path: Path,
+    driver: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(work, "QUICK_PIECES", 2)
+    output = tmp_path / "a.mp4"
+    with pytest.raises(PowerCutError):
+        animate([portrait_path], driver, output, SMALL, engine=engine, on_progress=cut_at(13))
+    report = animate([portrait_path], driver, output, SMALL, engine=engine, begun="resume")
+    assert report.resumed_at == 8
 
 
 @pytest.mark.parametrize("options", [UpscaleOptions(window=2), UpscaleOptions(face_only=True)])
