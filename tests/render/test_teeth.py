@@ -123,6 +123,20 @@ def test_light_between_the_lips_tells_how_white_teeth_are(
     assert told(235) > 1.1
 
 
+def test_upper_teeth_are_as_dark_as_they_are_told(
+    painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
+) -> None:
+    session = painter.open(crop, points)
+    face = opened(points, 0.06)
+
+    def brightest(level: float) -> float:
+        frame = np.full((SIZE, SIZE, 3), 5, np.uint8)
+        show(session, frame, face, level)
+        return float(frame.max() / 255) ** GAMMA
+
+    assert brightest(-1.0) == pytest.approx(np.exp(-1.0) * brightest(0.0), rel=0.1)
+
+
 def test_light_follows_slowly_and_starts_anew_when_a_mouth_opens(
     painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
 ) -> None:

@@ -49,9 +49,9 @@ from metaportrait_cli.weights.tensors import read_arrays, read_config
 PART = "teeth"
 # Light follows so slowly: the network sees each frame alone, and would let teeth flicker.
 STEADY_SECONDS = 0.1
-# Means of light and shade are shade: what share of it, as a logarithm, is kept. Lower teeth are
-# seen or not: the power of their odds.
-UPPER_SHADE, LOWER_SHADE, DECIDED = 0.35, 0.5, 3
+# Lower teeth are seen or not: the power of their odds. Means of both are shade: what share of it,
+# as a logarithm, is kept on those that are seen.
+DECIDED, LOWER_SHADE = 3, 0.5
 # Light makes teeth no whiter than this, in linear light: gaps would go under.
 WHITEST_UPPER, WHITEST_LOWER = 0.7, 0.55
 # What is behind the teeth: the tongue is lighter than flesh, the rest darker.
@@ -335,11 +335,9 @@ def _decided(light: NDArray[np.float32], colours: Colours) -> NDArray[np.float32
     """Light (10, h, w) as it would be seen, of which the network gives means."""
     found = light.copy()
     tooth = float(colours.tooth @ LUMA)
-    for part, share, whitest in (
-        (layout.ON_UPPER, UPPER_SHADE, WHITEST_UPPER),
-        (layout.ON_LOWER, LOWER_SHADE, WHITEST_LOWER),
-    ):
-        found[part] = np.where(light[part] < 0, share * light[part], light[part])
+    lower = light[layout.ON_LOWER]
+    found[layout.ON_LOWER] = np.where(lower < 0, LOWER_SHADE * lower, lower)
+    for part, whitest in ((layout.ON_UPPER, WHITEST_UPPER), (layout.ON_LOWER, WHITEST_LOWER)):
         most = math.log(max(1.0, whitest / tooth))
         found[part] -= np.maximum(found[part].mean(0) - most, 0)
     odds = (light[layout.SEEN] / (1 - light[layout.SEEN] + 1e-4)) ** DECIDED
