@@ -65,6 +65,8 @@ def test_pictures_equal_the_file_s(folder: Path) -> None:
             pictures = [picture.image for picture in animation.pictures()]
             again = [picture.image for picture in animation.pictures()]
         metaportrait_cli.animate(frames[0], Clip(frames), "out.mp4", engine=engine)
+        with pytest.raises(UsageError, match="closed: open it anew"):
+            next(animation.pictures())
     np.testing.assert_array_equal(pictures, again)
     for got, wanted in zip(decoded(folder / "out.mp4"), pictures, strict=True):
         assert np.abs(got.astype(int) - wanted).mean() < 4
@@ -141,7 +143,13 @@ def test_arguments_of_another_kind_are_told_by_name(tmp_path: Path) -> None:
         (lambda: m.Engine(3), "`weights` is int 3, not str"),
         (lambda: m.Animation.open("none", "a.jpg", "b.mp4"), "`engine` is str"),
     ]
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "b.mp4").touch()
+    wrong += [
+        (lambda: m.animate(tmp_path / "a.jpg", tmp_path / "b.mp4", out, begun="x"), "`begun` 'x'"),
+        (lambda: m.upscale(tmp_path / "b.mp4", out, begun="x"), "choose one of ask, resume"),
+    ]
     for call, message in wrong:
         with pytest.raises(UsageError, match=message):
             call()
-    assert not list(tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"a.jpg", "b.mp4"}

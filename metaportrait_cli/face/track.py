@@ -101,6 +101,11 @@ class MotionTrack:
             start += len(chunk)
         return light
 
+    @property
+    def closed(self) -> bool:
+        """Whether it can no longer be read."""
+        return self._file.closed
+
     def close(self) -> None:
         """Deletes the temporary file."""
         self._file.close()

@@ -43,13 +43,17 @@ class Strengths:
     @classmethod
     def of(cls, region: str, strength: float) -> Strengths:
         """Of a list of names, such as `lips,eyes=0.5`; `strength` is that of those without their
-        own. A later name changes what an earlier one said. Raises `UsageError`."""
+        own. A later name changes what an earlier one said of more. Raises `UsageError`."""
         found: dict[str, float] = {}
+        named: set[str] = set()
         for each in region.split(","):
             name, given, number = each.strip().partition("=")
             if name not in _REGIONS:
                 known = ", ".join(_REGIONS)
                 raise UsageError(f"`region` {region}: {name!r} is none of {known}")
+            if name in named:
+                raise UsageError(f"`region` {region}: {name} is named twice")
+            named.add(name)
             try:
                 own = float(number) if given else strength
             except ValueError as error:

@@ -270,7 +270,12 @@ class Animation:
         """The pictures in order from number `start` on, made as they are asked for.
 
         What it takes to go on with one of the `segments` is noted, and read where that is done.
+        Raises `UsageError` after `close`.
         """
+        if self.motion.track.closed:
+            raise UsageError(
+                "this animation is closed: open it anew, or ask within its `with` block"
+            )
         rendering, stopwatch = self.prepared.rendering, self.stopwatch
         notes = Notes.of(segments if self.can_go_on else None, start, rendering.enhancer)
         with self.engine.telling(self.report.notes.append, self.on_progress):

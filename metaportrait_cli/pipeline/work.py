@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import starmap
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -67,6 +67,8 @@ class Work:
         What has no files for `inputs` can't be begun again: nothing is kept of it.
         Raises `UsageError` if that is of another job, or if it is not said what shall become of it.
         """
+        if begun not in get_args(Begun):
+            raise UsageError(f"`begun` {begun!r}: choose one of {', '.join(get_args(Begun))}")
         job = {
             "version": metaportrait_cli.__version__,
             "command": command,

@@ -253,7 +253,13 @@ def test_parts_of_the_face_have_strengths_of_their_own(
 
 
 @pytest.mark.parametrize(
-    ("region", "words"), [("nose", "none of"), ("lips=x", "not a strength"), ("eyes=4", "between")]
+    ("region", "words"),
+    [
+        ("nose", "none of"),
+        ("lips=x", "not a strength"),
+        ("eyes=4", "between"),
+        ("lips,lips=2", "twice"),
+    ],
 )
 def test_wrong_parts_are_told(region: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
