@@ -33,3 +33,12 @@ def test_stairs_of_an_outline_become_a_line() -> None:
     assert np.abs(ends[10:110] - line).max() < 0.75  # stairs are off by 1
     full = person[..., 3] == 255
     assert np.abs(person[full] - np.array([200, 100, 50, 255])).max() <= 2
+
+
+def test_a_thin_face_is_no_outline() -> None:
+    """A far eye lies where a turned face is seen from aside, and is thin there; it stays sharp."""
+    person = np.full((64, 64, 4), 240, np.uint8)
+    person[::2, :, :3] = 20
+    before = person.copy()
+    straighten(person, np.ones((32, 32), np.uint8), cell=2.0)
+    np.testing.assert_array_equal(person, before)

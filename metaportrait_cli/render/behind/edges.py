@@ -72,6 +72,9 @@ def straighten(person: Picture, cells: Cells, *, cell: float) -> None:
     near = near[top : top + high, left : left + wide]
     near = cv2.resize(near, part.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     near[blurred[..., 3] == OPAQUE] = 0
+    # A face that is merely thin is no outline: its far eye would be blurred.
+    ends = cv2.erode(part[..., 3], np.ones((2 * round(EVENED * cell) + 1,) * 2, np.uint8))
+    near[ends > OPAQUE // 2] = 0
     rows, columns = np.nonzero(near)
     blurred = blurred[rows, columns]
     part[rows, columns] = np.rint(blurred * _EVENING[blurred[:, 3]][:, None])
