@@ -275,12 +275,13 @@ class Trials:
         ends = time.monotonic() + 3
         while any(map(runs, seen)) and time.monotonic() < ends:
             time.sleep(0.05)
-        left = [process for process in seen if runs(process)]
-        self.wrong["orphans"] += bool(left)
-        for process in left:
-            with suppress(OSError):  # it has just ended
-                told = Path(f"/proc/{process}/cmdline").read_text()
-                print("still there:", told.replace("\0", " "), flush=True)
+        left = ""
+        for process in filter(runs, seen):
+            with suppress(OSError):  # it has just ended; what is about to has no command line
+                left += Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
+        if left:
+            self.wrong["orphans"] += 1
+            print("still there:", left, flush=True)
 
 
 def main() -> None:

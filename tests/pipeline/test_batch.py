@@ -87,6 +87,8 @@ def test_what_a_list_may_not_say(tmp_path: Path, line: dict | str, message: str)
 def test_an_empty_list_is_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no job in it"):
         read_jobs(listed(tmp_path, ""))
+    with pytest.raises(UsageError, match="a folder; give a list of jobs"):
+        read_jobs(tmp_path)
 
 
 def test_settings_are_those_of_animate() -> None:

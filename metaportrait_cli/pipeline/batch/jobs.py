@@ -93,8 +93,10 @@ def read_jobs(manifest: Path) -> list[Job]:
     lines: list[int] = []
     try:
         if not manifest.is_file():
+            what = "a folder" if manifest.is_dir() else "no such file"
             raise UsageError(
-                f"{manifest}: no such file; give a list of jobs, one JSON object a line"
+                f"{manifest}: {what}; give a list of jobs, one JSON object a line, or patterns of"
+                " `sources` and `drivers`"
             )
         with manifest.open("rb") as file:
             number = 0
