@@ -4,7 +4,7 @@
 
 Each trial ends `metaportrait animate` or one of its ffmpegs by a signal, at a random instant or at
 one of `EDGES`, or a batch of two jobs or one of its workers; and lets another run go on with
-`--resume`. Counts what must not be: half results, tracebacks, processes that are there 3 seconds
+`--resume`. Counts what must not be: half results, tracebacks, processes that are there 10 seconds
 later, files that outlive the next run, other pictures than a whole run's.
 """
 
@@ -272,7 +272,7 @@ class Trials:
             print(told)
 
     def _wait_for(self, seen: list[int]) -> None:
-        ends = time.monotonic() + 3
+        ends = time.monotonic() + 10  # a worker that is just starting sees the end when it has
         while any(map(runs, seen)) and time.monotonic() < ends:
             time.sleep(0.05)
         left = ""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import FfmpegError, UsageError
-from metaportrait_cli.pipeline.batch import run
+from metaportrait_cli.pipeline.batch import run, workers
 from metaportrait_cli.pipeline.batch.jobs import SETTINGS, Job, all_pairs, read_jobs, shard
 from metaportrait_cli.pipeline.batch.run import BatchOptions, Result, Runner, animate_options
 from metaportrait_cli.pipeline.batch.workers import run_here
@@ -206,3 +208,16 @@ def test_a_killed_worker_costs_an_attempt(folder: Path, tmp_path: Path) -> None:
         **{1: "done", 2: "failed", 3: "done", 4: "failed"},
     }, results
     assert sorted(name for name in os.listdir(tmp_path)) == ["1.mp4", "3.mp4"]
+
+
+def test_a_worker_whose_batch_was_killed_as_it_started_takes_no_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    ours.send("a job")
+    ours.close()
+    gone = SimpleNamespace(is_alive=lambda: False)
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: gone)
+    monkeypatch.setattr(workers, "end_with_parent", lambda: None)
+    workers._work(theirs, FAST)
+    assert theirs.recv() == "a job"

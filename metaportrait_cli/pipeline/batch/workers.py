@@ -117,6 +117,9 @@ class _Crew:
 def _work(connection: Connection, options: BatchOptions) -> None:
     """What a worker does until there is no more to do."""
     end_with_parent()
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        return  # killed while this one started, for seconds on a busy machine: a job may wait
     # A Ctrl-C at the terminal reaches all; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _terminate)
