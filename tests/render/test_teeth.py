@@ -17,6 +17,8 @@ from metaportrait_cli.render.mouths.own_teeth import blended, own_teeth
 from metaportrait_cli.render.mouths.teeth import (
     OPENING,
     UPPER,
+    UPPER_LIGHT,
+    UPPER_SHADE,
     Colours,
     OpenedTeeth,
     TeethPainter,
@@ -123,7 +125,7 @@ def test_light_between_the_lips_tells_how_white_teeth_are(
     assert told(235) > 1.1
 
 
-def test_upper_teeth_are_as_dark_as_they_are_told(
+def test_upper_teeth_are_lit_and_shaded_as_they_are_told(
     painter: TeethPainter, crop: NDArray[np.uint8], points: NDArray[np.float32]
 ) -> None:
     session = painter.open(crop, points)
@@ -134,7 +136,11 @@ def test_upper_teeth_are_as_dark_as_they_are_told(
         show(session, frame, face, level)
         return float(frame.max() / 255) ** GAMMA
 
-    assert brightest(-1.0) == pytest.approx(np.exp(-1.0) * brightest(0.0), rel=0.1)
+    even = brightest(0.0)
+    assert brightest(-1.0) == pytest.approx(np.exp(-UPPER_SHADE) * even, rel=0.1)
+    assert even < brightest(0.1) == pytest.approx(np.exp(0.1 * UPPER_LIGHT) * even, rel=0.1)
+    # Light has a limit.
+    assert brightest(2.0) == pytest.approx(brightest(3.0), rel=0.01)
 
 
 def test_light_follows_slowly_and_starts_anew_when_a_mouth_opens(

@@ -49,9 +49,9 @@ from metaportrait_cli.weights.tensors import read_arrays, read_config
 PART = "teeth"
 # Light follows so slowly: the network sees each frame alone, and would let teeth flicker.
 STEADY_SECONDS = 0.1
-# Lower teeth are seen or not: the power of their odds. Means of both are shade: what share of it,
-# as a logarithm, is kept on those that are seen.
-DECIDED, LOWER_SHADE = 3, 0.5
+# Means of light and shade are dull: what of each, as a logarithm, is shown. Lower teeth are seen or
+# not: the power of their odds.
+UPPER_SHADE, UPPER_LIGHT, LOWER_SHADE, DECIDED = 0.7, 1.5, 0.5, 3
 # Light makes teeth no whiter than this, in linear light: gaps would go under.
 WHITEST_UPPER, WHITEST_LOWER = 0.7, 0.55
 # What is behind the teeth: the tongue is lighter than flesh, the rest darker.
@@ -335,11 +335,14 @@ def _decided(light: NDArray[np.float32], colours: Colours) -> NDArray[np.float32
     """Light (10, h, w) as it would be seen, of which the network gives means."""
     found = light.copy()
     tooth = float(colours.tooth @ LUMA)
-    lower = light[layout.ON_LOWER]
-    found[layout.ON_LOWER] = np.where(lower < 0, LOWER_SHADE * lower, lower)
-    for part, whitest in ((layout.ON_UPPER, WHITEST_UPPER), (layout.ON_LOWER, WHITEST_LOWER)):
+    for part, shade, lit, whitest in (
+        (layout.ON_UPPER, UPPER_SHADE, UPPER_LIGHT, WHITEST_UPPER),
+        (layout.ON_LOWER, LOWER_SHADE, 1.0, WHITEST_LOWER),
+    ):
+        grey = light[part].mean(0)
         most = math.log(max(1.0, whitest / tooth))
-        found[part] -= np.maximum(found[part].mean(0) - most, 0)
+        # Its hue stays.
+        found[part] += np.minimum(np.where(grey < 0, shade, lit) * grey, most) - grey
     odds = (light[layout.SEEN] / (1 - light[layout.SEEN] + 1e-4)) ** DECIDED
     found[layout.SEEN] = odds / (1 + odds)
     return found
