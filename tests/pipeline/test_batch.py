@@ -221,3 +221,17 @@ def test_a_worker_whose_batch_was_killed_as_it_started_takes_no_job(
     monkeypatch.setattr(workers, "end_with_parent", lambda: None)
     workers._work(theirs, FAST)
     assert theirs.recv() == "a job"
+
+
+def test_an_interrupt_while_a_worker_starts_is_its_parents(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    worker = workers._Worker(FAST)
+    try:
+        os.kill(worker.process.pid or 0, signal.SIGINT)
+        worker.give(jobs_in(folder, tmp_path)[1], 1)
+        assert worker.connection.recv().status == "failed"
+    finally:
+        worker.end()
+        worker.close()
+    assert "Traceback" not in capfd.readouterr().err

@@ -6,7 +6,8 @@ import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from types import FrameType
 
@@ -41,6 +42,23 @@ def run_here(jobs: Sequence[Job], options: BatchOptions, *, workers: int = 1) ->
         yield from _Crew(options, min(workers, len(jobs))).run(jobs)
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keeps a Ctrl-C from a process started in it, which inherits that, until it lets them in.
+
+    Importing takes seconds, in which an interrupt would end a worker by a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # would let interrupts in again, when first started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Worker:
     """A process that runs one job at a time."""
 
@@ -48,7 +66,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, options), daemon=True)
-        self.process.start()
+        with _interrupts_held():
+            self.process.start()
         theirs.close()
         self.job: Job | None = None
         self.attempts = 0
@@ -122,6 +141,8 @@ def _work(connection: Connection, options: BatchOptions) -> None:
         return  # killed while this one started, for seconds on a busy machine: a job may wait
     # A Ctrl-C at the terminal reaches all; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, _terminate)
     runner = Runner(options)
     with suppress(EOFError, OSError):
