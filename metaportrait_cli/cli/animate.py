@@ -11,6 +11,7 @@ import typer
 from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli.console import print_result, reporting, skipped, write_report
 from metaportrait_cli.cli.options import BASIC, MOTION, OUTPUT
+from metaportrait_cli.errors import UsageError
 
 PREVIEW_SIZE = 256
 EXAMPLES = """\
@@ -185,7 +186,6 @@ def command(
 ) -> None:
     """Re-enact a portrait with a driver's motion, timing and sound."""
     with reporting(quiet=quiet, verbose=verbose, landmarks=1, render=4) as reporter:
-        from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
         from metaportrait_cli.media.encoding import Encoding  # noqa: PLC0415
         from metaportrait_cli.pipeline import animate as pipeline  # noqa: PLC0415
@@ -274,7 +274,6 @@ def sorted_out(
     One source that is `turned` may be its own driver. Raises `UsageError` where one is missing or
     given twice.
     """
-    from metaportrait_cli.errors import UsageError  # noqa: PLC0415
     from metaportrait_cli.media.stills import is_still  # noqa: PLC0415
 
     alone = [*files, *sources]

@@ -13,6 +13,7 @@ from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli.console import put, reporting, stdout_alone
 from metaportrait_cli.cli.display import Step
 from metaportrait_cli.cli.options import BASIC, MACHINE, OUTPUT
+from metaportrait_cli.errors import BatchError, UsageError
 
 if TYPE_CHECKING:
     from metaportrait_cli.pipeline.batch.jobs import Job
@@ -116,7 +117,6 @@ def command(
         reporting(quiet=quiet, verbose=verbose, jobs=Step(1, "done")) as reporter,
     ):
         from metaportrait_cli.devices import check_names  # noqa: PLC0415
-        from metaportrait_cli.errors import BatchError  # noqa: PLC0415
         from metaportrait_cli.pipeline.batch import jobs as listing  # noqa: PLC0415
         from metaportrait_cli.pipeline.batch.run import BatchOptions  # noqa: PLC0415
 
@@ -163,7 +163,6 @@ def _jobs(
 ) -> list[Job]:
     from glob import glob  # noqa: PLC0415
 
-    from metaportrait_cli.errors import UsageError  # noqa: PLC0415
     from metaportrait_cli.pipeline.batch.jobs import all_pairs, read_jobs  # noqa: PLC0415
 
     if manifest is not None and sources is None and drivers is None:

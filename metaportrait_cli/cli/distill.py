@@ -11,6 +11,7 @@ from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli.console import Reporter, print_result, reporting, skipped, write_report
 from metaportrait_cli.cli.options import BASIC
 from metaportrait_cli.cli.training import train_options as training
+from metaportrait_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from metaportrait_cli.pipeline.person.distill import DistillReport
@@ -101,7 +102,6 @@ def command(
     """Teach a small network one person (or a few) by heart; the result serves
     `animate --portrait`."""
     with reporting(quiet=quiet, verbose=verbose) as reporter:
-        from metaportrait_cli.errors import UsageError  # noqa: PLC0415
         from metaportrait_cli.face.track import FaceChoice  # noqa: PLC0415
         from metaportrait_cli.pipeline.engine import Engine  # noqa: PLC0415
         from metaportrait_cli.pipeline.person import distill as pipeline  # noqa: PLC0415

@@ -10,6 +10,7 @@ import typer
 from metaportrait_cli.cli import options as shared
 from metaportrait_cli.cli.console import reporting
 from metaportrait_cli.cli.options import BASIC, MACHINE, MOTION, OUTPUT
+from metaportrait_cli.errors import UsageError
 
 EXAMPLES = """\
 metaportrait live face.jpg
@@ -105,6 +106,8 @@ def command(
         from metaportrait_cli.pipeline.live.run import LiveOptions, run_live  # noqa: PLC0415
         from metaportrait_cli.pipeline.performance import DriveOptions  # noqa: PLC0415
 
+        if file is not None and source is not None:
+            raise UsageError(f"{source}: one source at a time; {file} is given too")
         options = LiveOptions(
             camera=camera,
             host=host,

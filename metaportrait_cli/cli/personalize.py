@@ -17,7 +17,7 @@ from metaportrait_cli.cli.console import (
 )
 from metaportrait_cli.cli.display import Step
 from metaportrait_cli.cli.options import BASIC
-from metaportrait_cli.errors import counted
+from metaportrait_cli.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from metaportrait_cli.pipeline.person.told import PersonalizeReport
@@ -144,7 +144,6 @@ def sorted_out(
     files: list[Path], video: Path | None, photos: list[Path]
 ) -> tuple[Path | None, list[Path]]:
     """The video or the photos, of which plain arguments may stand in for either."""
-    from metaportrait_cli.errors import UsageError  # noqa: PLC0415
     from metaportrait_cli.media.stills import is_still  # noqa: PLC0415
 
     if len(files) == 1 and not photos and video is None and not is_still(files[0]):

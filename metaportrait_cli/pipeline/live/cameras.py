@@ -15,7 +15,7 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from metaportrait_cli.errors import MediaError
+from metaportrait_cli.errors import MediaError, MetaPortraitError
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.native import native_stderr_closed
 from metaportrait_cli.pipeline.live.newest import Newest
@@ -32,7 +32,7 @@ def frames_of(camera: str) -> Iterator[Image]:
     """RGB frames as they come: of a camera by its number, a file (again and again, at its own
     rate), a stream by its address, or `-`, a clip on the standard input.
 
-    Raises `MediaError` at once for what can't be opened.
+    Raises `MediaError` at once for what can't be opened, and `FfmpegError` for a file without it.
     """
     if camera.isdecimal():
         return _device(int(camera))
@@ -43,7 +43,7 @@ def frames_of(camera: str) -> Iterator[Image]:
     path = Path(camera)
     if not path.exists():
         raise MediaError(
-            f"--camera {camera}: neither a camera's number, a file, nor an address such as rtsp://…"
+            f"`camera` {camera}: neither a camera's number, a file, nor an address such as rtsp://…"
         )
     return _file(path)
 
@@ -66,7 +66,7 @@ class CameraThread(threading.Thread):
                     return
                 self._inbox.put(Shot(_limited(frame)))
             self.error = "the camera has ended"
-        except (MediaError, av.FFmpegError) as error:
+        except (MetaPortraitError, av.FFmpegError, OSError) as error:
             self.error = str(error)
 
     def stop(self) -> None:
@@ -78,7 +78,7 @@ def _device(number: int) -> Iterator[Image]:
     with native_stderr_closed():  # OpenCV tells there of all that it tries
         camera = cv2.VideoCapture(number)
     if not camera.isOpened():
-        raise MediaError(f"--camera {number}: no such camera, or another program has it")
+        raise MediaError(f"`camera` {number}: no such camera, or another program has it")
     return _frames(camera)
 
 
@@ -102,10 +102,10 @@ def _stream(source: Any, name: str) -> Iterator[Image]:
     try:
         container = av.open(source, timeout=10.0)
     except av.FFmpegError as error:
-        raise MediaError(f"--camera: {name} can't be opened: {error}") from None
+        raise MediaError(f"`camera`: {name} can't be opened: {error}") from None
     if not container.streams.video:
         container.close()
-        raise MediaError(f"--camera: {name} has no pictures")
+        raise MediaError(f"`camera`: {name} has no pictures")
     return _decoded(container)
 
 
@@ -116,12 +116,19 @@ def _decoded(container: InputContainer) -> Iterator[Image]:
 
 
 def _file(path: Path) -> Iterator[Image]:
+    with open_frames(path) as frames:
+        frames.begin()
+    return _repeated(path)
+
+
+def _repeated(path: Path) -> Iterator[Image]:
     while True:
         began = time.monotonic()
         with open_frames(path) as frames:
             for frame in frames:
                 time.sleep(max(0.0, began + float(frame.time) - time.monotonic()))
                 yield frame.image
+            time.sleep(float(1 / frames.rate))  # the last one stands as long as others
 
 
 def _limited(frame: Image) -> Image:

@@ -59,13 +59,13 @@ class OpenedPortrait:
 
 def open_portrait(
     engine: Engine,
-    source: Path | Image | None,
+    source: Path | None,
     *,
     portrait: Path | None = None,
     size: int,
     turn: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> OpenedPortrait:
-    """A photo, a clip or a picture (H, W, 3), or a portrait file, opened for pictures of `size`.
+    """A photo, a clip or a portrait file, opened for pictures of `size`.
 
     `turn` as of `Retargeter`. Raises `MediaError`, `NoFaceError` or `WeightsError`.
     """
@@ -75,7 +75,7 @@ def open_portrait(
     else:
         assert source is not None  # noqa: S101  one of both, the command sees to that
         opened = load_sources([source], choice=LARGEST_FACE, detector=engine.detector)
-        name = source.name if isinstance(source, Path) else "picture"
+        name = source.name
     renderer = engine.rendering(person).renderer
     faces = [view.face for view in (opened, *opened.others)]
     shapes = np.stack([face.blendshapes for face in faces])

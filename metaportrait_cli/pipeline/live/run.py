@@ -30,10 +30,10 @@ def run_live(
     Raises the errors of `metaportrait_cli.errors` for what can't be opened.
     """
     if (source is None) == (portrait is None):
-        raise UsageError("give either --source or --portrait")
+        raise UsageError("give either `source` or `portrait`")
     if not _is_loopback(options.host):
         on_notice(
-            f"--host {options.host}: whoever reaches this machine and has the page's address can"
+            f"`host` {options.host}: whoever reaches this machine and has the page's address can"
             " watch and send pictures; the connection is not encrypted"
         )
     with Engine(weights, device=device, precision=precision) as engine:

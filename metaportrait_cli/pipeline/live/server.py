@@ -13,6 +13,7 @@ import json
 import secrets
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,11 +21,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from metaportrait_cli.errors import MetaPortraitError, UsageError
+from metaportrait_cli.errors import MediaError, MetaPortraitError, UsageError
+from metaportrait_cli.media.stills import is_still
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.live.cameras import CameraThread
 from metaportrait_cli.pipeline.live.performer import OpenedPortrait, Performer, open_portrait
-from metaportrait_cli.pipeline.live.stage import Shot, Shown, Stage, decoded
+from metaportrait_cli.pipeline.live.stage import Shot, Shown, Stage
 
 try:
     from websockets.asyncio.server import ServerConnection, serve
@@ -65,9 +67,9 @@ class LiveOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 3:
-            raise UsageError(f"--strength {self.strength} is not between 0 and 3")
+            raise UsageError(f"`strength` {self.strength} is not between 0 and 3")
         if self.size % 2 or not 64 <= self.size <= 1024:
-            raise UsageError(f"--size {self.size} is not an even number between 64 and 1024")
+            raise UsageError(f"`size` {self.size} is not an even number between 64 and 1024")
 
 
 class Watcher:
@@ -89,12 +91,13 @@ class Watcher:
         self._changed.set()
 
     async def send_pictures(self) -> None:
-        """As fast as the page takes them."""
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            if self._newest is not None:
-                await self.socket.send(bytes([FRAME]) + self._newest.stamp + self._newest.jpeg)
+        """As fast as the page takes them, until it is closed."""
+        with suppress(ConnectionClosed):
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                if self._newest is not None:
+                    await self.socket.send(bytes([FRAME]) + self._newest.stamp + self._newest.jpeg)
 
     async def tell(self, **what: Any) -> None:
         """A message in words and numbers."""
@@ -135,10 +138,9 @@ class LiveServer:
                     compression=None,  # pictures are compressed already
                     ping_timeout=PATIENCE_SECONDS,
                 )
-            except OSError as error:
-                raise UsageError(
-                    f"--host {options.host} --port {options.port}: {error.strerror}"
-                ) from None
+            except (OSError, UnicodeError) as error:  # the latter for what can't be a name
+                reason = getattr(error, "strerror", "there is no such name")
+                raise UsageError(f"`host` {options.host} `port` {options.port}: {reason}") from None
             async with server:
                 if options.camera is not None:
                     self._shared = self._stage(self._show_all)
@@ -249,39 +251,38 @@ class LiveServer:
         if said.get("record") is True:
             stage.start_recording(self._folder / f"live-{secrets.token_hex(4)}.mp4")
         elif said.get("record") is False:
-            loop = asyncio.get_running_loop()
-
-            def done(path: Path | None) -> None:
-                loop.call_soon_threadsafe(finished.set_result, path)
-
-            finished: asyncio.Future[Path | None] = loop.create_future()
-            stage.stop_recording(done)
-            path = await finished
-            if path is None:
-                await watcher.tell(error="nothing was recorded")
+            finished: Future[Path | str] = Future()
+            finished.set_running_or_notify_cancel()  # it comes, although the page may have gone
+            stage.stop_recording(finished.set_result)
+            recorded = await asyncio.wrap_future(finished)
+            if isinstance(recorded, str):
+                await watcher.tell(error=recorded)
                 return
-            self._recordings[path.name] = path
-            await watcher.tell(recorded=path.name)
+            self._recordings[recorded.name] = recorded
+            await watcher.tell(recorded=recorded.name)
 
     async def _change_source(self, watcher: Watcher, stage: Stage, file: bytes) -> None:
-        picture = await asyncio.to_thread(decoded, file)
-        if picture is None:
-            await watcher.tell(error="that file is not a picture")
-            return
         try:
             async with self._opening:
-                portrait = await asyncio.to_thread(
-                    open_portrait,
-                    self._engine,
-                    picture,
-                    size=self._options.size,
-                    turn=self._options.turn,
-                )
-        except MetaPortraitError as error:
+                portrait = await asyncio.to_thread(self._opened, file)
+        except (MetaPortraitError, OSError) as error:
             await watcher.tell(error=str(error))
             return
         stage.order(lambda performer: performer.show(portrait))
         await watcher.tell(source=portrait.name)
+
+    def _opened(self, file: bytes) -> OpenedPortrait:
+        """What a page has sent, read as other photos are."""
+        options = self._options
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            path = Path(name, "picture")
+            path.write_bytes(file)
+            try:
+                if not is_still(path):
+                    raise MediaError(f"{path} is not a picture: choose a photo")
+                return open_portrait(self._engine, path, size=options.size, turn=options.turn)
+            except MetaPortraitError as error:
+                raise type(error)(str(error).replace(str(path), "that file")) from None
 
 
 def _response(status: HTTPStatus, body: bytes, kind: str) -> Response:

@@ -15,10 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from metaportrait_cli.errors import MetaPortraitError
 from metaportrait_cli.pipeline.live.newest import Newest
 from metaportrait_cli.pipeline.live.performer import Performer, Posed
-from metaportrait_cli.pipeline.live.recording import TakenClip
+from metaportrait_cli.pipeline.live.recording import Recorder
 from metaportrait_cli.stages import prefetched
 
 Image = NDArray[np.uint8]
@@ -70,10 +69,11 @@ class Stage(threading.Thread):
         self.inbox: Newest[Shot] = Newest()
         self._make_performer = make_performer
         self._publish = publish
-        self._size = size
         self._orders: deque[Callable[[Performer], None]] = deque()
         self._tasks: deque[Callable[[], None]] = deque()
-        self._recording: TakenClip | None = None
+        self._taking_tasks = threading.Lock()
+        self._ended = False
+        self._recorder = Recorder(size=size)
         self._times: deque[float] = deque()
         self._spent = 0.0
         self._state = "waiting for the camera"
@@ -84,20 +84,12 @@ class Stage(threading.Thread):
         self._orders.append(what)
 
     def start_recording(self, path: Path) -> None:
-        """From the next picture on."""
-        self._tasks.append(lambda: setattr(self, "_recording", TakenClip(path, size=self._size)))
+        """From the next picture on, unless one is under way."""
+        self._do(lambda: self._recorder.begin(path))
 
-    def stop_recording(self, when_done: Callable[[Path | None], None]) -> None:
-        """Calls back on this thread with the file, or `None` where nothing was recorded."""
-
-        def stop() -> None:
-            recording, self._recording = self._recording, None
-            try:
-                when_done(recording.finish() if recording else None)
-            except MetaPortraitError:
-                when_done(None)
-
-        self._tasks.append(stop)
+    def stop_recording(self, when_done: Callable[[Path | str], None]) -> None:
+        """Calls back, from any thread, with the file or with why there is none."""
+        self._do(lambda: when_done(self._recorder.end()))
 
     def status(self) -> dict[str, object]:
         """For those who watch: pictures a second, milliseconds for one, frames left out."""
@@ -108,7 +100,7 @@ class Stage(threading.Thread):
             "ms": round(1000 * self._spent, 1),
             "dropped": self.inbox.dropped,
             "state": self._state,
-            "recording": self._recording is not None,
+            "recording": self._recorder.active,
         }
 
     def run(self) -> None:
@@ -123,13 +115,24 @@ class Stage(threading.Thread):
             self.error = error
             self._state = f"stopped: {error}"
         finally:
-            if self._recording is not None:
-                self._recording.give_up()
+            with self._taking_tasks:
+                self._ended = True
+            for task in self._tasks:  # somebody waits for a recording
+                task()
+            self._recorder.give_up()
 
     def stop(self) -> None:
         """Ends the thread after the frame it is at."""
         self.inbox.close()
         self.join()
+
+    def _do(self, task: Callable[[], None]) -> None:
+        """On this thread between two pictures, or at once where it has ended."""
+        with self._taking_tasks:
+            if not self._ended:
+                self._tasks.append(task)
+                return
+        task()
 
     def _perform(self, performer: Performer) -> None:
         with (
@@ -142,8 +145,7 @@ class Stage(threading.Thread):
                 if drawn is None:
                     continue
                 picture, frame = drawn
-                if self._recording is not None:
-                    self._recording.add(picture, frame.began)
+                self._recorder.add(picture, frame.began)
                 self._publish(Shown(encoded(picture), frame.stamp))
                 self._count(frame.began)
                 self._state = _state(performer)

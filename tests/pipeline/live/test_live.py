@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from metaportrait_cli.errors import MediaError, UsageError
+from metaportrait_cli.media.stills import write_still
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.live.cameras import frames_of
 from metaportrait_cli.pipeline.live.newest import Newest
 from metaportrait_cli.pipeline.live.performer import OpenedPortrait, Performer, open_portrait
+from metaportrait_cli.pipeline.live.recording import NOTHING, Recorder
 from metaportrait_cli.pipeline.live.run import run_live
 from metaportrait_cli.pipeline.live.server import FRAME, PICTURE_FILE, LiveOptions, LiveServer
 from metaportrait_cli.pipeline.live.stage import decoded, encoded
@@ -278,8 +281,43 @@ def test_cameras_that_are_none(
     with pytest.raises(MediaError, match="no such camera"):
         frames_of("99")
     assert capfd.readouterr().err == ""
+    write_still(tmp_path / "photo.png", portrait)
+    with pytest.raises(MediaError, match="still image"):
+        frames_of(str(tmp_path / "photo.png"))
     clip = write_clip(tmp_path / "clip.mp4", [scene(portrait, [(60, 20, 200)])] * 2)
     assert len(list(islice(frames_of(str(clip)), 5))) == 5
+
+
+def test_stage_that_ended_keeps_nobody_waiting(engine: Engine, opened: OpenedPortrait) -> None:
+    broken = replace(opened, renderer=None)  # type: ignore[arg-type]
+
+    async def story() -> None:
+        async with served(engine, broken) as (address, _), page(address) as socket:
+            while "stopped" not in str((await told(socket, "state"))["state"]):
+                pass
+            await socket.send('{"record": false}')
+            assert (await told(socket, "error"))["error"] == NOTHING
+
+    run(story)
+
+
+def test_what_goes_wrong_with_a_recording_is_told_at_its_end(tmp_path: Path) -> None:
+    picture = np.zeros((SIZE, SIZE, 3), np.uint8)
+    recorder = Recorder(size=SIZE)
+    assert recorder.end() == NOTHING
+    recorder.begin(tmp_path / "nowhere" / "deep" / "a.mp4")
+    recorder.add(picture, 0.0)
+    assert not recorder.active
+    assert "doesn't exist" in str(recorder.end())
+    recorder.begin(tmp_path / "a.mp4")
+    recorder.add(picture, 0.0)
+    recorder.begin(tmp_path / "b.mp4")  # another page: the first one goes on
+    recorder.add(picture, 0.1)
+    assert recorder.end() == tmp_path / "a.mp4"
+    recorder.begin(tmp_path / "c.mp4")
+    recorder.add(picture, 0.0)
+    recorder.give_up()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
 def test_options_and_places_are_checked(portrait_path: Path) -> None:
@@ -290,7 +328,7 @@ def test_options_and_places_are_checked(portrait_path: Path) -> None:
     with pytest.raises(UsageError, match="either"):
         run_live(None, LiveOptions(), ready=print, on_notice=print)
     notes: list[str] = []
-    with pytest.raises(UsageError, match=r"--host 192\.0\.2\.1"):
+    with pytest.raises(UsageError, match=r"`host` 192\.0\.2\.1"):
         run_live(
             portrait_path,
             LiveOptions(host="192.0.2.1", size=SIZE),
