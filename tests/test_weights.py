@@ -20,8 +20,11 @@ from typer.testing import CliRunner
 from metaportrait_cli.cli.weights import app
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.networks.network import Network
-from metaportrait_cli.weights import bundled_path, read_manifest, resolve
+from metaportrait_cli.networks.swift.quantized import key_of
+from metaportrait_cli.render.compact import region_networks
+from metaportrait_cli.weights import bundled_path, ranges, read_manifest, resolve
 from metaportrait_cli.weights.manifest import ManifestEntry, bundled_folder
+from metaportrait_cli.weights.ranges import known_ranges
 from metaportrait_cli.weights.store import load_network, read_header, save_networks
 
 runner = CliRunner()
@@ -268,3 +271,23 @@ def test_commands_print_paths_alone_and_fail_with_one_line(saved: Path) -> None:
     assert failed.stdout == ""
     assert failed.stderr.startswith("error: ")
     assert failed.stderr.count("\n") == 1
+
+
+def test_what_goes_into_the_networks_that_ship_is_known() -> None:
+    """After a change of these, `python -m benchmarks.ranges` makes it known anew."""
+    convolutions = {
+        key_of(module.weight.detach().numpy().tobytes())
+        for network in region_networks(bundled_path("compact")).values()
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d)
+    }
+    assert known_ranges()
+    assert known_ranges().keys() <= convolutions
+
+
+def test_a_broken_list_of_ranges_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "bundled_folder", lambda: tmp_path)
+    for text in (None, "[1]", '{"mouth": {"0": "wide"}}', "{"):
+        if text is not None:
+            (tmp_path / ranges.RANGES).write_text(text)
+        assert known_ranges.__wrapped__() == {}

@@ -202,7 +202,11 @@ Device = Annotated[
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 Precision = Annotated[
     PrecisionName,
-    typer.Option(help="What the networks compute in.", rich_help_panel=MACHINE),
+    typer.Option(
+        help="What the networks compute in; with `auto` a CPU multiplies bytes where that shows"
+        " nothing.",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Window = Annotated[
     int,

@@ -7,6 +7,7 @@ These are any of `warping`, `layers`, `mouth`, `eyes` and `shading`. Where a fil
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from metaportrait_cli.render.shading.light import SHADING, Shading
 from metaportrait_cli.render.warped import RefinedWarpRenderer, WarpRenderer
 from metaportrait_cli.stages import Once
 from metaportrait_cli.weights import bundled_path
+from metaportrait_cli.weights.ranges import known_ranges
 from metaportrait_cli.weights.shelf import WeightsShelf
 from metaportrait_cli.weights.tensors import read_header
 
@@ -70,6 +72,8 @@ def from_file(opening: Opening) -> Rendering:
         kind: RegionMaker(partial(_one_of, networks, kind), configs[kind].get("keep_shown", False))
         for kind in kinds
     }
+    if not opening.exact and not opening.deltas:
+        running = replace(running, ranges=known_ranges())
     refiner = RegionRefiner(makers, Identity(), teeth=bundled_teeth(), running=running)
     if not refiner.is_known:
         networks()

@@ -92,6 +92,7 @@ def rendering_named(
         path=path,
         device=chosen,
         precision=exactness,
+        exact=precision != "auto",
         deltas=deltas or {},
         on_notice=on_notice,
         on_progress=on_progress,

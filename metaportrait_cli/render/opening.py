@@ -22,6 +22,8 @@ class Opening:
     device: str
     precision: str
     """A name of torch's"""
+    exact: bool = False
+    """Not even where that shows nothing may it be less"""
     deltas: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """What a person's portrait adds to parameters, by their names in the file"""
     on_notice: Callable[[str], None] = lambda _text: None

@@ -22,6 +22,7 @@ from metaportrait_cli.networks.swift.function import Running, SwiftFunction
 from metaportrait_cli.networks.swift.ledger import NotRecordedError
 from metaportrait_cli.networks.swift.machine import Machine
 from metaportrait_cli.networks.swift.program import Program
+from metaportrait_cli.networks.swift.quantized import convolutions, key_of, quantized
 from metaportrait_cli.networks.swift.recorder import recorded
 from metaportrait_cli.pixels import as_tensor
 from metaportrait_cli.weights.shelf import WeightsShelf
@@ -240,3 +241,21 @@ print("torch" in sys.modules)
         for _ in range(2)
     ]
     assert told == ["True", "False"]
+
+
+def test_convolutions_of_known_ranges_are_done_in_bytes_and_others_as_before() -> None:
+    torch.manual_seed(0)
+    known, other = (nn.Conv2d(32, 32, 3, padding=1) for _ in range(2))
+    x = noise(32, 16, 16)
+
+    def function(x: Tensor) -> list[Tensor]:
+        return [known(x), other(x)]
+
+    program = recorded(function, [x])
+    key = key_of(known.weight.detach().numpy().tobytes())
+    assert convolutions(program)[key].size == known.weight.numel()
+    assert quantized(program, {}) == program
+    in_bytes = Machine(quantized(program, {key: x.abs().max().item(), "another": 1.0}))
+    exact, (rounded, same) = Machine(program)([x[0].numpy()]), in_bytes([x[0].numpy()])
+    np.testing.assert_array_equal(same, exact[1])
+    assert 0 < np.abs(rounded - exact[0]).mean() < 0.02 * np.abs(exact[0]).mean()

@@ -29,11 +29,14 @@ from metaportrait_cli.networks.compact_warping import CompactWarping, CompactWar
 from metaportrait_cli.networks.mouth import REGION_NETWORKS, MouthNetwork
 from metaportrait_cli.networks.network import Network
 from metaportrait_cli.networks.regions import RegionConfig, RegionNetwork
+from metaportrait_cli.networks.swift import function
 from metaportrait_cli.networks.swift.function import Function, Running, SwiftFunction
+from metaportrait_cli.networks.swift.quantized import key_of
 from metaportrait_cli.networks.swift.repainted import below_teeth, painted
+from metaportrait_cli.render import compact
 from metaportrait_cli.render.mouths.teeth import bundled_teeth
 from metaportrait_cli.render.named import rendering_named
-from metaportrait_cli.render.protocol import Driven
+from metaportrait_cli.render.protocol import Driven, Frames
 from metaportrait_cli.render.regions import TOGETHER, RegionRefiner
 from metaportrait_cli.render.warped import RefinedWarpRenderer, WarpRenderer
 from metaportrait_cli.weights.join import join_files
@@ -239,3 +242,34 @@ def test_a_network_for_other_patches_is_refused(tmp_path: Path) -> None:
     save_networks(path, {"mouth": coarse}, architecture="compact")
     with pytest.raises(WeightsError, match="paints 64 pixels where this version paints 128"):
         rendering_named(str(path))
+
+
+def test_bytes_stand_in_for_fractions_unless_these_are_asked_for_or_a_person_was_learnt(
+    tmp_path: Path,
+    portrait: NDArray[np.uint8],
+    portrait_face: Face,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = network("mouth")
+    torch.nn.init.normal_(made.head.weight, std=0.02)
+    path = tmp_path / "mouth.safetensors"
+    save_networks(path, {"mouth": made}, architecture="compact")
+    weights = (m.weight for m in made.modules() if isinstance(m, torch.nn.Conv2d))
+    ranges = {key_of(weight.detach().numpy().tobytes()): 16.0 for weight in weights}
+    monkeypatch.setattr(compact, "known_ranges", lambda: ranges)
+    crop = Crop.around(portrait_face.points)
+    source = Source(Path("portrait.png"), portrait, portrait_face, faces_seen=1, crop=crop)
+    points = source.landmarks(256)[None] + np.array([4, -3, 0], np.float32)
+
+    def frame(precision: str, *, fast: bool = True, delta: float | None = None) -> Frames:
+        monkeypatch.setattr(function, "is_fast", lambda: fast)
+        deltas = {} if delta is None else {"mouth.head.bias": torch.full((16,), delta)}
+        renderer = rendering_named(str(path), precision=precision, deltas=deltas).renderer
+        return renderer.open(source, size=256).render(Driven.of(points)).frames
+
+    exact, rounded = frame("fp32"), frame("auto")
+    difference = np.abs(rounded.astype(int) - exact)
+    assert 0 < difference.max() < 16
+    assert difference.mean() < 0.05
+    np.testing.assert_array_equal(frame("auto", fast=False), exact)
+    np.testing.assert_array_equal(frame("auto", delta=0.0), exact)

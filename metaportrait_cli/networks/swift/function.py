@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.networks.swift.machine import Machine
 from metaportrait_cli.networks.swift.program import Program
+from metaportrait_cli.networks.swift.quantized import Ranges, is_fast, quantized
 from metaportrait_cli.stages import side_by_side
 
 if TYPE_CHECKING:
@@ -49,11 +51,20 @@ class Running:
     precision: str = "float32"
     """A name of torch's"""
     shelf: Shelf | None = None
+    ranges: Ranges = field(default_factory=dict)
+    """Of convolutions that may be done in bytes, where the CPU is fast with them"""
 
     @property
     def swift(self) -> bool:
         """Whether ncnn may do it."""
         return self.device == "cpu" and self.precision == "float32"
+
+    def machine(self, program: Program) -> Machine:
+        """What runs it, in bytes where it may. Raises as `Machine` does."""
+        if self.ranges and is_fast():
+            with suppress(ValueError):  # a build of ncnn without them
+                return Machine(quantized(program, self.ranges))
+        return Machine(program)
 
     def placed(self, network: NetworkT) -> NetworkT:
         """The network there, frozen, when torch has to run it."""
@@ -134,7 +145,7 @@ class SwiftFunction:
         if program is None or not program.takes([x.shape[1:] for x in inputs]):
             return None
         try:
-            return Machine(program)
+            return self._running.machine(program)
         except (ImportError, ValueError):
             return None
 
@@ -158,4 +169,5 @@ class SwiftFunction:
                 return None
         if self._running.shelf is not None:
             self._running.shelf.put(self._name, program)
-        return machine
+        # As later runs will have it.
+        return self._running.machine(program) if self._running.ranges else machine
