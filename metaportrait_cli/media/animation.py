@@ -59,6 +59,7 @@ def animation_info(path: Path) -> VideoInfo:
         has_alpha=has_alpha,
         rotation=0,
         codec=codec,
+        coded=(width, height),
     )
 
 
@@ -116,6 +117,7 @@ class ImageFolder(FrameSource):
             has_alpha=first.alpha is not None,
             rotation=0,
             codec=self._paths[0].suffix[1:].lower(),
+            coded=first.in_file,
         )
         super().__init__(info, max_side=max_side)
         self._next = 0

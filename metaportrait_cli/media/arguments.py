@@ -98,7 +98,7 @@ def reader_arguments(
     before the filters. It seeks to `start`, in seconds, rather than decode what lies before.
     """
     decoding: dict[str, Any] = dict(_INPUT)
-    coded_width, coded_height = info.coded or (info.width, info.height)
+    coded_width, coded_height = info.in_file
     if coded_width * coded_height > _ONE_THREAD_PIXELS:
         decoding["threads"] = 1
     if start:

@@ -59,7 +59,7 @@ class VideoInfo:
     primaries: Primaries = "bt709"
     """What red, green and blue are; all that are near enough to sRGB's count as BT.709."""
     coded: tuple[int, int] | None = None
-    """Width and height of the first picture as it is stored, upright; later ones may differ."""
+    """`in_file`, where frames may come in another size: that of the first picture of a clip."""
     interlaced: bool = False
     """Whether the first picture consists of two half pictures."""
     untagged: bool = False
@@ -68,6 +68,11 @@ class VideoInfo:
     """Seconds on the container's clock at which its earliest stream begins."""
     mark: str = ""
     """What its comment says of an artificial origin, to be passed on; else empty."""
+
+    @property
+    def in_file(self) -> tuple[int, int]:
+        """Width and height as they are stored, upright: what is delivered may be smaller."""
+        return self.coded or (self.width, self.height)
 
 
 LARGEST_SIDE = 4096

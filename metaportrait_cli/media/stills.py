@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngInfo
 
@@ -48,6 +48,9 @@ _DECODER_ERRORS = (
 )
 """What Pillow's decoders raise on damaged files, besides their own errors."""
 
+_LYING = range(5, 9)
+"""Orientations of EXIF whose pictures are stored on their side"""
+
 LARGEST_SIDE = 65_535
 NARROWEST = 64
 """Of a picture's sides one is at most so many times longer than the other."""
@@ -67,7 +70,8 @@ class Still:
     """(H, W, 3) sRGB in [0, 255], not multiplied by alpha."""
     alpha: NDArray[np.uint8] | None
     """(H, W) in [0, 255], 0 = transparent; None where every pixel is opaque."""
-    path: Path
+    in_file: tuple[int, int]
+    """Width and height as they are stored, upright."""
 
 
 def read_still(path: Path) -> Still:
@@ -83,9 +87,10 @@ def read_still(path: Path) -> Still:
             raise MediaError(
                 f"{path} is an animation where a still image is expected: save one frame of it"
             )
-        profile = image.info.get("icc_profile")
+        profile, stored = image.info.get("icc_profile"), image.size
+        lies = image.getexif().get(ExifTags.Base.Orientation, 1) in _LYING
         pixels, alpha = split_srgb(ImageOps.exif_transpose(_reduced(image)), profile)
-    return Still(image=pixels, alpha=alpha, path=path)
+    return Still(image=pixels, alpha=alpha, in_file=stored[::-1] if lies else stored)
 
 
 def is_still(path: Path) -> bool:
@@ -194,7 +199,9 @@ def open_image(
     except FileNotFoundError as error:
         raise _NotAnImageError(f"{name} doesn't exist: check the path") from error
     except Image.DecompressionBombError as error:
-        raise _too_large(name) from error
+        raise MediaError(
+            f"{name} has more than {Image.MAX_IMAGE_PIXELS} pixels: scale it down first"
+        ) from error
     except UnidentifiedImageError as error:
         kind = _known_kind(file)
         if kind is not None:
@@ -223,13 +230,9 @@ def _check_size(image: Image.Image, name: str) -> None:
     small = image.format == "JPEG" and not image.info.get("progressive")
     most = _MOST_JPEG_PIXELS if small else Image.MAX_IMAGE_PIXELS
     if width * height > (most or _MOST_JPEG_PIXELS) or max(width, height) > LARGEST_SIDE:
-        raise _too_large(name)
+        raise MediaError(f"{name} is {width}x{height}, too large to be read: scale it down first")
     if max(width, height) > NARROWEST * min(width, height):
         raise MediaError(f"{name} is {width}x{height}: too narrow for a picture of a face")
-
-
-def _too_large(name: str) -> MediaError:
-    return MediaError(f"{name} has more than {Image.MAX_IMAGE_PIXELS} pixels: scale it down first")
 
 
 def _reduced(image: Image.Image) -> Image.Image:

@@ -30,6 +30,7 @@ from metaportrait_cli.media.process import Child, failure, run
 Seal = Callable[[Path], None]
 """Does the last thing to a finished file, in place, before it appears."""
 
+_GIF = ".gif"
 MOST_GIF_RATE = 50
 """Beyond, browsers show a picture for a tenth of a second."""
 _LARGEST_RATIO = 1_000_000
@@ -81,13 +82,9 @@ class VideoWriter:
         self._encoding, self._comment = encoding, comment
         self._seal = seal
         self._binary = ffmpeg_binary()
-        gif = path.suffix.lower() == ".gif"
-        if gif and rate > MOST_GIF_RATE:
-            raise UsageError(
-                f"{path}: a GIF shows at most {MOST_GIF_RATE} of {float(rate):.0f} frames a second:"
-                " write a .mp4 or .webm"
-            )
-        self._audio = None if gif else sound_of(audio_from, audio_offset, duration)
+        check_rate(path, rate)
+        silent = path.suffix.lower() == _GIF
+        self._audio = None if silent else sound_of(audio_from, audio_offset, duration)
         self._even: NDArray[np.uint8] | None = None
         if width % 2 or height % 2:
             self._even = np.empty((height + height % 2, width + width % 2, 3), np.uint8)
@@ -211,6 +208,16 @@ def check_video_name(path: Path, encoding: Encoding = USUAL, *, or_folder: bool 
         encoding.resolved(path)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def check_rate(path: Path, rate: Fraction) -> None:
+    """Make sure that a video under this name can show so many frames a second, before any work is
+    done for it. Raises `UsageError`."""
+    if path.suffix.lower() == _GIF and rate > MOST_GIF_RATE:
+        raise UsageError(
+            f"{path}: a GIF shows at most {MOST_GIF_RATE} of {float(rate):.0f} frames a second:"
+            " write a .mp4 or .webm"
+        )
 
 
 def packets_in(path: Path) -> int:

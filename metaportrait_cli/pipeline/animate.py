@@ -12,7 +12,7 @@ from metaportrait_cli.errors import check_given
 from metaportrait_cli.media.outputs import claimed
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.stills import is_still
-from metaportrait_cli.media.writer import check_video_name
+from metaportrait_cli.media.writer import check_rate, check_video_name
 from metaportrait_cli.motion.motion_file import SUFFIX
 from metaportrait_cli.pipeline.animation import AnimateOptions, Animation, listed
 from metaportrait_cli.pipeline.driver import Driver, DriverMotion, as_driver
@@ -87,6 +87,8 @@ def animate(
         in_folder = options.encoding.in_folder
         with claimed(output, overwrite=overwrite, is_input=inputs, pictures=in_folder):
             check_video_name(output, options.encoding)
+            if output.suffix.lower() == ".gif" and isinstance(driver, Path):
+                _check_rate(output, driver)
             if options.signing is not None:
                 options.signing.check(output)
             work = Work.of(
@@ -111,6 +113,13 @@ def animate(
     report = animation.report
     report.measure(animation.stopwatch, time.perf_counter() - started)
     return report
+
+
+def _check_rate(output: Path, driver: Path) -> None:
+    """Raises `UsageError` for a driver whose pictures come too fast; a template tells it later."""
+    if not driver.name.endswith(SUFFIX):
+        with open_frames(driver) as frames:
+            check_rate(output, frames.rate)
 
 
 def _write(animation: Animation, output: Path, work: Work, *, known: bool) -> None:

@@ -280,7 +280,7 @@ def load_motion(
     if not found:
         raise NoFaceError(
             f"{info.path}: no face found in any of {len(track)} frames"
-            f" ({info.width}x{info.height}); give a clip with a face turned towards the camera"
+            f" ({'{}x{}'.format(*info.in_file)}); give a clip with a face turned towards the camera"
         )
     gaps = fill_gaps(track)
     order: Sequence[int] = range(len(track))

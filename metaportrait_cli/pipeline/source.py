@@ -36,6 +36,8 @@ FURTHER_TURN = 9.0
 # Beside the largest face, others count from this share of its size on.
 LEAST_BESIDE = 0.3
 OPAQUE = 255
+LEAST_FACE = 40
+"""Height in pixels of a face that is found, in a picture of at most `MAX_SIDE`"""
 
 
 Picture = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image
@@ -91,14 +93,15 @@ def load_source(picture: Picture, *, choice: FaceChoice, detector: MediaPipeDete
         if not (path.is_file() and is_still(path)):
             return _from_clip(path, choice=choice, detector=detector)
         still = read_still(path)
-        image, alpha = still.image, still.alpha
+        image, alpha, in_file = still.image, still.alpha, still.in_file
     else:
         path = Path("picture")
         image, alpha = _pixels(picture)
+        in_file = image.shape[1], image.shape[0]
     if alpha is None or alpha.min() == OPAQUE:
-        return _source(path, image, choice=choice, detector=detector)
+        return _source(path, image, in_file, choice=choice, detector=detector)
     image = _on_white(image, alpha)
-    return replace(_source(path, image, choice=choice, detector=detector), on_white=True)
+    return replace(_source(path, image, in_file, choice=choice, detector=detector), on_white=True)
 
 
 def _pixels(
@@ -124,7 +127,9 @@ def _from_clip(path: Path, *, choice: FaceChoice, detector: MediaPipeDetector) -
     with open_frames(path) as frames:
         for frame in islice(frames, 0, VIDEO_LOOKS * FRAMES_BETWEEN_LOOKS, FRAMES_BETWEEN_LOOKS):
             try:
-                return _source(path, frame.image, choice=choice, detector=detector)
+                return _source(
+                    path, frame.image, frames.info.in_file, choice=choice, detector=detector
+                )
             except NoFaceError as error:
                 failure = error
     raise failure or NoFaceError(f"{path}: no face found; give a clip that starts with the face")
@@ -143,7 +148,8 @@ def _further_frames(
             face = choice.pick(detector.detect(frame.image))
             if face is None or min(_turn(face, view.face) for view in views) < FURTHER_TURN:
                 continue
-            views.append(_source(path, frame.image, choice=choice, detector=detector))
+            in_file = frames.info.in_file
+            views.append(_source(path, frame.image, in_file, choice=choice, detector=detector))
     return views[1:]
 
 
@@ -155,8 +161,14 @@ def _turn(first: Face, second: Face) -> float:
 
 
 def _source(
-    path: Path, image: NDArray[np.uint8], *, choice: FaceChoice, detector: MediaPipeDetector
+    path: Path,
+    image: NDArray[np.uint8],
+    in_file: tuple[int, int],
+    *,
+    choice: FaceChoice,
+    detector: MediaPipeDetector,
 ) -> Source:
+    """`in_file`: the picture's width and height before it was made smaller."""
     picture = even(_limited(image))
     faces = detector.search(picture)
     turns = detector.quarter_turns(picture, faces)
@@ -164,17 +176,19 @@ def _source(
         picture = turned(picture, turns)
         faces = detector.search(picture)
     face = choice.pick(faces)
-    height, width = picture.shape[:2]
     if face is None and faces:
         raise NoFaceError(
             f"{path}: face {choice.number} asked for, but only {len(faces)} found;"
             " faces count from the left, from 1"
         )
     if face is None:
+        width, height = in_file
+        least = round(LEAST_FACE * max(1, max(in_file) / MAX_SIDE))
         raise NoFaceError(
             f"{path}: no face found ({width}x{height}); give a picture with a face turned"
-            " towards the camera, at least 40 pixels high"
+            f" towards the camera, at least {least} pixels high"
         )
+    height, width = picture.shape[:2]
     crop = Crop.around(face.points, within=(width, height))
     return Source(
         path=path,

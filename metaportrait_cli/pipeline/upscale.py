@@ -20,7 +20,7 @@ from metaportrait_cli.media.encoding import USUAL, Encoding
 from metaportrait_cli.media.info import LARGEST_SIDE, VideoInfo
 from metaportrait_cli.media.outputs import claimed
 from metaportrait_cli.media.reader import open_frames
-from metaportrait_cli.media.writer import check_video_name
+from metaportrait_cli.media.writer import check_rate, check_video_name
 from metaportrait_cli.pipeline.doubling.faces_in_clip import FacesInClip, find_faces
 from metaportrait_cli.pipeline.doubling.pictures import (
     KEPT_PIXELS,
@@ -129,6 +129,7 @@ def _write(
 ) -> None:
     with open_frames(clip) as frames:
         info = frames.info
+    check_rate(output, info.rate)
     if not options.face_only:
         _check_size(info)
     network = None
@@ -150,7 +151,7 @@ def _write(
     if options.face_only and not faces.paths:
         raise NoFaceError(
             f"{clip}: no face found in any of {faces.frames} frames"
-            f" ({info.width}x{info.height}); without `face_only` the clip is enlarged as it is"
+            f" ({'{}x{}'.format(*info.in_file)}); without `face_only` the clip is enlarged as it is"
         )
     _describe(report, clip, faces)
     enhanced = network is not None and bool(faces.paths)
@@ -181,7 +182,7 @@ def _write(
 
 def _check_size(info: VideoInfo) -> None:
     """Raises `MediaError` where the doubled picture is more than H.264 takes."""
-    own = max((info.width, info.height), info.coded or (0, 0))  # the largest come shrunk
+    own = max((info.width, info.height), info.in_file)  # the largest come shrunk
     width, height = SCALE * own[0], SCALE * own[1]
     blocks = -(-width // 16) * -(-height // 16)
     if blocks > H264_MACROBLOCKS or max(own) > LARGEST_SIDE:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 from metaportrait_cli.errors import MediaError, UsageError
 from metaportrait_cli.media import stills
@@ -143,6 +143,15 @@ def test_transparent_palette_and_opaque_alpha(tmp_path: Path) -> None:
     assert read_still(opaque).alpha is None
 
 
+def test_size_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stills, "_PLENTY_PIXELS", WIDTH * HEIGHT // 4)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    still = read_still(saved(tmp_path / "a.jpg", Image.fromarray(gradient()), exif=exif))
+    assert still.in_file == (HEIGHT, WIDTH)
+    assert still.image.shape[0] == WIDTH // 2
+
+
 def test_heic(tmp_path: Path) -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     path = tmp_path / "a.heic"
@@ -213,11 +222,13 @@ def test_missing_and_folder(tmp_path: Path) -> None:
     assert not is_still(tmp_path)
 
 
-@pytest.mark.parametrize("limit", [100, 700])
-def test_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+@pytest.mark.parametrize(("limit", "told"), [(100, "more than 100 pixels"), (700, "36x24, too")])
+def test_too_many_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, told: str
+) -> None:
     path = saved(tmp_path / "a.png", Image.fromarray(gradient()))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(MediaError, match=f"more than {limit} pixels"):
+    with pytest.raises(MediaError, match=told):
         read_still(path)
 
 

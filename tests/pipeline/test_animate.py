@@ -24,6 +24,7 @@ from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.landmarks import extract_landmarks
 from metaportrait_cli.pipeline.performance import DriveOptions
 from metaportrait_cli.pipeline.source import load_sources
+from metaportrait_cli.pipeline.upscale import upscale
 from metaportrait_cli.render.protocol import Driven
 from metaportrait_cli.render.warped import WarpRenderer
 from metaportrait_cli.weights import bundled_path
@@ -272,6 +273,28 @@ def test_no_face_is_said(portrait: Image, portrait_path: Path, tmp_path: Path) -
     with pytest.raises(NoFaceError, match=r"blank\.mp4: no face found"):
         animate([blank], blank, tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_size_that_is_told_is_the_files(portrait_path: Path, tmp_path: Path) -> None:
+    Image_.new("RGB", (3841, 720), "grey").save(tmp_path / "wall.jpg")
+    with pytest.raises(
+        NoFaceError, match=r"wall\.jpg: no face found \(3841x720\).* 80 pixels high"
+    ):
+        animate([tmp_path / "wall.jpg"], portrait_path, tmp_path / "out.png")
+
+
+def test_rate_of_a_gif_is_told_before_the_work(
+    portrait: Image, portrait_path: Path, tmp_path: Path
+) -> None:
+    fast = write_clip(tmp_path / "fast.mp4", [scene(portrait, [])] * 4, rate="60")
+
+    def progress(stage: str, done: int, total: int | None) -> None:
+        pytest.fail("work was done")
+
+    with pytest.raises(UsageError, match="at most 50 of 60"):
+        animate([portrait_path], fast, tmp_path / "out.gif", on_progress=progress)
+    with pytest.raises(UsageError, match="at most 50 of 60"):
+        upscale(fast, tmp_path / "out.gif", on_progress=progress)
 
 
 def test_compare_shows_three_panels(portrait_path: Path, moving: Path, tmp_path: Path) -> None:
