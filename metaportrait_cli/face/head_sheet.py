@@ -26,8 +26,10 @@ from metaportrait_cli.face.correspondence import (
     unstretched_mouth,
 )
 from metaportrait_cli.face.crop import smoothstep
+from metaportrait_cli.face.hidden_side import CheekRim
 
 Points = NDArray[np.float32]
+Motion = tuple[NDArray[np.float64], float, NDArray[np.float64]]  # rotation, scale, shift
 
 BRIDGE = 168
 STEP = 1 / 14
@@ -111,6 +113,7 @@ class HeadSheet:
         self.head = HeadFrame.of(self.points)
         self._oval = topology.ring("face_oval")
         self._skull = skull_points(self.points)
+        self._rim = CheekRim(self.points)
         oval = self.points[self._oval, :2]
         step = STEP * self.head.width
         flat = _grid_around(oval, alpha, step=step, width=self.head.width)
@@ -206,9 +209,13 @@ class HeadSheet:
 
     # ------------------------------------------------------------------ a frame
 
-    def placed(self, driven: Points) -> Points:
-        """Where the outer vertices (V, 3) are for driven landmarks (478, 3)."""
-        rotation, scale, shift = _steady_similarity(self.points[self._skull], driven[self._skull])
+    def motion(self, driven: Points) -> Motion:
+        """The head's own, for driven landmarks (478, 3)."""
+        return _steady_similarity(self.points[self._skull], driven[self._skull])
+
+    def placed(self, driven: Points, motion: Motion) -> Points:
+        """Where the outer vertices (V, 3) are for driven landmarks (478, 3) and their `motion`."""
+        rotation, scale, shift = motion
         turned = scale * self.outer @ rotation.T + shift
         residual = driven[self._oval] - (scale * self.points[self._oval] @ rotation.T + shift)
         place = self.outer + self._of_head * (turned - self.outer) + self._spread @ residual
@@ -218,19 +225,22 @@ class HeadSheet:
     def layout(self, driven: Points, *, side: float, grid: int) -> Layout:
         """Where all is for driven landmarks (478, 3); the window measures `side` pixels."""
         driven = np.asarray(driven, np.float32)
-        outer = self.placed(driven)
+        motion = self.motion(driven)
         pairs = np.array(topology.INNER_LIPS)
         source_ends, driven_ends = unstretched_mouth(self.points, driven, pairs)
         ends = np.column_stack([driven_ends, driven[pairs[:, 0], 2]])
-        vertices = np.concatenate([driven, ends, outer]).astype(np.float32)
+        vertices = np.concatenate([driven, ends, self.placed(driven, motion)]).astype(np.float32)
+        face = np.concatenate([self._rim.places(motion[0]), source_ends])
         source = np.concatenate([self.points[:, :2], source_ends, self.outer[:, :2]])
         # Larger z is farther: painted first.
         order = np.argsort(-vertices[self._triangles, 2].mean(1), kind="stable")
         corners = self._triangles[order].ravel()
         # Vertices of the oval serve both parts; so each triangle has its own three.
-        values = np.column_stack(
-            [source[corners], np.ones(len(corners)), np.repeat(self._is_around[order], 3)]
-        )
+        around = np.repeat(self._is_around[order], 3)
+        places = source[corners]
+        inner = around == 0
+        places[inner] = face[corners[inner]]
+        values = np.column_stack([places, np.ones(len(corners)), around])
         field = np.zeros((grid, grid, 4), np.float32)
         add_interpolated(
             field,
@@ -286,9 +296,7 @@ def skull_points(points: Points) -> NDArray[np.int64]:
     return np.flatnonzero(still)
 
 
-def _steady_similarity(
-    before: Points, after: Points
-) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
+def _steady_similarity(before: Points, after: Points) -> Motion:
     """(R, s, t) with after ≈ s R before + t for points (N, 3), small turns damped.
 
     Landmarks tell depth badly: a head that hardly turns would be seen to wobble.

@@ -31,6 +31,12 @@ SKIN_BLUR = 0.01
 # The fill ends inside the face's edge, over this share of the grid.
 EDGE_SHARE = 0.008
 
+# In face widths: how far inside the mesh's outline a cheek's skin begins that turns to the camera,
+# and from where on inwards it is where it is seen.
+RIM, INWARDS = 0.05, 0.25
+# A cheek is what is so far under the eyes, and from the middle.
+UNDER_EYES, SIDES = (0.0, 0.15), (0.2, 0.35)
+
 
 @dataclass(frozen=True)
 class Fill:
@@ -92,8 +98,63 @@ class HiddenSide:
         return np.median(colours[far] / colours[mirror[far]], axis=0).astype(np.float32)
 
 
+class CheekRim:
+    """Where the skin of a source's cheeks comes from that turn to the camera; `points` (478, 3).
+
+    The mesh ends a little beyond the cheek: in hair, at an earring, or in the background. It is a
+    narrow strip, but a turned head would show it all over the side of its face.
+    """
+
+    def __init__(self, points: NDArray[np.float32]) -> None:
+        self._points = points
+        oval = topology.ring("face_oval")
+        flat, ring = points[:, :2], points[oval, :2]
+        before_ears = points[list(topology.EAR_SIDES)]
+        width = np.linalg.norm(before_ears[1] - before_ears[0])
+        along = np.roll(ring, -1, 0) - np.roll(ring, 1, 0)
+        inwards = np.stack([along[:, 1], -along[:, 0]], 1)
+        inwards *= np.sign(((ring.mean(0) - ring) * inwards).sum(1, keepdims=True))
+        self._inwards = inwards / np.linalg.norm(inwards, axis=1, keepdims=True)  # (36, 2)
+        self._normals = _normals(points)[oval]
+        # What the source hides is the business of `HiddenSide`.
+        faces = facing(points)
+        far = (faces[topology.mirror()] - faces)[oval]
+        seen = 1 - smoothstep((far - FAR_SIDE) / FAR_RAMP)
+        across = (before_ears[1] - before_ears[0])[:2] / width
+        aside = np.abs((ring - ring.mean(0)) @ across) / width
+        eyes = flat[[outer for outer, _ in topology.EYE_CORNERS]].mean(0)
+        down = topology.head_axes(points)[:2, 1]
+        under = (ring - eyes) @ (down / np.linalg.norm(down)) / width
+        self._cheeks = seen * _rising(aside, SIDES) * _rising(under, UNDER_EYES)
+        # Each point follows what is nearest of the outline, between its points too.
+        parts = np.linspace(0, 1, 8, endpoint=False)[:, None, None]
+        between = (ring + parts * (np.roll(ring, -1, 0) - ring)).reshape(-1, 2)  # (8 × 36, 2)
+        apart = np.linalg.norm(flat[:, None] - between, axis=2) / width
+        part, first = np.divmod(apart.argmin(1), len(oval))
+        share = (part / len(parts))[:, None]
+        one = np.eye(len(oval))
+        follows = (1 - share) * one[first] + share * one[(first + 1) % len(oval)]
+        reach = RIM * width * np.clip(1 - apart.min(1) / INWARDS, 0, 1)
+        reach[topology.MESH_POINTS :] = 0
+        self._reach = follows * reach[:, None]  # (478, 36)
+
+    def places(self, rotation: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Where in the source each point's skin is taken from, (478, 2), if its head is turned."""
+        uncovered = self._normals @ rotation[2] - self._normals[:, 2]
+        weight = smoothstep((uncovered - UNCOVERED) / UNCOVERED_RAMP) * self._cheeks
+        moved = self._reach @ (self._inwards * weight[:, None])
+        return (self._points[:, :2] + moved).astype(np.float32)
+
+
 def facing(points: NDArray[np.floating]) -> NDArray[np.floating]:
     """Cosine between each mesh point's skin and the camera, (478,); irises count as facing it."""
+    cosine = _normals(points)[:, 2]
+    cosine[topology.MESH_POINTS :] = 1
+    return cosine
+
+
+def _normals(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Directions (478, 3) of each mesh point's skin, positive towards the camera."""
     faces = topology.triangles()
     corners = points[faces]  # (T, 3, 3)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -102,5 +163,9 @@ def facing(points: NDArray[np.floating]) -> NDArray[np.floating]:
     at_point = np.stack(
         [np.bincount(of, np.tile(normals[:, axis], 3), len(points)) for axis in range(3)], axis=1
     )
-    at_point[topology.MESH_POINTS :, 2] = 1
-    return at_point[:, 2] / np.maximum(np.linalg.norm(at_point, axis=1), 1e-9)
+    return at_point / np.maximum(np.linalg.norm(at_point, axis=1, keepdims=True), 1e-9)
+
+
+def _rising(values: NDArray[np.floating], ramp: tuple[float, float]) -> NDArray[np.floating]:
+    """0 up to the ramp's first value, 1 from its second on."""
+    return smoothstep((values - ramp[0]) / (ramp[1] - ramp[0]))

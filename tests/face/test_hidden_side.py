@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.face import Face
-from metaportrait_cli.face.hidden_side import HiddenSide, facing
+from metaportrait_cli.face.hidden_side import CheekRim, HiddenSide, facing
 from tests.face.test_correspondence import origin_at, turned
 
 SIDE = 256
@@ -57,3 +58,31 @@ def test_a_turned_source_lends_its_near_side(frontal: NDArray[np.float32]) -> No
     origin = origin_at(fill.shift, frontal[[far], :2])[0]
     assert np.linalg.norm(origin - source[near, :2]) < 1.5
     assert 0.0 <= fill.weight.min() <= fill.weight.max() <= 1.0
+
+
+def test_a_cheek_that_turns_to_the_camera_is_skin_up_to_its_rim(
+    frontal: NDArray[np.float32],
+) -> None:
+    rim, middle = CheekRim(frontal), frontal[:, 0].mean()
+    ahead, _ = cv2.Rodrigues(np.zeros(3))
+    assert np.allclose(rim.places(ahead), frontal[:, :2])
+    turn, _ = cv2.Rodrigues(np.radians([0.0, 35.0, 0.0]))
+    moved = rim.places(turn) - frontal[:, :2]
+    ears = list(topology.EAR_SIDES)
+    seen, other = sorted(ears, key=lambda ear: -abs(moved[ear, 0]))
+    assert moved[seen, 0] * (middle - frontal[seen, 0]) > 0  # inwards
+    assert abs(moved[seen, 0]) > 0.03 * np.ptp(frontal[ears, 0])
+    still = [other, topology.CHIN, *topology.ring("left_eye"), *topology.ring("right_eye")]
+    assert np.abs(moved[still]).max() < 0.5
+    assert np.abs(moved[topology.MESH_POINTS :]).max() == 0
+
+
+def test_the_far_cheek_of_a_turned_source_is_left_to_its_near_one(
+    frontal: NDArray[np.float32],
+) -> None:
+    source = turned(frontal, 35)
+    far = min(topology.EAR_SIDES, key=lambda ear: facing(source)[ear])
+    back, _ = cv2.Rodrigues(np.radians([0.0, 35.0, 0.0]))
+    for rotation in (back, back.T):
+        moved = CheekRim(source).places(rotation) - source[:, :2]
+        assert np.abs(moved[far]).max() < 0.5
