@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def detector() -> Iterator[MediaPipeDetector]:
 
 @pytest.fixture(scope="session")
 def find_faces(detector: MediaPipeDetector) -> FaceFinder:
-    return looking_with(detector, step=OPTIONS.step)
+    return cache(looking_with(detector, step=OPTIONS.step))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 
 from metaportrait_cli.errors import MediaError
 from metaportrait_cli.face.detector import MediaPipeDetector
+from metaportrait_cli.training.data import shards
 from metaportrait_cli.training.data.pairs import Faces, PairDataset, is_held_out
 from metaportrait_cli.training.data.prepare import (
     FaceFinder,
@@ -92,6 +93,33 @@ def test_other_settings_make_other_shards(
         options = replace(OPTIONS, frames_per_identity=count, least_per_clip=2)
         prepare(footage, tmp_path, options, find_faces=find_faces, on_progress=lambda *_: None)
         assert max(clip.count for clip in Faces.load(tmp_path).clips) <= count
+
+
+def test_broken_off_shard_is_of_neither_run(
+    footage: Path, tmp_path: Path, find_faces: FaceFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once(count: int) -> None:
+        options = replace(OPTIONS, frames_per_identity=count, least_per_clip=2)
+        prepare(footage, tmp_path, options, find_faces=find_faces, on_progress=lambda *_: None)
+
+    def broken_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    once(3)
+    _, (stem, *_) = read_index(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "save_file", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            once(5)
+    assert read_recipe(stem) is None
+    with pytest.raises(MediaError, match="no prepared data"):
+        read_index(tmp_path)
+    once(3)
+    table = stem.with_suffix(".safetensors")
+    table.write_bytes(table.read_bytes()[:60])
+    assert read_recipe(stem) is None
+    with pytest.raises(MediaError, match="is damaged"):
+        Faces.load(tmp_path)
 
 
 def test_only_the_split_is_taken(footage: Path) -> None:

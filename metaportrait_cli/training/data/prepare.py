@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,10 @@ from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.stills import read_still
 from metaportrait_cli.progress import Progress
 from metaportrait_cli.training.data.shards import (
+    CRF,
     ClipRecord,
     Shard,
+    begin_shard,
     read_clips,
     read_recipe,
     write_index,
@@ -117,36 +120,67 @@ def prepare(
     """
     items = read_items(folder, split=options.split)
     clips_of = Counter(item.identity for item in items if item.kind == "clip")
-    groups = [
-        items[start : start + options.files_per_shard]
-        for start in range(0, len(items), options.files_per_shard)
-    ]
+
+    def cut(item: Item) -> Shard:
+        quota = _quota(item, clips_of, options)
+        return _cut(folder, item, find_faces, quota=quota, size=options.size)
+
+    done = in_shards(
+        items,
+        output,
+        asdict(options),
+        each=options.files_per_shard,
+        cut=cut,
+        on_progress=on_progress,
+    )
+    if done is None:
+        raise MediaError(f"{folder}: no face in any file of split {options.split!r}")
+    return done
+
+
+def in_shards(
+    items: Sequence[Item],
+    output: Path,
+    settings: Mapping[str, Any],
+    *,
+    each: int,
+    cut: Callable[[Item], Shard],
+    on_progress: Progress,
+    write: Callable[[Path, Shard, int], None] = lambda _stem, _shard, _number: None,
+    crf: int = CRF,
+) -> Prepared | None:
+    """What is `cut` of the items, in shards of `each` so many; those that an earlier run has
+    finished with the same `settings` are kept. `None` where nothing of any item can be used.
+
+    The settings' `size` is that of the pictures. `write` puts something beside a shard, before
+    that itself is written at quality `crf`.
+    """
     check_folder(output)
     skipped: list[str] = []
     names: list[str] = []
-    done = 0
-    for number, group in enumerate(groups):
+    for number, first in enumerate(range(0, len(items), each)):
+        group = items[first : first + each]
         stem = output / f"shard-{number:04d}"
-        recipe = _recipe(group, options)
+        recipe = _digest(json.dumps([settings, [asdict(item) for item in group]]))
         if read_recipe(stem) != recipe:
             parts = []
-            for item in group:
-                quota = _quota(item, clips_of, options)
+            for done, item in enumerate(group, first + 1):
                 try:
-                    parts.append(_cut(folder, item, find_faces, quota=quota, size=options.size))
+                    parts.append(cut(item))
                 except (MediaError, NoFaceError):
                     skipped.append(item.file)
-                done += 1
                 on_progress("prepare", done, len(items))
             if not parts:
                 continue
             make_folder(output)
-            write_shard(stem, joined(parts), recipe=recipe)
-        done = min((number + 1) * options.files_per_shard, len(items))
+            begin_shard(stem)
+            shard = joined(parts)
+            write(stem, shard, number)
+            write_shard(stem, shard, recipe=recipe, crf=crf)
         names.append(stem.name)
     if not names:
-        raise MediaError(f"{folder}: no face in any file of split {options.split!r}")
-    write_index(output, size=options.size, shards=names)
+        return None
+    write_index(output, size=settings["size"], shards=names)
     return summary(output, names, skipped)
 
 
@@ -281,10 +315,6 @@ def _quota(item: Item, clips_of: Counter[str], options: PrepareOptions) -> int:
         return 1
     share = options.frames_per_identity // max(clips_of[item.identity], 1)
     return max(share, options.least_per_clip)
-
-
-def _recipe(group: Sequence[Item], options: PrepareOptions) -> str:
-    return _digest(json.dumps([asdict(options), [asdict(item) for item in group]]))
 
 
 def _digest(text: str) -> str:

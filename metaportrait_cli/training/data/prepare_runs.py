@@ -9,9 +9,7 @@ to shard, see `LOW_CRFS`.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,16 +20,15 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import MediaError, NoFaceError, UsageError
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.detector import MediaPipeDetector
-from metaportrait_cli.media.outputs import atomic_output, check_folder, make_folder
+from metaportrait_cli.media.outputs import atomic_output
 from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.progress import Progress
 from metaportrait_cli.training.data.prepare import (
     POINTS_OUTSIDE,
     Item,
     Prepared,
-    joined,
+    in_shards,
     read_items,
-    summary,
 )
 from metaportrait_cli.training.data.shards import (
     RUN_FRAMES,
@@ -39,10 +36,7 @@ from metaportrait_cli.training.data.shards import (
     Shard,
     encode_pictures,
     low_path,
-    read_recipe,
     run_starts,
-    write_index,
-    write_shard,
 )
 
 # Quality of the pictures to learn from: H.264 at its best, for grain is what is to be learnt.
@@ -89,42 +83,26 @@ def prepare_runs(
         for item in read_items(folder, split=options.split)
         if item.kind == "clip" and item.origin == "real" and _large(folder / item.file, options)
     ]
-    groups = [
-        clips[start : start + options.clips_per_shard]
-        for start in range(0, len(clips), options.clips_per_shard)
-    ]
-    check_folder(output)
-    skipped: list[str] = []
-    names: list[str] = []
-    done = 0
-    for number, group in enumerate(groups):
-        stem = output / f"shard-{number:04d}"
-        recipe = _recipe(group, options)
-        if read_recipe(stem) != recipe:
-            parts = []
-            for item in group:
-                try:
-                    parts.append(_cut(folder, item, options, detector))
-                except (MediaError, NoFaceError):
-                    skipped.append(item.file)
-                done += 1
-                on_progress("prepare", done, len(clips))
-            if not parts:
-                continue
-            make_folder(output)
-            shard = joined(parts)
-            # First the copy: the shard's own table, written last, says that all is there.
-            _write_low(stem, shard, crf=LOW_CRFS[number % len(LOW_CRFS)])
-            write_shard(stem, shard, recipe=recipe, crf=SHARP_CRF)
-        done = min((number + 1) * options.clips_per_shard, len(clips))
-        names.append(stem.name)
-    if not names:
+
+    def write(stem: Path, shard: Shard, number: int) -> None:
+        _write_low(stem, shard, crf=LOW_CRFS[number % len(LOW_CRFS)])
+
+    done = in_shards(
+        clips,
+        output,
+        asdict(options),
+        each=options.clips_per_shard,
+        cut=lambda item: _cut(folder, item, options, detector),
+        write=write,
+        crf=SHARP_CRF,
+        on_progress=on_progress,
+    )
+    if done is None:
         raise MediaError(
             f"{folder}: no real clip of split {options.split!r} shows a face of"
             f" {round(LEAST_FACE * options.size)} pixels or more"
         )
-    write_index(output, size=options.size, shards=names)
-    return summary(output, names, skipped)
+    return done
 
 
 def spread_runs(count: int, runs: int) -> list[range]:
@@ -211,8 +189,3 @@ def _large(path: Path, options: PrepareRunsOptions) -> bool:
     except (MediaError, StopIteration):
         return True
     return min(shape[:2]) >= LEAST_PICTURE * options.size
-
-
-def _recipe(group: Sequence[Item], options: PrepareRunsOptions) -> str:
-    text = json.dumps([asdict(options), [asdict(item) for item in group]])
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -24,16 +24,18 @@ from __future__ import annotations
 import json
 import zlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from metaportrait_cli.errors import MediaError
@@ -41,6 +43,7 @@ from metaportrait_cli.face import topology
 from metaportrait_cli.media.outputs import atomic_output
 
 INDEX = "index.json"
+_TABLE = ".safetensors"
 LANDMARK_STEPS = 2048
 RUN_FRAMES = 7
 """Consecutive frames, in shards of runs; see `prepare_runs`."""
@@ -71,6 +74,12 @@ class Shard:
     clips: tuple[ClipRecord, ...]
 
 
+def begin_shard(stem: Path) -> None:
+    """Nothing of an earlier shard of that name counts any more, nor the folder as complete."""
+    for path in (stem.parent / INDEX, stem.with_suffix(_TABLE), low_path(stem)):
+        path.unlink(missing_ok=True)
+
+
 def write_shard(stem: Path, shard: Shard, *, recipe: str, crf: int = CRF) -> None:
     """Writes both files; the second one makes the shard count. `crf` is H.264's."""
     size = shard.images.shape[1]
@@ -81,7 +90,7 @@ def write_shard(stem: Path, shard: Shard, *, recipe: str, crf: int = CRF) -> Non
     packed = pack_points([steps[a:b] for a, b in pairwise(starts)])
     tensors = {"points": np.frombuffer(packed, np.uint8), "frame": shard.frame}
     notes = {"recipe": recipe, "clips": json.dumps([asdict(clip) for clip in shard.clips])}
-    with atomic_output(stem.with_suffix(".safetensors")) as partial:
+    with atomic_output(stem.with_suffix(_TABLE)) as partial:
         save_file(tensors, partial, notes)
 
 
@@ -96,30 +105,46 @@ def run_starts(frame: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def read_recipe(stem: Path) -> str | None:
-    """What a finished shard was made from; `None` if there is none."""
-    table = stem.with_suffix(".safetensors")
-    if not table.is_file() or not stem.with_suffix(".mp4").is_file():
+    """What a finished shard was made from; `None` if there is none, or it is damaged."""
+    if not stem.with_suffix(_TABLE).is_file() or not stem.with_suffix(".mp4").is_file():
         return None
-    with safe_open(table, "numpy") as file:
+    with suppress(MediaError), _table(stem) as file:
         return (file.metadata() or {}).get("recipe")
+    return None
 
 
 def read_clips(stem: Path) -> tuple[ClipRecord, ...]:
-    """The clips of a finished shard, without its pictures."""
-    with safe_open(stem.with_suffix(".safetensors"), "numpy") as file:
-        listed = json.loads((file.metadata() or {})["clips"])
-    return tuple(ClipRecord(**clip | {"crop": tuple(clip["crop"])}) for clip in listed)
+    """The clips of a finished shard, without its pictures. Raises `MediaError` if it is damaged."""
+    with _table(stem) as file:
+        return _clips(file)
 
 
 def read_shard(stem: Path, *, size: int) -> Shard:
     """Decodes a shard. Raises `MediaError` if it is damaged."""
-    with safe_open(stem.with_suffix(".safetensors"), "numpy") as file:
-        packed, frame = file.get_tensor("points"), file.get_tensor("frame")
-    clips = read_clips(stem)
-    steps = unpack_points(packed.tobytes(), [clip.count for clip in clips])
+    with _table(stem) as file:
+        clips, frame = _clips(file), file.get_tensor("frame")
+        packed = file.get_tensor("points").tobytes()
+        steps = unpack_points(packed, [clip.count for clip in clips])
     images = decode_pictures(stem.with_suffix(".mp4"), count=len(frame), size=size)
     points = steps.astype(np.float32) * np.float32(size / LANDMARK_STEPS)
     return Shard(images=images, points=points, frame=frame, clips=clips)
+
+
+@contextmanager
+def _table(stem: Path) -> Iterator[Any]:
+    path = stem.with_suffix(_TABLE)
+    try:
+        with safe_open(path, "numpy") as file:
+            yield file
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, zlib.error) as error:
+        raise MediaError(
+            f"{path}: is damaged or missing ({error}); make it again with: metaportrait prepare"
+        ) from None
+
+
+def _clips(file: Any) -> tuple[ClipRecord, ...]:
+    listed = json.loads((file.metadata() or {})["clips"])
+    return tuple(ClipRecord(**clip | {"crop": tuple(clip["crop"])}) for clip in listed)
 
 
 def write_index(folder: Path, *, size: int, shards: Sequence[str]) -> None:
