@@ -68,6 +68,17 @@ class _Line(Generic[T]):
             self._changed.notify_all()
 
 
+@contextmanager
+def _closed_after(items: Iterator[T]) -> Iterator[Iterator[T]]:
+    """Closes the iteration at the end of the block, if that can be."""
+    try:
+        yield items
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()
+
+
 def prefetched(items: Iterable[T], *, depth: int) -> Generator[T, None, None]:
     """Runs the iteration on a thread, at most `depth` items ahead; errors come out here.
 
@@ -78,21 +89,17 @@ def prefetched(items: Iterable[T], *, depth: int) -> Generator[T, None, None]:
 
     def work() -> None:
         end = _End()
-        iterator = iter(items)
         try:
-            while line.has_room():
-                item = next(iterator, end)
-                if item is end:
-                    break
-                line.put(item)
-                del item  # pictures may be large, and the next one takes its time
+            with _closed_after(iter(items)) as iterator:
+                while line.has_room():
+                    item = next(iterator, end)
+                    if item is end:
+                        break
+                    line.put(item)
+                    del item  # pictures may be large, and the next one takes its time
         except BaseException as caught:  # noqa: BLE001  handed over to the consumer
             end = _End(caught)
-        finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
-        line.put(end)
+        line.put(end)  # whatever happened, or the consumer would wait for ever
 
     thread = threading.Thread(target=work, name="prefetch", daemon=True)
     thread.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,7 +35,8 @@ class WeightsShelf:
         path = self._path(name)
         try:
             header, text, weights = path.read_bytes().split(b"\0", 2)
-            path.touch()
+            with suppress(OSError):  # others' shelf may serve, too
+                path.touch()
             told = json.loads(header)
             if told["sum"] != _sum(text, weights):
                 return None
@@ -67,7 +69,10 @@ class WeightsShelf:
 
 
 def _folder() -> Path:
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a user whom the system doesn't know, as in containers
+        caches = os.devnull  # where nothing is, and nothing stays
     return Path(caches) / "metaportrait" / "swift"
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -198,6 +199,23 @@ def test_the_shelf_keeps_whole_programs_alone(
     (kept,) = (tmp_path / "cache" / "metaportrait" / "swift").iterdir()
     kept.write_bytes(kept.read_bytes()[:-1] + b"?")
     assert shelf.get("twice") is None
+
+
+def test_the_shelf_of_another_user_and_of_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"some")
+    shelf, program = WeightsShelf(weights), Program("text", b"weights", (), ())
+    shelf.put("any", program)
+    monkeypatch.setattr(Path, "touch", Mock(side_effect=PermissionError))
+    assert shelf.get("any") == program
+    # A container's user may have no home.
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", Mock(side_effect=RuntimeError))
+    shelf.put("any", program)
+    assert shelf.get("any") is None
 
 
 def test_chips_are_cut_as_they_are_where_gradients_are_wanted(

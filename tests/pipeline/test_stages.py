@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -58,6 +58,28 @@ def test_errors_come_out_where_items_do() -> None:
 
     with pytest.raises(ValueError, match="broken"):
         list(prefetched(work(), depth=2))
+
+
+class Unclosable:
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        raise StopIteration
+
+    def close(self) -> None:
+        raise OSError("broken")
+
+
+class Unbegun:
+    def __iter__(self) -> Iterator[int]:
+        raise OSError("broken")
+
+
+@pytest.mark.parametrize("items", [Unclosable(), Unbegun()])
+def test_nobody_waits_for_what_fails_at_its_ends(items: Iterable[int]) -> None:
+    with pytest.raises(OSError, match="broken"):
+        list(prefetched(items, depth=2))
 
 
 def test_leaving_early_stops_the_thread_and_closes_the_source() -> None:
