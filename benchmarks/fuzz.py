@@ -86,7 +86,7 @@ def whole_files(folder: Path) -> dict[str, Path]:
     made["template"] = folder / "whole.motion.npz"
     write_motion(track, made["template"])
     points = np.random.default_rng(1).random((478, 3), np.float32) * 40
-    face = Face(points, np.zeros(52, np.float32), 1.0)
+    face = Face.of(points, np.zeros(52, np.float32), 1.0)
     view = Source(Path("p.png"), picture(), face, 1, Crop(0, 0, 48))
     made["portrait"] = folder / "whole.portrait"
     save_portrait(

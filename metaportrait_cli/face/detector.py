@@ -178,7 +178,7 @@ class MediaPipeDetector:
             part = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         shift = np.array([x0, y0, 0], np.float32)
         return [
-            Face(face.points / scale + shift, face.blendshapes, face.confidence)
+            Face(face.points / scale + shift, face.expression, face.confidence)
             for face in self._look(part, confidence)
         ]
 
@@ -193,7 +193,7 @@ class MediaPipeDetector:
             points = np.array([(p.x, p.y, p.z) for p in landmarks], np.float32) * unit
             if points.shape[0] == POINTS and np.isfinite(points).all():
                 scores = np.array([shape.score for shape in shapes], np.float32)
-                faces.append(Face(points, scores, confidence))
+                faces.append(Face.of(points, scores, confidence))
         return sorted(faces, key=lambda face: float(face.box[0]))
 
     def _landmarker(self, confidence: float) -> Any:

@@ -7,8 +7,10 @@ nearer to the camera.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +26,21 @@ class Face:
     """
 
     points: NDArray[np.float32]
-    blendshapes: NDArray[np.float32]
+    expression: Callable[[], NDArray[np.float32]]
+    """Gives `blendshapes`; whoever follows a face needs none to look for it in the next frame."""
     confidence: float
+
+    @classmethod
+    def of(
+        cls, points: NDArray[np.float32], blendshapes: NDArray[np.float32], confidence: float
+    ) -> Self:
+        """One whose blendshapes are known."""
+        return cls(points, lambda: blendshapes, confidence)
+
+    @property
+    def blendshapes(self) -> NDArray[np.float32]:
+        """Of its expression."""
+        return self.expression()
 
     @cached_property
     def box(self) -> NDArray[np.float32]:

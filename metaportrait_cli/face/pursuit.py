@@ -16,6 +16,7 @@ from metaportrait_cli.face.detector import CONFIDENCE_STEPS, DOUBT, MediaPipeDet
 from metaportrait_cli.face.face import Face, overlap
 from metaportrait_cli.face.landmark_model import FaceSquare
 from metaportrait_cli.face.orientation import turned, turned_face, turned_points
+from metaportrait_cli.stages import Once
 
 # On 350 frames of 14 people's training clips the network was sure of each face by 0.9988 or more,
 # of none of 49 places without one by more than 0.33; of a region that lay off by 0.3 of the face's
@@ -119,12 +120,13 @@ class Pursuit:
     def _closer(self, image: NDArray[np.uint8], face: Face) -> Face | None:
         """The face looked at where it was; `None` where it is no more."""
         assert self._model is not None  # noqa: S101
-        points, presence = self._model.look(image, FaceSquare.around(face.points))
+        model = self._model
+        points, presence = model.look(image, FaceSquare.around(face.points))
         if LEAST_PRESENCE / 2 < presence < SURE_PRESENCE:
-            points, presence = self._model.look(image, FaceSquare.around(points))
+            points, presence = model.look(image, FaceSquare.around(points))
         if presence < LEAST_PRESENCE:
             return None
-        return Face(points, self._model.blendshapes(points), face.confidence)
+        return Face(points, Once(lambda: model.blendshapes(points)), face.confidence)
 
     def _searched(self, image: NDArray[np.uint8], *, all_faces: bool) -> list[Face]:
         upright = turned(image, self.turns)

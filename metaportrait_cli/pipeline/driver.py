@@ -37,10 +37,11 @@ from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.span import WHOLE, Span, Trimmed
 from metaportrait_cli.motion.motion_file import SUFFIX, read_motion, write_motion
 from metaportrait_cli.pipeline.engine import Engine
-from metaportrait_cli.pipeline.sightings import sightings
+from metaportrait_cli.pipeline.sightings import Sighting, sightings
 from metaportrait_cli.pipeline.work import Work
 from metaportrait_cli.progress import Progress, Stopwatch
 from metaportrait_cli.render.protocol import DriverLooks
+from metaportrait_cli.stages import prefetched
 
 _TRACK = f"landmarks{SUFFIX}"
 _NOTICED = "landmarks.json"
@@ -48,6 +49,8 @@ TURN = float(np.radians(8.0))
 """Who turns by so much mostly turns by 6 degrees from wherever turns are counted from; where not,
 layers are made that nobody needs, on a core that would be idle"""
 FRAMES_BETWEEN_TURNS = 5
+FACES_AHEAD = 32
+"""Faces that are followed before their expression is told: the next frame needs but their place"""
 SEEN_SIDE = 256
 """Of the squares around the driver's face that renderers may read"""
 
@@ -252,10 +255,9 @@ def load_motion(
             stopwatch=stopwatch,
             diary=work.diary(info.rate) if work is not None else None,
         )
-        with closing(looking) as seen:
-            for sight in seen:
-                glance = sight.glance
-                face = follower.follow(glance.faces, cut=sight.cut)
+        with closing(prefetched(_followed(looking, follower), depth=FACES_AHEAD)) as seen:
+            for sight, found in seen:
+                glance, face = sight.glance, found
                 most_faces = max(most_faces, len(glance.faces))
                 turns[sight.shot :] = [glance.turns]
                 if face is not None:
@@ -303,6 +305,15 @@ def load_motion(
         span=span,
         begins=begins,
     )
+
+
+def _followed(
+    looking: Generator[Sighting, None, None], follower: FaceFollower
+) -> Iterator[tuple[Sighting, Face | None]]:
+    """Sightings with the followed face in each."""
+    with closing(looking):
+        for sight in looking:
+            yield sight, follower.follow(sight.glance.faces, cut=sight.cut)
 
 
 class _Turning:

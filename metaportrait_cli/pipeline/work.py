@@ -211,7 +211,7 @@ def _read_glances(path: Path) -> list[Glance] | None:
         with np.load(path, allow_pickle=False) as arrays:
             known = dict(arrays)
         columns = (known["points"], known["blendshapes"], known["confidence"].tolist())
-        faces = list(starmap(Face, zip(*columns, strict=True)))
+        faces = list(starmap(Face.of, zip(*columns, strict=True)))
         ends = np.cumsum(known["found"]).tolist()
         told = (known[name].tolist() for name in ("everywhere", "turns", "unchecked"))
         return [

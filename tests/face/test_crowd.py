@@ -15,7 +15,7 @@ def face_at(x: float, y: float = 200, *, size: float = 80, confidence: float = 0
     """A face whose box has its centre at (x, y), a little less wide than high."""
     corner = np.linspace(-0.5, 0.5, 478)[:, None] * np.array([0.8 * size, size, 0])
     points = (corner + np.array([x, y, 0])).astype(np.float32)
-    return Face(points, np.zeros(52, np.float32), confidence)
+    return Face.of(points, np.zeros(52, np.float32), confidence)
 
 
 def followed(

@@ -57,7 +57,7 @@ def test_networks_see_what_the_detector_sees(
 ) -> None:
     points, presence = networks.look(portrait, FaceSquare.around(portrait_face.points))
     assert presence > 0.99
-    seen = Face(points, networks.blendshapes(points), 0.5)
+    seen = Face.of(points, networks.blendshapes(points), 0.5)
     assert apart(portrait_face, seen) < 0.01
     given = networks.blendshapes(portrait_face.points)
     np.testing.assert_allclose(given, portrait_face.blendshapes, atol=1e-4)
@@ -80,6 +80,26 @@ def test_a_moving_face_is_followed_without_the_detector(
     for frame, where in zip(frames[1:], wanted[1:], strict=True):
         (face,) = pursuit.follow(frame, hints=[face.box])
         assert apart(where, face) < 0.02
+
+
+def test_expressions_are_told_once_and_only_to_who_asks(
+    portrait: Image, pursuit: Pursuit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[NDArray[np.float32]] = []
+
+    def told(_: LandmarkModel, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        asked.append(points)
+        return np.full(52, len(asked), np.float32)
+
+    monkeypatch.setattr(LandmarkModel, "blendshapes", told)
+    first = pursuit.begin(portrait)[0]
+    (second,) = pursuit.follow(portrait, hints=[first.box])
+    assert not asked
+    moved = turned_face(second, 1, width=portrait.shape[1], height=portrait.shape[0])
+    assert (moved.blendshapes == 1).all()
+    assert (second.blendshapes == 1).all()
+    np.testing.assert_array_equal(asked, second.points[None])
+    assert (first.blendshapes == 2).all()
 
 
 def test_a_check_looks_closer_where_something_new_is(
@@ -167,7 +187,7 @@ def test_a_face_in_a_face_is_none(portrait_face: Face) -> None:
         centre = portrait_face.points.mean(0)
         moved = centre + 0.2 * (portrait_face.points - centre)
         moved[:, :2] += np.array([x, y]) * portrait_face.size
-        return Face(moved.astype(np.float32), portrait_face.blendshapes, 0.5)
+        return Face.of(moved.astype(np.float32), portrait_face.blendshapes, 0.5)
 
     forehead, beside = smaller(0, -0.3), smaller(0.9, 0)
     assert without_faces_in_faces([portrait_face, forehead, beside]) == [portrait_face, beside]

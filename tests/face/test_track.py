@@ -44,7 +44,7 @@ def values(track: MotionTrack) -> NDArray[np.float32]:
 
 def face_at(x: float, size: float = 50) -> Face:
     corner = np.linspace(0, 1, 478)[:, None] * np.array([size, size, 0]) + np.array([x, 0, 0])
-    return Face(corner.astype(np.float32), np.zeros(52, np.float32), 0.5)
+    return Face.of(corner.astype(np.float32), np.zeros(52, np.float32), 0.5)
 
 
 def test_short_gap_is_interpolated() -> None:

@@ -63,7 +63,7 @@ def track(landmarks: Floats, shapes: Floats) -> MotionTrack:
 
 
 def portrait(landmarks: Floats, shapes: Floats) -> Source:
-    face = Face(landmarks[0], shapes[0], 1.0)
+    face = Face.of(landmarks[0], shapes[0], 1.0)
     picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
     return Source(Path("a.png"), picture, face, 1, Crop.around(face.points, within=SIZE))
 

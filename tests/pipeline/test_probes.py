@@ -52,7 +52,7 @@ class Lossy:
 def opened() -> tuple[Source, Retargeter]:
     model = MorphableModel.load(WEIGHTS)
     points = 60 * model.mean + np.array([120, 100, 0], np.float32)
-    face = Face(points.astype(np.float32), model.blendshape_rest, 1.0)
+    face = Face.of(points.astype(np.float32), model.blendshape_rest, 1.0)
     picture = np.zeros((200, 240, 3), np.uint8)
     crop = Crop.around(face.points, within=(240, 200))
     source = Source(Path("face.png"), picture, face, 1, crop)

@@ -110,6 +110,8 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     glance = sightings._glance
     monkeypatch.setattr(sightings, "_glance", counted)
+    # None is looked at before what the last one shows is told.
+    monkeypatch.setattr("metaportrait_cli.pipeline.driver.prefetched", lambda items, **_: items)
     return frames
 
 

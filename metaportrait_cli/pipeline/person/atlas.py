@@ -90,7 +90,7 @@ def crops_of(recording: Recording, canvas: int) -> list[Crop]:
 
 def as_source(look: Look, crop: Crop) -> Source:
     """A look as a portrait, framed by the crop."""
-    face = Face(look.points, look.blendshapes, look.confidence)
+    face = Face.of(look.points, look.blendshapes, look.confidence)
     picture = even(look.picture())
     return Source(
         path=look.path,

@@ -280,7 +280,7 @@ def _read(path: Path, notes: Mapping[str, str], tensors: Mapping[str, NDArray]) 
         Source(
             path=path,
             picture=of_jpeg(tensors[f"view.{k}"]),
-            face=Face(points[k], shapes[k], 1.0),
+            face=Face.of(points[k], shapes[k], 1.0),
             faces_seen=1,
             crop=crop,
             strangers=strangers[k],
@@ -323,7 +323,7 @@ def _strangers(
         raise ValueError("a face belongs to no view")
     points = _numbers(tensors["strangers"], len(of), POINTS, 3) if of else ()
     rest = np.zeros(BLENDSHAPE_COUNT, np.float32)
-    faces = [(k, Face(each, rest, 1.0)) for k, each in zip(of, points, strict=True)]
+    faces = [(k, Face.of(each, rest, 1.0)) for k, each in zip(of, points, strict=True)]
     return [tuple(face for owner, face in faces if owner == k) for k in range(views)]
 
 
