@@ -62,7 +62,7 @@ class StudentConfig:
     """Side of the coarse maps and of the features"""
     pictures: int = 2
     """Of the person; the last one shows what is hidden while the mouth is closed and eyes open"""
-    terms: int = 48
+    terms: int = 32
     """Length of z; what is beyond is mostly noise, and a stranger's"""
     code: int = 192
     """Length of h"""

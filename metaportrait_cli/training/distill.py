@@ -3,7 +3,7 @@
 MegaPortraits (Section 3.4) distils for days on GPUs; this is for minutes to an hour of a CPU. What
 can be had in closed form is not descended to, see `student_start`. Steps do the rest: most on
 pixels at half the size, every fourth at full size and by deep features of the face, which costs
-five times as much.
+five times as much. Landmarks tremble a little and pictures don't, so that pictures learn not to.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.place import Place, RunOptions, taking_part
 from metaportrait_cli.training.state import RunFolder, Scores, Stateful
 from metaportrait_cli.training.student_start import Person, begin
+from metaportrait_cli.training.tremor import Tremor
 from metaportrait_cli.weights.architectures import STUDENT
 
 STUDENTS: Final = "students"
@@ -142,6 +143,7 @@ class DistillTask(Task[Lesson]):
         self._place = place
         self._perceptual = perceptual.to(place.device) if perceptual is not None else None
         self._courses = courses
+        self._tremors = [Tremor(course.person.points[0]) for course in courses]
         torch.manual_seed(config.seed)
         networks: dict[str, Network] = {STUDENTS: Students(config.model, len(courses))}
         for number, (student, course) in enumerate(zip(_people(networks), courses, strict=True)):
@@ -179,12 +181,17 @@ class DistillTask(Task[Lesson]):
         batch = batch.to(self._place.device)
         turn, whose = divmod(number, len(self._courses))
         size = self._sizes[turn % EVERY == EVERY - 1]
-        return self._descent.step(number, lambda: self._terms(batch, size, whose))
+        shaken = self._tremors[whose].drawn(len(batch.points), seed=_seed(self.config, number))
+        shaken = batch.points + shaken.to(self._place.device)
+        return self._descent.step(number, lambda: self._terms(batch, shaken, size, whose))
 
-    def _terms(self, batch: Lesson, size: int, whose: int) -> Terms:
+    def _terms(self, batch: Lesson, shaken: Tensor, size: int, whose: int) -> Terms:
         networks, weights = self._descent.networks, self.config.weights
         pictures = networks[_retouch(whose)](self._pictures[whose][size])
-        image = _people(networks)[whose](batch.points, pictures).float()
+        student = _people(networks)[whose]
+        # The head is where it is: what shakes as a whole couldn't be told from what moves.
+        (head, _), (_, seen) = student.observed(batch.points), student.observed(shaken)
+        image = student.mixed(*student.placed(head, *student.still(seen)), pictures).float()
         target = shrink(batch.picture.float() / 255, size)
         points = batch.points * size
         terms = {
@@ -258,6 +265,11 @@ def retouched(student: Student, retouch: Network) -> Student:
     pictures = retouch(done.pictures_at(done.config.size))
     done.pictures.copy_((pictures.clamp(0, 1) * 255).round().to(torch.uint8))
     return done.requires_grad_(False).eval()
+
+
+def _seed(config: DistillTraining, number: int) -> int:
+    """Of what is drawn in a step."""
+    return int(np.random.SeedSequence((config.seed, number)).generate_state(1)[0])
 
 
 def _retouch(number: int) -> str:

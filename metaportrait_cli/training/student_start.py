@@ -1,7 +1,9 @@
 """What of a student can be computed before its first step, by least squares over its lessons.
 
 z are principal components of what it observes; the fields of motion are regressed onto the flows
-that the teacher tells, or geometry, both seen from where the head stands still.
+that the teacher tells, or geometry, both seen from where the head stands still. Lessons are steady
+and drivers tremble, so the regression is told what trembling looks like: otherwise shoulders and
+hair hang on what hardly varies in lessons, and shake.
 """
 
 from __future__ import annotations
@@ -30,10 +32,13 @@ from metaportrait_cli.networks.student import (
     sampled,
 )
 from metaportrait_cli.training.data.lessons import Lessons
+from metaportrait_cli.training.tremor import Tremor
 
 REGRESSED: Final = 1600
 """Lessons that the fields of motion are regressed from"""
 RIDGE: Final = 0.03
+TREMORS: Final = 4
+"""How often each lesson is shaken for that"""
 LEAST_SPREAD: Final = 3e-3
 """Of a principal component, in half sides: noise of the landmarks is not made larger"""
 DEEP: Final = 0.5
@@ -73,21 +78,33 @@ def begin(student: Student, person: Person, lessons: Lessons, *, learnt: int, se
     rest, axes = whitening(seen, config.terms)
     student.rest.copy_(rest)
     student.axes.copy_(axes)
-    z, h = student.codes(seen)
-    codes = torch.cat([z, h, torch.ones(len(z), 1)], dim=1)
     told = None if lessons.flows is None else lessons.flows[chosen]
-    maps = wanted_maps(config, person, points, head, told)
-    weight = RIDGE * len(codes) * torch.eye(codes.shape[1])
+    maps = wanted_maps(config, person, points, head, told).flatten(1)
+    weight = RIDGE * len(points) * torch.eye(config.terms + config.code + 1)
     weight[-1, -1] = 0
-    solved = torch.linalg.solve(codes.T @ codes + weight, codes.T @ maps.flatten(1))
+    codes = shaken_codes(student, points, Tremor(person.points[0]), seed=seed)  # (D, N, C)
+    every = codes.flatten(0, 1)
+    solved = torch.linalg.solve(weight + every.T @ every / len(codes), codes.mean(0).T @ maps)
     student.base.copy_(solved[-1].view_as(student.base))
     # The fields that together say most, of unit size as far as the lessons go.
     left, spread, fields = torch.linalg.svd(solved[:-1], full_matrices=False)
     kept = slice(config.fields)
     amounts = left[:, kept] * spread[kept]
-    size = (codes[:, :-1] @ amounts).std(dim=0) + 1e-6
+    size = (every[:, :-1] @ amounts).std(dim=0) + 1e-6
     student.amounts.weight.copy_((amounts / size).T / SETTLED)
     student.fields.copy_(fields[kept] * size[:, None] / SETTLED)
+
+
+def shaken_codes(
+    student: Student, points: NDArray[np.float32], tremor: Tremor, *, seed: int
+) -> Tensor:
+    """What a student makes of trembling landmarks (N, 478, 3), a 1 after it: (D, N, C)."""
+    found = []
+    for number in range(TREMORS):
+        shaken = torch.from_numpy(points) + tremor.drawn(len(points), seed=seed + number)
+        z, h = student.codes(student.observed(shaken)[1])
+        found.append(torch.cat([z, h, torch.ones(len(z), 1)], dim=1))
+    return torch.stack(found)
 
 
 def aligner(points: NDArray[np.float32]) -> Tensor:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from metaportrait_cli.errors import MediaError, WeightsError
 from metaportrait_cli.face.face import Face
 from metaportrait_cli.networks.student import Student, StudentConfig
+from metaportrait_cli.training import tremor
 from metaportrait_cli.training.data.lessons import Lesson, Lessons, shard_path, write_shard
 from metaportrait_cli.training.distill import (
     Course,
@@ -24,7 +25,8 @@ from metaportrait_cli.training.distill import (
 )
 from metaportrait_cli.training.loop import Record
 from metaportrait_cli.training.place import Place, RunOptions
-from metaportrait_cli.training.student_start import Person
+from metaportrait_cli.training.student_start import Person, begin
+from metaportrait_cli.training.tremor import Tremor
 from metaportrait_cli.weights.store import load_network
 
 SIZE = 64
@@ -124,3 +126,27 @@ def test_stopping_and_going_on_is_the_same_as_not_stopping(
             tmp_path / "twice",
             options=EVERY_STEP,
         )
+
+
+def test_what_trembles_in_lessons_moves_the_picture_less(
+    person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lessons whose motion could be told from how their landmarks tremble, by chance."""
+    trembling = Tremor(person.points[0]).drawn(24, seed=5)
+    aside = np.random.default_rng(0).normal(0, 4, len(trembling))
+    flows = np.zeros((len(trembling), 16, 16, 2), np.float32)
+    flows[..., 0] = -aside[:, None, None] / (SIZE / 2)
+    points = (person.points[:1] + 0.5 * trembling.numpy()).astype(np.float32)
+    frames = np.stack([person.pictures[0]] * len(points))
+    write_shard(shard_path(tmp_path, 0), points, frames, flows)
+    moved = []
+    for size in (0.0, tremor.SIZE):
+        monkeypatch.setattr(tremor, "SIZE", size)
+        torch.manual_seed(0)
+        student = Student(TINY.model)
+        begin(student, person, Lessons(tmp_path), learnt=len(points), seed=0)
+        landmarks = torch.from_numpy(person.points[:1]) + trembling
+        with torch.no_grad():
+            shown = student(landmarks, student.pictures_at(SIZE))
+        moved.append(float(shown.diff(dim=0).abs().mean()))
+    assert moved[1] < 0.8 * moved[0]
