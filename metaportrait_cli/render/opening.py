@@ -52,6 +52,8 @@ class Rendering:
     weights: Mapping[str, str] = field(default_factory=dict)
     reads_driver: bool = False
     """Whether it wants to see the driver's pictures, see `protocol.DriverLooks`"""
+    knows_its_people: bool = False
+    """Whether it shows those alone whom it was taught"""
 
     @property
     def is_quick(self) -> bool:

@@ -54,6 +54,11 @@ def personalize(
         claimed(output, sheet, overwrite=overwrite, is_input=inputs),
         lasting(engine) as loaded,
     ):
+        if loaded.rendering().knows_its_people:
+            raise UsageError(
+                f"{loaded.named(None)}: knows its people by heart and learns nobody else;"
+                " personalize other weights, then teach them: metaportrait distill"
+            )
         kit = Kit.load()
         report.settings |= loaded.settings()
         looker = Looker(loaded.detector, kit.identity, kit.model, options.face, on_progress)

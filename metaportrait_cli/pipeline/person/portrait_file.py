@@ -95,9 +95,11 @@ class Base:
             found = sha256_of(path)
             other = f"{path} ({found[:12]}…)"
         if found != self.sha256:
+            named = self.name.startswith(BY_CONTENT)
+            give = "name their file with `weights`" if named else f"give `weights` {self.name}"
             raise WeightsError(
-                f"{portrait}: was made for {self.described}, not for {other}; give `weights`"
-                f" {self.name}, or personalize again"
+                f"{portrait}: was made for {self.described}, not for {other}; {give}, or"
+                " personalize again"
             )
 
     @property
@@ -105,9 +107,8 @@ class Base:
         """Name and hash, in words."""
         if not self.sha256:
             return "the analytic warp"
-        return (
-            self.name if self.name.startswith(BY_CONTENT) else f"{self.name} ({self.sha256[:12]}…)"
-        )
+        name = "weights" if self.name.startswith(BY_CONTENT) else self.name
+        return f"{name} ({self.sha256[:12]}…)"
 
 
 @dataclass(frozen=True)

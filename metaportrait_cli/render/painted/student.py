@@ -42,7 +42,7 @@ def from_file(opening: Opening) -> Rendering:
     shapes = read_header(opening.path).shapes
     count = 1 + sum(f"{part_of(number)}.pictures" in shapes for number in range(1, len(shapes)))
     painters = [_painter(opening.path, number, running) for number in range(count)]
-    return Rendering(StudentRenderer(painters, path=opening.path))
+    return Rendering(StudentRenderer(painters, path=opening.path), knows_its_people=True)
 
 
 def _painter(path: Path, number: int, running: Running) -> Painter:

@@ -34,6 +34,7 @@ from metaportrait_cli.pipeline.person.distill import (
     portrait_of_source,
 )
 from metaportrait_cli.pipeline.person.onnx_file import export_onnx
+from metaportrait_cli.pipeline.person.personalize import personalize
 from metaportrait_cli.pipeline.person.portrait_file import load_portrait, save_portrait
 from metaportrait_cli.pipeline.verify import verify_all
 from metaportrait_cli.pixels import as_pictures
@@ -113,6 +114,13 @@ def test_it_animates_its_own_picture_alone(
     Image.fromarray(mirrored).save(other)
     with pytest.raises(WeightsError, match=r"knows one picture of one person.*other\.png"):
         animate(other, clip, tmp_path / "d.mp4", engine=student)
+
+
+def test_it_learns_nobody_else(
+    made: tuple[Path, list], portrait_path: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"me\.student: knows its people by heart"):
+        personalize(tmp_path / "a.portrait", photos=[portrait_path], engine=Engine(made[0]))
 
 
 def test_it_is_judged_on_clips_of_its_person(

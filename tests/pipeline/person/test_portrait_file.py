@@ -155,7 +155,7 @@ def test_adapted_weights_go_with_their_base_alone(
         heads.append(adaptable.networks["mouth"].head.weight)
     torch.testing.assert_close(heads[0], heads[1] + 0.5)
 
-    with pytest.raises(WeightsError, match="was made for"):
+    with pytest.raises(WeightsError, match=r"made for weights \(\w{12}…\).*; name their file"):
         Engine(other).rendering(found)
     with pytest.raises(WeightsError, match="was made for"):
         Engine("none").rendering(found)
