@@ -29,6 +29,8 @@ from metaportrait_cli.training.student_start import Person, begin
 from metaportrait_cli.training.tremor import Tremor
 from metaportrait_cli.weights.store import load_network
 
+from .in_pieces import PIECES, same_in_pieces
+
 SIZE = 64
 TINY = DistillTraining(
     model=StudentConfig(size=SIZE, coarse=16, terms=4, code=8, fields=6, features=4, width=8),
@@ -97,24 +99,21 @@ def test_stopping_and_going_on_is_the_same_as_not_stopping(
     folder: Path, person: Person, tmp_path: Path
 ) -> None:
     records: list[Record] = []
-    card = {}
-    for name, stops in (("straight", [None]), ("twice", [2, None])):
-        for stop in stops:
-            card = distil(
-                TINY,
-                [Course(person, Lessons(folder))] * 2,
-                tmp_path / name,
-                options=replace(EVERY_STEP, stop_at=stop),
-                on_record=records.append,
-            )
-    straight, twice = (
-        torch.load(tmp_path / name / "state.pt", weights_only=True)["parts"]
-        for name in ("straight", "twice")
-    )
-    for part, state in straight.items():
-        if part != "optimizer":
-            assert all(torch.equal(value, twice[part][name]) for name, value in state.items()), part
-    student = load_network(Student, tmp_path / "twice" / "last.safetensors", part="student0")
+    cards = []
+
+    def run(output: Path, stop: int | None) -> None:
+        card = distil(
+            TINY,
+            [Course(person, Lessons(folder))] * 2,
+            output,
+            options=replace(EVERY_STEP, stop_at=stop),
+            on_record=records.append,
+        )
+        cards.append(card)
+
+    same_in_pieces(run, tmp_path, stop=2)
+    card = cards[-1]
+    student = load_network(Student, tmp_path / PIECES / "last.safetensors", part="student0")
     assert student.pictures.dtype == torch.uint8
     assert (card["people"], card["lessons"]) == (2, 26)
     assert set(card["held_out"]["kept"]) == {"l1", "psnr"}
@@ -123,7 +122,7 @@ def test_stopping_and_going_on_is_the_same_as_not_stopping(
         distil(
             replace(TINY, batch=3),
             [Course(person, Lessons(folder))],
-            tmp_path / "twice",
+            tmp_path / PIECES,
             options=EVERY_STEP,
         )
 

@@ -26,6 +26,8 @@ from metaportrait_cli.training.perceptual import MobileNetFeatures, PerceptualLo
 from metaportrait_cli.training.place import Place, RunOptions
 from metaportrait_cli.weights.store import load_network, read_header
 
+from .in_pieces import same_in_pieces
+
 EVERY_STEP = RunOptions(log_every=1)
 TINY = FewShotTraining(
     model=FewShotConfig(
@@ -73,22 +75,11 @@ def test_episodes_are_of_one_video_and_the_same_whoever_draws_them(prepared: Pat
 
 
 def test_stopping_and_going_on_is_the_same_as_not_stopping(prepared: Path, tmp_path: Path) -> None:
-    for folder, stops in (("straight", [None]), ("twice", [2, None])):
-        for stop in stops:
-            options = replace(EVERY_STEP, stop_at=stop)
-            train_fewshot(TINY, prepared, tmp_path / folder, options=options)
-    straight, twice = (
-        torch.load(tmp_path / name / "state.pt", weights_only=True)["parts"]
-        for name in ("straight", "twice")
-    )
-    assert straight.keys() == twice.keys() >= {"embedder", "critic_discriminator", "columns"}
-    compared = 0
-    for part, values in straight.items():
-        for key, value in values.items():
-            if isinstance(value, torch.Tensor):
-                assert torch.equal(value, twice[part][key]), (part, key)
-                compared += 1
-    assert compared > 100
+    def run(folder: Path, stop: int | None) -> None:
+        train_fewshot(TINY, prepared, folder, options=replace(EVERY_STEP, stop_at=stop))
+
+    parts = same_in_pieces(run, tmp_path, stop=2)
+    assert parts.keys() >= {"embedder", "critic_discriminator", "columns"}
 
 
 def test_the_match_loss_begins_at_nothing(prepared: Path, tmp_path: Path) -> None:
@@ -112,18 +103,11 @@ def test_the_real_configurations_go_on_where_they_stopped(
     whole: FewShotTraining = getattr(FewShotTraining, name)()
     model = replace(whole.model, size=64)
     config = replace(whole, model=model, steps=2, batch=1, held_out=0.0)
-    for folder, stops in (("straight", [None]), ("twice", [1, None])):
-        for stop in stops:
-            options = replace(EVERY_STEP, stop_at=stop)
-            train_fewshot(config, prepared, tmp_path / folder, options=options)
-    straight, twice = (
-        torch.load(tmp_path / folder / "state.pt", weights_only=True, mmap=True)["parts"]
-        for folder in ("straight", "twice")
-    )
-    for part, values in straight.items():
-        for key, value in values.items():
-            if isinstance(value, torch.Tensor):
-                assert torch.equal(value, twice[part][key]), (part, key)
+
+    def run(folder: Path, stop: int | None) -> None:
+        train_fewshot(config, prepared, folder, options=replace(EVERY_STEP, stop_at=stop))
+
+    same_in_pieces(run, tmp_path, stop=1)
 
 
 def test_both_variants_learn_and_what_is_saved_can_be_opened(

@@ -23,6 +23,8 @@ from metaportrait_cli.training.place import RunOptions
 from metaportrait_cli.weights.store import load_network, save_networks
 from tests.mega import TINY
 
+from .in_pieces import WHOLE, same_in_pieces
+
 EVERY_STEP = RunOptions(log_every=1)
 HIGH = MegaHighTraining(
     model=MegaEnhancerConfig(
@@ -84,43 +86,31 @@ def test_the_real_configurations_go_on_where_they_stopped(
     config = replace(
         whole, model=replace(whole.model, size=32), steps=2, batch=1, warm_up=1, held_out=0.0
     )
-    for folder, stops in (("straight", [None]), ("twice", [1, None])):
-        for stop in stops:
-            options = replace(EVERY_STEP, stop_at=stop)
-            train_mega_high(config, base, prepared, tmp_path / folder, options=options)
-    straight, twice = (
-        torch.load(tmp_path / folder / "state.pt", weights_only=True, mmap=True)["parts"]
-        for folder in ("straight", "twice")
-    )
-    for part, values in straight.items():
-        for key, value in values.items():
-            if isinstance(value, torch.Tensor):
-                assert torch.equal(value, twice[part][key]), (part, key)
+
+    def run(folder: Path, stop: int | None) -> None:
+        options = replace(EVERY_STEP, stop_at=stop)
+        train_mega_high(config, base, prepared, folder, options=options)
+
+    same_in_pieces(run, tmp_path, stop=1)
 
 
 def test_it_learns_goes_on_and_keeps_the_base(prepared: Path, base: Path, tmp_path: Path) -> None:
     records: list[Record] = []
-    for folder, stops in (("straight", [None]), ("twice", [1, None])):
-        for stop in stops:
-            train_mega_high(
-                HIGH,
-                base,
-                prepared,
-                tmp_path / folder,
-                options=replace(EVERY_STEP, stop_at=stop),
-                on_record=records.append,
-            )
+
+    def run(folder: Path, stop: int | None) -> None:
+        train_mega_high(
+            HIGH,
+            base,
+            prepared,
+            folder,
+            options=replace(EVERY_STEP, stop_at=stop),
+            on_record=records.append,
+        )
+
+    same_in_pieces(run, tmp_path, stop=1)
     terms = {"mae", "adversarial", "features", "adversarial_other", "cycle"}
     assert records[0]["terms"].keys() == terms | {"total", "gradient", "critic"}
-    straight, twice = (
-        torch.load(tmp_path / name / "state.pt", weights_only=True)["parts"]
-        for name in ("straight", "twice")
-    )
-    for part, values in straight.items():
-        for key, value in values.items():
-            if isinstance(value, torch.Tensor):
-                assert torch.equal(value, twice[part][key]), (part, key)
-    made = tmp_path / "straight" / "last.safetensors"
+    made = tmp_path / WHOLE / "last.safetensors"
     before, after = (load_network(BaseModel, path, part="base") for path in (base, made))
     for key, value in before.state_dict().items():
         assert torch.equal(value, after.state_dict()[key])

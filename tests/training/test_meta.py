@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from metaportrait_cli.errors import UsageError
 from metaportrait_cli.face.regions import KINDS, PATCHES, Kind
@@ -31,6 +30,8 @@ from metaportrait_cli.training.place import RunOptions
 from metaportrait_cli.training.regions import learnt_patches
 from metaportrait_cli.weights.join import join_files
 from metaportrait_cli.weights.store import save_networks
+
+from .in_pieces import same_in_pieces
 
 CPU = torch.device("cpu")
 BATCH: dict[Kind, int] = {"mouth": 4, "eyes": 4}
@@ -156,23 +157,18 @@ def test_from_a_start_the_deltas_are_still_those_of_the_base(
 def test_stopping_and_going_on_is_the_same_as_not_stopping(
     base: Path, patches: dict[Kind, Patches], tmp_path: Path
 ) -> None:
-    def train(folder: str, *, stop_at: int | None = None) -> None:
+    def run(folder: Path, stop: int | None) -> None:
         train_meta(
             META,
             base,
             region_networks(base),
             patches,
-            tmp_path / folder,
-            options=RunOptions(stop_at=stop_at),
+            folder,
+            options=RunOptions(stop_at=stop),
             perceptual=None,
         )
 
-    train("straight")
-    train("twice", stop_at=2)
-    train("twice")
-    straight, twice = (load_file(tmp_path / n / "last.safetensors") for n in ("straight", "twice"))
-    for key, value in straight.items():
-        assert torch.equal(value, twice[key]), key
+    same_in_pieces(run, tmp_path, stop=2)
 
 
 def test_without_patches_it_says_what_to_do(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from metaportrait_cli.errors import WeightsError
 from metaportrait_cli.face.regions import PATCHES
@@ -24,6 +23,8 @@ from metaportrait_cli.training.place import Place, RunOptions
 from metaportrait_cli.training.regions import RegionTraining, drawn, faded, train_regions
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import load_network, read_header, save_networks
+
+from .in_pieces import same_in_pieces
 
 CONFIG = RegionTraining(
     model=RegionConfig(widths=(8, 16, 16), code_dim=8), steps=4, batch=4, warm_up=1, held_out=0.0
@@ -79,22 +80,17 @@ def test_stopping_and_going_on_is_the_same_as_not_stopping(
 ) -> None:
     config = replace(CONFIG, kinds=("mouth",), critic=critic)
 
-    def train(folder: str, *, stop_at: int | None = None) -> None:
+    def run(folder: Path, stop: int | None) -> None:
         train_regions(
             config,
             prepared,
-            tmp_path / folder,
+            folder,
             identity=identity,
             teeth=bundled_teeth(),
-            options=RunOptions(stop_at=stop_at),
+            options=RunOptions(stop_at=stop),
         )
 
-    train("straight")
-    train("twice", stop_at=2)
-    train("twice")
-    straight, twice = (load_file(tmp_path / n / "last.safetensors") for n in ("straight", "twice"))
-    for key, value in straight.items():
-        assert torch.equal(value, twice[key]), key
+    same_in_pieces(run, tmp_path, stop=2)
 
 
 def test_a_critic_tells_painted_mouths_from_real_ones() -> None:

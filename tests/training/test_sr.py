@@ -23,6 +23,8 @@ from metaportrait_cli.training.sr import (
 )
 from metaportrait_cli.weights.store import load_network
 
+from .in_pieces import same_in_pieces
+
 EVERY_STEP = RunOptions(log_every=1)
 SMALL = SRTraining(
     model=CompactSRConfig(fine_width=8, width=8, stages=1),
@@ -63,17 +65,10 @@ def test_one_clip_can_be_learnt(runs: Path) -> None:
 
 
 def test_stopping_and_going_on_is_the_same_as_not_stopping(runs: Path, tmp_path: Path) -> None:
-    train_sr(SMALL, runs, tmp_path / "straight", options=EVERY_STEP)
-    train_sr(SMALL, runs, tmp_path / "twice", options=replace(EVERY_STEP, stop_at=2))
-    train_sr(SMALL, runs, tmp_path / "twice", options=EVERY_STEP)
-    straight, twice = (
-        torch.load(tmp_path / name / "state.pt", weights_only=True)
-        for name in ("straight", "twice")
-    )
-    assert straight["standing"]["step"] == twice["standing"]["step"] == 4
-    for part in ("compact_sr", "average_compact_sr"):
-        for key, value in straight["parts"][part].items():
-            assert torch.equal(value, twice["parts"][part][key]), (part, key)
+    def run(folder: Path, stop: int | None) -> None:
+        train_sr(SMALL, runs, folder, options=replace(EVERY_STEP, stop_at=stop))
+
+    assert same_in_pieces(run, tmp_path, stop=2).keys() >= {"compact_sr", "average_compact_sr"}
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(runs: Path, tmp_path: Path) -> None:
