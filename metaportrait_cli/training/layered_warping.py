@@ -29,30 +29,27 @@ from metaportrait_cli.training.losses import masked_l1, pyramid_l1
 from metaportrait_cli.training.perceptual import PerceptualLoss
 from metaportrait_cli.training.place import Place, RunOptions, taking_part
 from metaportrait_cli.training.state import RunFolder, Scores
-from metaportrait_cli.training.warping import PairTask, grouped, roughness
+from metaportrait_cli.training.warping import (
+    JUDGED,
+    JUDGED_AT_ONCE,
+    PairTask,
+    WarpingWeights,
+    grouped,
+    roughness,
+)
+from metaportrait_cli.training.warping import PART as SHEET_PART
 from metaportrait_cli.weights.store import load_network, read_header
 
 PART = "layers"
-SHEET_PART = "warping"
-JUDGED = 96
-"""Pairs of held-out people"""
-JUDGED_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class LayeredWeights:
-    """Weights of the terms."""
+class LayeredWeights(WarpingWeights):
+    """Weights of the terms; `perceptual` is of the whole picture at half its size."""
 
-    pixel: float = 1.0
-    perceptual: float = 3.0
-    """Of the whole picture at half its size"""
     window: float = 1.0
     """Of a window of half its side at full size, another one each step: all of it would take most
     of the time"""
-    flow: float = 10.0
-    """For the distance to the teacher's flow, where it can be trusted"""
-    smooth: float = 0.02
-    """For the gradient of the learnt part of the flow"""
     hidden: float = 0.05
     """For the share of the sheet that is hidden: only where it helps"""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,18 @@ def driver(portrait: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(path, frames, inputs=sound)
 
 
+@pytest.fixture
+def run(engine: Engine, portrait_path: Path, driver: Path) -> Callable[..., RunReport]:
+    """Animates the portrait into a file."""
+
+    def animated(
+        output: Path, options: AnimateOptions = SMALL, source: Path = portrait_path, **more: Any
+    ) -> RunReport:
+        return animate([source], driver, output, options, engine=engine, **more)
+
+    return animated
+
+
 class PowerCutError(Exception):
     """No error that anyone expects."""
 
@@ -78,21 +91,15 @@ def same(first: Path, second: Path) -> None:
 
 
 @pytest.mark.parametrize("cuts", [[1, 6], [4, 9, 14]])
-def test_animate_goes_on(
-    cuts: list[int], engine: Engine, portrait_path: Path, driver: Path, tmp_path: Path
-) -> None:
+def test_animate_goes_on(cuts: list[int], run: Callable[..., RunReport], tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole.mp4", tmp_path / "broken.mp4"
-    options = AnimateOptions(full=False, size=128, window=3, compare=True)
-
-    def run(output: Path, **more) -> RunReport:
-        return animate([portrait_path], driver, output, options, engine=engine, **more)
-
-    run(whole)
+    options = replace(SMALL, compare=True)
+    run(whole, options)
     for frame in cuts:
         with pytest.raises(PowerCutError):
-            run(broken, begun="resume", on_progress=cut_at(frame))
+            run(broken, options, begun="resume", on_progress=cut_at(frame))
         assert not broken.exists()
-    report = run(broken, begun="resume")
+    report = run(broken, options, begun="resume")
     assert report.frames == FRAMES
     assert report.resumed_at == max(cuts) // 4 * 4
     same(whole, broken)
@@ -116,13 +123,9 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_looking_for_landmarks_goes_on(
-    engine: Engine, portrait_path: Path, driver: Path, tmp_path: Path, looked_at: list[int]
+    run: Callable[..., RunReport], tmp_path: Path, looked_at: list[int]
 ) -> None:
     whole, broken = tmp_path / "whole.mp4", tmp_path / "broken.mp4"
-
-    def run(output: Path, **more) -> RunReport:
-        return animate([portrait_path], driver, output, SMALL, engine=engine, **more)
-
     run(whole)
     for frame, new in ((3, 3), (6, 6), (13, 9), (14, 2)):
         looked_at.clear()
@@ -139,11 +142,10 @@ def test_looking_for_landmarks_goes_on(
 
 
 def test_nothing_is_kept_of_a_clip_without_the_face(
-    engine: Engine, portrait_path: Path, driver: Path, tmp_path: Path
+    run: Callable[..., RunReport], tmp_path: Path
 ) -> None:
-    options = AnimateOptions(face=FaceChoice(3))
     with pytest.raises(NoFaceError):
-        animate([portrait_path], driver, tmp_path / "a.mp4", options, engine=engine)
+        run(tmp_path / "a.mp4", AnimateOptions(face=FaceChoice(3)))
     assert os.listdir(tmp_path) == []
 
 
@@ -186,64 +188,43 @@ def test_super_resolution_goes_on(
 
 
 def test_what_was_begun_is_of_one_job(
-    engine: Engine, portrait_path: Path, driver: Path, tmp_path: Path
+    run: Callable[..., RunReport], portrait_path: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "a.mp4"
-
-    def run(options: AnimateOptions = SMALL, source: Path = portrait_path, **more) -> RunReport:
-        return animate([source], driver, output, options, engine=engine, **more)
-
     with pytest.raises(PowerCutError):
-        run(on_progress=cut_at(10))
+        run(output, on_progress=cut_at(10))
     with pytest.raises(UsageError, match="begun and not finished; `resume`"):
-        run()
+        run(output)
     with pytest.raises(UsageError, match=r"its size was 128 and is 64"):
-        run(AnimateOptions(full=False, size=64, window=3), begun="resume")
+        run(output, replace(SMALL, size=64), begun="resume")
     other = tmp_path / "other.png"
     other.write_bytes(portrait_path.read_bytes() + b"\0")
     with pytest.raises(UsageError, match="its input 2 was"):
-        run(source=other, begun="resume")
+        run(output, source=other, begun="resume")
     job = tmp_path / ".a.mp4.work" / "job.json"
     job.write_text("{")
     with pytest.raises(UsageError, match="can't be read"):
-        run(begun="resume")
-    assert run(begun="discard").resumed_at == 0
+        run(output, begun="resume")
+    assert run(output, begun="discard").resumed_at == 0
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "other.png"]
 
 
 def test_short_clips_are_made_at_once(
-    engine: Engine,
-    portrait_path: Path,
-    driver: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[..., RunReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work, "PIECE_SECONDS", 5)
     with pytest.raises(PowerCutError):
-        animate(
-            [portrait_path],
-            driver,
-            tmp_path / "a.mp4",
-            SMALL,
-            engine=engine,
-            on_progress=cut_at(10),
-        )
+        run(tmp_path / "a.mp4", on_progress=cut_at(10))
     assert os.listdir(tmp_path) == []
 
 
 def test_pieces_are_longer_where_pictures_are_made_quickly(
-    engine: Engine,
-    portrait_path: Path,
-    driver: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[..., RunReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work, "QUICK_PIECES", 2)
-    output = tmp_path / "a.mp4"
     with pytest.raises(PowerCutError):
-        animate([portrait_path], driver, output, SMALL, engine=engine, on_progress=cut_at(13))
-    report = animate([portrait_path], driver, output, SMALL, engine=engine, begun="resume")
-    assert report.resumed_at == 8
+        run(tmp_path / "a.mp4", on_progress=cut_at(13))
+    assert run(tmp_path / "a.mp4", begun="resume").resumed_at == 8
 
 
 @pytest.mark.parametrize("options", [UpscaleOptions(window=2), UpscaleOptions(face_only=True)])

@@ -21,6 +21,11 @@ class MegaCriticConfig:
     scales: int = 2
     """Of the picture: whole, and halved"""
 
+    @classmethod
+    def lite(cls) -> MegaCriticConfig:
+        """Half as wide."""
+        return cls(widths=(32, 64, 128, 256))
+
 
 class MegaCritic(Network):
     """(B, 3, S, S) -> a judgement for each scale, finest first."""

@@ -75,19 +75,24 @@ class MegaWeights:
 
 
 @dataclass(frozen=True)
-class MegaTraining(DescentConfig):
-    """What is trained and how; a run can only be continued with the same."""
+class AgainstCritic(DescentConfig):
+    """How both stages are trained, the paper's way."""
 
-    model: MegaConfig = field(default_factory=MegaConfig.paper)
     critic: MegaCriticConfig = field(default_factory=MegaCriticConfig)
-    weights: MegaWeights = field(default_factory=MegaWeights)
-    steps: int = 300_000
-    batch: int = 16
     lr: float = 2e-4
     betas: tuple[float, float] = (0.5, 0.999)
     decay: float = 1e-2
     """AdamW's weight decay"""
     average: float = 0.999
+
+
+@dataclass(frozen=True)
+class MegaTraining(AgainstCritic):
+    """What is trained and how; a run can only be continued with the same."""
+
+    model: MegaConfig = field(default_factory=MegaConfig.paper)
+    weights: MegaWeights = field(default_factory=MegaWeights)
+    steps: int = 300_000
 
     @classmethod
     def paper(cls) -> MegaTraining:
@@ -99,7 +104,7 @@ class MegaTraining(DescentConfig):
         """At 256², narrow: for one GPU and a few hundred clips."""
         return cls(
             model=MegaConfig.lite(),
-            critic=MegaCriticConfig(widths=(32, 64, 128, 256)),
+            critic=MegaCriticConfig.lite(),
             steps=150_000,
             batch=8,
         )

@@ -33,10 +33,10 @@ from metaportrait_cli.networks.network import Network
 from metaportrait_cli.progress import Progress, silent
 from metaportrait_cli.render.mega.pose import aligned_face, head_matrices
 from metaportrait_cli.training.data.pairs import Faces, is_held_out, kept_aside
-from metaportrait_cli.training.descent import Descent, DescentConfig, Terms
+from metaportrait_cli.training.descent import Descent, Terms
 from metaportrait_cli.training.loop import Record, Task, train, unheard
 from metaportrait_cli.training.losses import critic_hinge, feature_matching, painter_hinge
-from metaportrait_cli.training.mega.base import BASE, CRITIC, unit
+from metaportrait_cli.training.mega.base import BASE, CRITIC, AgainstCritic, unit
 from metaportrait_cli.training.mega.mattes import mattes_of
 from metaportrait_cli.training.place import Place, RunOptions, taking_part
 from metaportrait_cli.training.state import RunFolder, Scores, Stateful
@@ -66,20 +66,14 @@ class HighWeights:
 
 
 @dataclass(frozen=True)
-class MegaHighTraining(DescentConfig):
+class MegaHighTraining(AgainstCritic):
     """What is trained and how; a run can only be continued with the same."""
 
     base: str = ""
     """sha256 of the base model's file"""
     model: MegaEnhancerConfig = field(default_factory=MegaEnhancerConfig.paper)
-    critic: MegaCriticConfig = field(default_factory=MegaCriticConfig)
     weights: HighWeights = field(default_factory=HighWeights)
     steps: int = 50_000
-    batch: int = 16
-    lr: float = 2e-4
-    betas: tuple[float, float] = (0.5, 0.999)
-    decay: float = 1e-2
-    average: float = 0.999
 
     @classmethod
     def paper(cls) -> MegaHighTraining:
@@ -91,7 +85,7 @@ class MegaHighTraining(DescentConfig):
         """To 512², narrow."""
         return cls(
             model=MegaEnhancerConfig.lite(),
-            critic=MegaCriticConfig(widths=(32, 64, 128, 256)),
+            critic=MegaCriticConfig.lite(),
             batch=8,
         )
 
