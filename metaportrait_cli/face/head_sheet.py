@@ -27,6 +27,7 @@ from metaportrait_cli.face.correspondence import (
 )
 from metaportrait_cli.face.crop import smoothstep
 from metaportrait_cli.face.hidden_side import CheekRim
+from metaportrait_cli.face.sheet.grid import cells, grid_around, no_steeper, triangulated
 
 Points = NDArray[np.float32]
 Motion = tuple[NDArray[np.float64], float, NDArray[np.float64]]  # rotation, scale, shift
@@ -41,6 +42,12 @@ ROUNDING, INFLATION = 0.55, 0.55
 """Over which distance from its silhouette the head bulges towards the camera, and how far"""
 STEEPEST = 1.4
 """Depth over distance in the picture: a turn by 30° then stretches nothing to twice its size."""
+TEMPLE_STEEPEST = 3.0
+"""… but little hair beside a temple may reach back to the ear, to 2.4 times its size, …"""
+TEMPLES = (0.0, 0.15)
+"""… from so far above the eyes, in face widths, …"""
+OUTWARDS = 0.2
+"""… if depth moves it outwards by so much of itself: what turns away is seen against the brow."""
 OVAL_REACH, OVAL_DEPTH_REACH = 0.45, 0.3
 """How far beyond the oval its own deformation and its depth are felt"""
 NECK = (-0.6, 0.2)
@@ -116,11 +123,13 @@ class HeadSheet:
         self._rim = CheekRim(self.points)
         oval = self.points[self._oval, :2]
         step = STEP * self.head.width
-        flat = _grid_around(oval, alpha, step=step, width=self.head.width)
-        triangles = _triangulated(np.concatenate([oval, flat]), oval, longest=2.5 * step)
-        self.outer = self._with_depth(flat, alpha)  # (V, 3)
+        flat = grid_around(oval, alpha, step=step, width=self.head.width)
+        triangles = triangulated(np.concatenate([oval, flat]), oval, longest=2.5 * step)
+        self.outer, self._deeper = self._with_depth(flat, alpha)  # (V, 3), (V,)
+        out = flat - oval.mean(0)
+        self._outwards = out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-6)
         nearness, apart = self._nearness(flat)
-        places = _cells(flat, alpha.shape)
+        places = cells(flat, alpha.shape)
         fade = loose[places]
         felt = (1 - smoothstep(apart / (OVAL_REACH * self.head.width))) * fade
         self._spread = (nearness * felt[:, None]).astype(np.float32)  # (V, 36)
@@ -143,27 +152,39 @@ class HeadSheet:
 
     # ------------------------------------------------------------------ once a source
 
-    def _with_depth(self, flat: Points, alpha: NDArray[np.float32]) -> Points:
-        """Vertices (V, 2) → (V, 3): inflated from the silhouette, joined to the oval's depth."""
+    def _with_depth(self, flat: Points, alpha: NDArray[np.float32]) -> tuple[Points, Points]:
+        """Vertices (V, 2) → (V, 3): inflated from the silhouette, joined to the oval's depth; and
+        how much deeper temples are (V,) that turn to the camera."""
         head, width = self.head, self.head.width
         forward = (self.points[BRIDGE] - head.middle) @ head.axes[2]
         centre = (head.middle + head.axes[2] * (forward - SKULL * width))[2]
         pad = round(0.5 * width)
         solid = np.pad(np.uint8(alpha > 0.5), pad, mode="edge")
         distance = cv2.distanceTransform(solid, cv2.DIST_L2, 5)
-        distance = cv2.GaussianBlur(distance, (0, 0), max(0.02 * width, 0.5))
-        u = np.clip(distance[pad:-pad, pad:-pad] / (ROUNDING * width), 0, 1)
+        distance = cv2.GaussianBlur(distance, (0, 0), max(0.02 * width, 0.5))[pad:-pad, pad:-pad]
+        u = np.clip(distance / (ROUNDING * width), 0, 1)
         # Half a parabola, half a circle: round, but not upright at its edge.
         dome = 0.5 * u * (2 - u) + 0.5 * np.sqrt(1 - (1 - u) ** 2)
         depth = (centre - INFLATION * width * dome).astype(np.float32)
 
         oval = self.points[self._oval]
         nearness, apart = self._nearness(flat)
-        z = depth[_cells(flat, alpha.shape)]
-        missing = oval[:, 2] - depth[_cells(oval[:, :2], alpha.shape)]
-        z = z + (1 - smoothstep(apart / (OVAL_DEPTH_REACH * width))) * (nearness @ missing)
-        z = _no_steeper(flat, z, oval)
-        return np.column_stack([flat, z]).astype(np.float32)
+        places = cells(flat, alpha.shape)
+        missing = nearness @ (oval[:, 2] - depth[cells(oval[:, :2], alpha.shape)])
+
+        def joined(beyond: NDArray[np.floating], steepest: float) -> Points:
+            z = depth[places] + (1 - smoothstep(beyond)) * missing
+            return no_steeper(flat, z, oval, steepest=steepest)
+
+        near = apart / (OVAL_DEPTH_REACH * width)
+        z = joined(near, STEEPEST)
+        # All of the silhouette lies far back, however near to the oval.
+        onwards = apart / np.maximum(apart + 0.5 * distance[places], 1e-6)
+        deeper = np.maximum(joined(np.maximum(near, onwards), TEMPLE_STEEPEST) - z, 0)
+        eyes = self.points[[outer for outer, _ in topology.EYE_CORNERS], :2].mean(0)
+        above = (flat - eyes) @ _unit(head.axes[1, :2]) / width
+        deeper *= smoothstep((above - TEMPLES[0]) / (TEMPLES[1] - TEMPLES[0]))
+        return np.column_stack([flat, z]).astype(np.float32), deeper.astype(np.float32)
 
     def _nearness(self, flat: Points) -> tuple[Points, Points]:
         """Shares (V, 36) of the oval's points in what happens at a vertex; its distance (V,)."""
@@ -202,7 +223,7 @@ class HeadSheet:
         near = cv2.dilate(np.uint8(shown), reach) > 0
         lips = self.points[[low for _, low in topology.INNER_LIPS]]
         vertices = np.concatenate([self.points, lips, self.outer])
-        kept = near[_cells(vertices[:, :2], near.shape)][self._triangles].any(1)
+        kept = near[cells(vertices[:, :2], near.shape)][self._triangles].any(1)
         part = copy(self)
         part._triangles, part._is_around = self._triangles[kept], self._is_around[kept]
         return part
@@ -216,7 +237,10 @@ class HeadSheet:
     def placed(self, driven: Points, motion: Motion) -> Points:
         """Where the outer vertices (V, 3) are for driven landmarks (478, 3) and their `motion`."""
         rotation, scale, shift = motion
-        turned = scale * self.outer @ rotation.T + shift
+        outwards = np.clip(self._outwards @ rotation[:2, 2] / OUTWARDS, 0, 1)
+        outer = self.outer.copy()
+        outer[:, 2] += outwards * self._deeper
+        turned = scale * outer @ rotation.T + shift
         residual = driven[self._oval] - (scale * self.points[self._oval] @ rotation.T + shift)
         place = self.outer + self._of_head * (turned - self.outer) + self._spread @ residual
         place[:, 2:] += BEHIND * self.head.width * (1 - self._of_head)
@@ -329,69 +353,6 @@ def _turn(before: Points, after: Points) -> NDArray[np.float64]:
     u, _, vt = np.linalg.svd(y.T.astype(np.float64) @ x)
     turn, _ = cv2.Rodrigues((u * (1, 1, np.sign(np.linalg.det(u @ vt)))) @ vt)
     return turn[:, 0]
-
-
-def _grid_around(oval: Points, alpha: NDArray[np.float32], *, step: float, width: float) -> Points:
-    """Vertices (V, 2) over all of the person but the oval (N, 2), and a quarter beyond the window:
-    what lies there may move in."""
-    height, wide = alpha.shape
-    reach = round(0.03 * width) + round(step) + 1
-    cover = cv2.dilate(np.uint8(alpha > 0.02), np.ones((2 * reach + 1,) * 2, np.uint8))
-    pad_x, pad_y = 0.25 * wide, 0.25 * height
-    x, y = np.meshgrid(
-        np.arange(-pad_x, wide + pad_x + step, step), np.arange(-pad_y, height + pad_y + step, step)
-    )
-    grid = np.stack([x.ravel(), y.ravel()], 1).astype(np.float32)
-    grid = grid[cover[_cells(grid, alpha.shape)] > 0]
-    # A little away from the oval, so that no vertex crowds it.
-    centre = oval.mean(0)
-    wider = (centre + 1.06 * (oval - centre)).astype(np.float32)
-    outside = [cv2.pointPolygonTest(wider, (float(x), float(y)), False) < 0 for x, y in grid]
-    return grid[np.array(outside)]
-
-
-def _triangulated(points: Points, oval: Points, *, longest: float) -> NDArray[np.int32]:
-    """Delaunay triangles (T, 3) of points (N, 2), of which the first are the oval, a hole."""
-    low = np.floor(points.min(0)).astype(int) - 2
-    size = np.ceil(points.max(0)).astype(int) + 3 - low
-    division = cv2.Subdiv2D((int(low[0]), int(low[1]), int(size[0]), int(size[1])))
-    number = {}
-    for index, (x, y) in enumerate(points):
-        division.insert((float(x), float(y)))
-        number[(np.float32(x), np.float32(y))] = index
-    found = []
-    for row in division.getTriangleList():
-        corners = [number.get((row[k], row[k + 1]), -1) for k in (0, 2, 4)]
-        if min(corners) < 0:  # the frame around all points
-            continue
-        if max(corners) < len(oval):
-            x, y = points[corners].mean(0)
-            if cv2.pointPolygonTest(oval.astype(np.float32), (float(x), float(y)), False) >= 0:
-                continue
-        found.append(corners)
-    triangles = np.array(found, np.int32)
-    # Only what lies within the sheet, not its convex hull, and no slivers.
-    corners = points[triangles]
-    sides = np.linalg.norm(corners - corners[:, [1, 2, 0]], axis=2).max(1)
-    edges = corners[:, 1:] - corners[:, :1]
-    area = np.abs(edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0])
-    return triangles[(sides < longest) & (area > 0.02 * sides**2)]
-
-
-def _no_steeper(flat: Points, z: Points, oval: Points) -> Points:
-    """Depths (V,) of vertices (V, 2) brought forwards until none falls off too steeply, from the
-    oval (36, 3) or from each other."""
-    to_oval = STEEPEST * np.linalg.norm(flat[:, None] - oval[None, :, :2], axis=2)
-    z = np.minimum(z, (oval[:, 2] + to_oval).min(1))
-    z = np.maximum(z, (oval[:, 2] - to_oval).max(1))
-    apart = STEEPEST * np.linalg.norm(flat[:, None] - flat[None], axis=2)
-    return (z[None] + apart).min(1)
-
-
-def _cells(points: Points, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and column of each point's pixel, the nearest one where it is outside."""
-    places = points.astype(np.int64)
-    return places[:, 1].clip(0, shape[0] - 1), places[:, 0].clip(0, shape[1] - 1)
 
 
 def _unit(v: Points) -> Points:

@@ -29,7 +29,7 @@ LEAST_WEIGHT = 0.05
 SEEN_WELL = 0.45
 SKIN_BLUR = 0.01
 # The fill ends inside the face's edge, over this share of the grid.
-EDGE_SHARE = 0.008
+EDGE_SHARE = 0.004
 
 # In face widths: how far inside the mesh's outline a cheek's skin begins that turns to the camera,
 # and from where on inwards it is where it is seen.
@@ -55,7 +55,8 @@ class HiddenSide:
     def __init__(self, source: NDArray[np.float32], *, crop: NDArray[np.uint8], grid: int) -> None:
         self._grid = grid
         self._scale = grid / crop.shape[0]
-        self._mirrored = source[topology.mirror()] * self._scale
+        # Nothing of what the near cheek's own rim shows: it would be a line beside the far one.
+        self._mirrored = CheekRim(source).inside()[topology.mirror()] * self._scale
         self._facing = facing(source)
         hidden = smoothstep((HIDDEN_BELOW - self._facing) / HIDDEN_RAMP)
         far = self._facing[topology.mirror()] - self._facing
@@ -75,7 +76,7 @@ class HiddenSide:
         order = np.argsort(-driven[faces, 2].mean(1), kind="stable")
         values = np.concatenate(
             [
-                (self._mirrored - driven)[:, :2] / self._scale,
+                (self._mirrored - driven[:, :2]) / self._scale,
                 weight[:, None],
                 np.ones_like(weight)[:, None],
             ],
@@ -125,7 +126,8 @@ class CheekRim:
         eyes = flat[[outer for outer, _ in topology.EYE_CORNERS]].mean(0)
         down = topology.head_axes(points)[:2, 1]
         under = (ring - eyes) @ (down / np.linalg.norm(down)) / width
-        self._cheeks = seen * _rising(aside, SIDES) * _rising(under, UNDER_EYES)
+        self._sides = _rising(aside, SIDES)
+        self._cheeks = seen * self._sides * _rising(under, UNDER_EYES)
         # Each point follows what is nearest of the outline, between its points too.
         parts = np.linspace(0, 1, 8, endpoint=False)[:, None, None]
         between = (ring + parts * (np.roll(ring, -1, 0) - ring)).reshape(-1, 2)  # (8 × 36, 2)
@@ -142,6 +144,14 @@ class CheekRim:
         """Where in the source each point's skin is taken from, (478, 2), if its head is turned."""
         uncovered = self._normals @ rotation[2] - self._normals[:, 2]
         weight = smoothstep((uncovered - UNCOVERED) / UNCOVERED_RAMP) * self._cheeks
+        return self._inset(weight)
+
+    def inside(self) -> NDArray[np.float32]:
+        """The same of both sides in full, temples too."""
+        return self._inset(self._sides)
+
+    def _inset(self, weight: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Points (478, 2) as far inside as the weight of the outline (36,) says."""
         moved = self._reach @ (self._inwards * weight[:, None])
         return (self._points[:, :2] + moved).astype(np.float32)
 

@@ -82,6 +82,31 @@ def test_depth_falls_off_gently(sheet: HeadSheet) -> None:
     assert (fall[near] / apart[near]).max() < 1.45
 
 
+def test_a_temple_that_turns_to_the_camera_goes_far_back(
+    points: NDArray[np.float32],
+) -> None:
+    """A little hair beside it is no notch in the outline of a turned head."""
+    head = HeadFrame.of(points)
+    y, x = np.mgrid[:SIDE, :SIDE] + 0.5
+    centre = points[:, :2].mean(0) - (0, 0.1 * head.width)
+    slender = ((x - centre[0]) / 0.54) ** 2 + ((y - centre[1]) / 0.85) ** 2 < head.width**2
+    sheet = HeadSheet(points, slender.astype(np.float32), EVERYWHERE)
+    level = points[10, 1] + 0.15 * head.width
+    temples = np.abs(sheet.outer[:, 1] - level) < 0.1 * head.width
+    aside = sheet.outer[:, 0] - centre[0]
+    for degrees in (-30, 30):
+        driven = turned(points, degrees=degrees)
+        motion = sheet.motion(driven)
+        rotation, scale, shift = motion
+        moved = sheet.placed(driven, motion)[:, 0]
+        as_deep = (scale * sheet.outer @ rotation.T + shift)[:, 0]
+        near = temples & (np.sign(aside) == np.sign(rotation[0, 2]))
+        far = temples & (np.sign(aside) == -np.sign(rotation[0, 2]))
+        assert np.abs(moved - as_deep)[near].max() > 0.05 * head.width
+        assert np.sign(rotation[0, 2]) * (moved - as_deep)[near].mean() > 0
+        assert np.abs(moved - as_deep)[far].max() < 0.03 * head.width
+
+
 def test_turns_away_are_told_from_rolls_in_the_picture(points: NDArray[np.float32]) -> None:
     skull = skull_points(points)
     middle = points.mean(0)
