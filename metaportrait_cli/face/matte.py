@@ -27,6 +27,10 @@ LEAST_FACE = 0.8
 # background of the same colour, and over which the filter looks.
 REACH, WINDOW = 0.12, 0.08
 SMOOTHNESS = 1e-4
+# A share of the person below it is a halo of background, which would be carried along.
+NOT = 0.15
+# In pixels: compressed pictures have their colours in blocks, whose stairs the filter would follow.
+BLOCKS = 4.0
 # Work is done at no more than this; the edge of hair is no finer in the segmenter's own picture.
 MOST_PIXELS = 640
 
@@ -119,10 +123,19 @@ def _matte(
     sure = mine * np.uint8(likely > SURE)
     away = cv2.distanceTransform(1 - sure, cv2.DIST_L2, 5) / unit
     others = cv2.distanceTransform(1 - mine, cv2.DIST_L2, 5) / unit
-    soft = guided(picture, likely * (others < REACH), radius=max(2, round(WINDOW * unit)))
+    guide = _without_blocks(picture)
+    soft = guided(guide, likely * (others < REACH), radius=max(2, round(WINDOW * unit)))
     # Certainly a person, certainly not, and the filter's word between.
-    soft = np.clip((soft - 0.06) / 0.88, 0, 1)
+    soft = np.clip((soft - NOT) / (0.94 - NOT), 0, 1)
     return soft * np.clip(2 - 2 * away / REACH, 0, 1)
+
+
+def _without_blocks(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture (H, W, 3) with its light as sharp as it is, and its colours blurred."""
+    blurred = cv2.GaussianBlur(picture, (0, 0), BLOCKS)
+    light, colours = (cv2.cvtColor(each, cv2.COLOR_RGB2YCrCb) for each in (picture, blurred))
+    colours[..., 0] = light[..., 0]
+    return np.asarray(cv2.cvtColor(colours, cv2.COLOR_YCrCb2RGB), np.uint8)
 
 
 def _nearer(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -49,6 +50,29 @@ def test_only_what_hangs_together_with_the_face_is_the_person(
     assert alpha[:, :12].max() == 0
     x, y = portrait_face.points[1, :2].astype(int)
     assert alpha[y, x] > 0.99
+
+
+def test_blocks_of_colour_are_no_stairs_of_an_outline(
+    portrait: NDArray[np.uint8], portrait_face: Face
+) -> None:
+    height, width = portrait.shape[:2]
+    y, x = np.mgrid[:height, :width]
+    middle = portrait_face.points[:, :2].mean(0)
+    away = np.hypot(x - middle[0], y - middle[1]) - 0.8 * np.ptp(portrait_face.points[:, 1])
+    likely = np.clip(0.5 - away / 4, 0, 1).astype(np.float32)
+    person, behind = np.array([150, 100, 60]), np.array([85, 120, 140])
+    whole = behind + likely[..., None] * (person - behind)
+    colours = cv2.cvtColor(np.uint8(whole), cv2.COLOR_RGB2YCrCb)
+    blocks = cv2.resize(colours, (width // 16, height // 16), interpolation=cv2.INTER_AREA)
+    blocks = cv2.resize(blocks, (width, height), interpolation=cv2.INTER_NEAREST)
+    colours[..., 1:] = blocks[..., 1:]
+    picture = np.asarray(cv2.cvtColor(colours, cv2.COLOR_YCrCb2RGB), np.uint8)
+    alpha = matte(picture, portrait_face.points, lambda _: likely)
+    assert alpha is not None
+    # Along the outline the matte is about the same everywhere.
+    assert alpha[np.abs(away) < 0.5].std() < 0.12
+    assert alpha[away < -8].min() > 0.9
+    assert alpha[away > 8].max() < 0.1
 
 
 def test_people_who_touch_are_parted_between_their_faces(

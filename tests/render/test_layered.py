@@ -48,7 +48,7 @@ def test_a_turn_leaves_the_background_where_it_is(source: Source) -> None:
     crop = source.crop.cut(source.picture, SIZE).astype(int)
     alpha = matte(crop.astype(np.uint8), source.landmarks(SIZE), Segmenter(bundled_path(SEGMENTER)))
     assert alpha is not None
-    away = cv2.dilate(np.uint8(alpha > 0), np.ones((41, 41), np.uint8)) == 0
+    away = cv2.dilate(np.uint8(alpha > 0), np.ones((51, 51), np.uint8)) == 0
     assert away.mean() > 0.05
     moved = {
         name: np.abs(r.open(source, size=SIZE).render(far(source)).frames[0][away] - crop[away])
