@@ -14,7 +14,7 @@ from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.stills import is_still
 from metaportrait_cli.media.writer import check_rate, check_video_name
 from metaportrait_cli.motion.motion_file import SUFFIX
-from metaportrait_cli.pipeline.animation import AnimateOptions, Animation, listed
+from metaportrait_cli.pipeline.animation import AnimateOptions, Animation
 from metaportrait_cli.pipeline.driver import Driver, DriverMotion, as_driver
 from metaportrait_cli.pipeline.encode import write_clip
 from metaportrait_cli.pipeline.engine import Engine, lasting
@@ -22,7 +22,7 @@ from metaportrait_cli.pipeline.person.portrait_file import whose
 from metaportrait_cli.pipeline.picture import SUFFIXES as PICTURES
 from metaportrait_cli.pipeline.picture import animate_picture
 from metaportrait_cli.pipeline.report import MARK, RunReport
-from metaportrait_cli.pipeline.source import Picture
+from metaportrait_cli.pipeline.source import Picture, listed
 from metaportrait_cli.pipeline.work import Begun, Work
 from metaportrait_cli.progress import Progress, silent
 from metaportrait_cli.render.released.folder import is_prepared

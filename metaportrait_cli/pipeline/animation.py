@@ -20,7 +20,7 @@ from metaportrait_cli.media.encoding import USUAL, Encoding
 from metaportrait_cli.media.given import Clip
 from metaportrait_cli.media.segments import Segments
 from metaportrait_cli.media.span import Span
-from metaportrait_cli.pipeline.compose import PasteBack, SideBySide, Together, resized
+from metaportrait_cli.pipeline.compose import Composition
 from metaportrait_cli.pipeline.driver import (
     Driver,
     DriverFaces,
@@ -35,14 +35,14 @@ from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.performance import DriveOptions, Performance
 from metaportrait_cli.pipeline.person.portrait_file import load_portrait
 from metaportrait_cli.pipeline.preparation import OpenedSource, Preparation, Preparing, opened
-from metaportrait_cli.pipeline.provenance import Label, Signing
+from metaportrait_cli.pipeline.provenance import Signing
 from metaportrait_cli.pipeline.report import (
     RunReport,
     describe_motion,
     describe_performance,
     describe_source,
 )
-from metaportrait_cli.pipeline.source import Picture, load_faces, name_of
+from metaportrait_cli.pipeline.source import Picture, listed, load_faces, name_of
 from metaportrait_cli.pipeline.work import Notes, Work
 from metaportrait_cli.progress import Progress, Stopwatch, silent
 from metaportrait_cli.render.protocol import Driven, Frames, Session
@@ -358,28 +358,23 @@ class Animation:
 
     def _composed(self, rendered: Iterable[Frames], *, start: int) -> Iterator[NDArray[np.uint8]]:
         """Output pictures (H, W, 3), one a frame from number `start` on."""
-        source, options = self.source, self.options
-        paste = PasteBack(source) if options.full else None
-        size = options.size or CROP_SIZE
-        still = source.picture if options.full else source.crop.cut(source.picture, size)
-        panels = SideBySide(still, height=still.shape[0]) if options.compare else None
-        label = Label() if options.label else None
-        faces = [source, *(other.source for other in self.beside)]
-        together = Together(faces) if self.beside else None
+        options = self.options
+        compose = Composition(
+            [self.source, *(other.source for other in self.beside)],
+            side=None if options.full else options.size or CROP_SIZE,
+            compare=options.compare,
+            label=options.label,
+        )
         others = [other.pictures(start) for other in self.beside]
         with closing(self.motion.pictures()) as driver:
-            if panels is not None:
+            if options.compare:
                 next(islice(driver, start, start), None)
             for window in rendered:
                 for crop in window:
                     with self.stopwatch("compose"):
-                        picture = paste(crop) if paste else resized(crop, size)
-                        if together is not None:
-                            picture = together([picture, *(next(each).image for each in others)])
-                        if label is not None:
-                            picture = label(picture)
-                        if panels is not None:
-                            picture = panels(next(driver, None), picture)
+                        beside = [next(each).image for each in others]
+                        seen = next(driver, None) if options.compare else None
+                        picture = compose(crop, beside, driver=seen)
                     yield picture
 
 
@@ -389,12 +384,3 @@ def _without(windows: Iterable[Frames], count: int) -> Iterator[Frames]:
         if count < len(window):
             yield window[count:]
         count = max(count - len(window), 0)
-
-
-def listed(source: Picture | Sequence[Picture] | None) -> Sequence[Picture]:
-    """One picture, or several."""
-    if source is None:
-        return []
-    if isinstance(source, Sequence) and not isinstance(source, str):
-        return source
-    return [source]

@@ -10,10 +10,44 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face.crop import border_fade
 from metaportrait_cli.face.source import Source
+from metaportrait_cli.pipeline.provenance import Label
 
 FEATHER_SHARE = 0.06
 SEAM_SHARE = 0.03
 """Width of the seam between two faces' places, in sides of a crop"""
+
+
+class Composition:
+    """A result's pictures out of rendered crops."""
+
+    def __init__(
+        self, faces: Sequence[Source], *, side: int | None, compare: bool, label: bool
+    ) -> None:
+        """Of `faces` in one picture the first one's crops are to come. `side` is the result's where
+        it shows the crop alone. With `compare` it stands beside source and driver; a `label` says
+        what it is."""
+        source = faces[0]
+        self._side = side or source.crop.side
+        self._paste = PasteBack(source) if side is None else None
+        still = source.picture if side is None else source.crop.cut(source.picture, side)
+        self._panels = SideBySide(still, height=still.shape[0]) if compare else None
+        self._label = Label() if label else None
+        self._together = Together(faces) if len(faces) > 1 else None
+
+    def __call__(
+        self,
+        crop: NDArray[np.uint8],
+        beside: Sequence[NDArray[np.uint8]] = (),
+        *,
+        driver: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]:
+        """The picture (H, W, 3) for a crop (S, S, 3), and for those of the other faces."""
+        picture = self._paste(crop) if self._paste else resized(crop, self._side)
+        if self._together is not None:
+            picture = self._together([picture, *beside])
+        if self._label is not None:
+            picture = self._label(picture)
+        return picture if self._panels is None else self._panels(driver, picture)
 
 
 class PasteBack:

@@ -49,6 +49,15 @@ def name_of(picture: Picture) -> str:
     return str(picture) if isinstance(picture, (str, os.PathLike)) else "picture"
 
 
+def listed(source: Picture | Sequence[Picture] | None) -> Sequence[Picture]:
+    """One picture, or several."""
+    if source is None:
+        return []
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        return source
+    return [source]
+
+
 def load_faces(
     pictures: Sequence[Picture], *, choice: FaceChoice, detector: MediaPipeDetector
 ) -> list[Source]:

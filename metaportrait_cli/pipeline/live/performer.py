@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +23,7 @@ from metaportrait_cli.pipeline.compensation import compensation_of
 from metaportrait_cli.pipeline.compose import resized
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.person.portrait_file import load_portrait
+from metaportrait_cli.pipeline.provenance import Label
 from metaportrait_cli.pipeline.source import load_sources
 from metaportrait_cli.render.protocol import Driven, Renderer, Session
 from metaportrait_cli.weights import bundled_path
@@ -35,10 +35,6 @@ SEARCH_SECONDS = 1.0
 """How often a face that is nowhere near its last place is looked for everywhere: it takes long."""
 FULL_TURN = 15.0
 """Degrees of a turned head, to have ready what it takes."""
-MARK_TEXT = "AI-generated"
-MARK_STRENGTH = 0.75
-MARK_SHARE = 0.032
-"""Height of the mark's letters, relative to the picture."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,7 @@ class Performer:
         self._detector = MediaPipeDetector(bundled_path("face_landmarker"))
         self._pursuit = Pursuit(self._detector)
         self._size = size
-        self._mark = _mark(size) if marked else None
+        self._label = Label() if marked else None
         self._shape: tuple[int, ...] = ()
         self._strength = strength
         self._number = 0
@@ -167,7 +163,7 @@ class Performer:
     def draw(self, posed: Posed) -> Image:
         """The picture (S, S, 3) of that; to be asked for in the frames' order."""
         picture = resized(posed.session.render(posed.driven).frames[0], self._size)
-        return picture if self._mark is None else _marked(picture, self._mark)
+        return picture if self._label is None else self._label(picture)
 
     def close(self) -> None:
         """Frees the detector."""
@@ -200,22 +196,3 @@ def _turned(points: NDArray[np.float32], degrees: float) -> NDArray[np.float32]:
     middle = points.mean(0)
     turn = rotation_of(np.radians([[degrees, 0.0, 0.0]]).astype(np.float32))[0]
     return ((points - middle) @ turn.T + middle)[None].astype(np.float32)
-
-
-def _mark(size: int) -> NDArray[np.float32]:
-    """How much the mark covers the lowest rows of a picture of that size, (rows, size, 1)."""
-    mask = np.zeros((size, size), np.uint8)
-    font, height = cv2.FONT_HERSHEY_SIMPLEX, MARK_SHARE * size
-    scale = height / cv2.getTextSize(MARK_TEXT, font, 1, 1)[0][1]
-    (width, _), _ = cv2.getTextSize(MARK_TEXT, font, scale, 1)
-    place = (round(size - width - height / 2), round(size - height / 2))
-    cv2.putText(mask, MARK_TEXT, place, font, scale, 255, 1, cv2.LINE_AA)
-    rows = mask[int(np.flatnonzero(mask.any(1))[0]) :, :, None]
-    return rows * np.float32(MARK_STRENGTH / 255)
-
-
-def _marked(picture: Image, mark: NDArray[np.float32]) -> Image:
-    """The picture, in place, with light letters in its lowest rows."""
-    band = picture[-len(mark) :]
-    band[:] = np.rint(band + mark * (255 - band.astype(np.float32)))
-    return picture

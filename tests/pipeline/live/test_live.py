@@ -74,7 +74,7 @@ def test_performer_moves_the_portrait_and_marks_it(
     assert moved.shape == (SIZE, SIZE, 3)
     assert np.abs(moved.astype(int) - at_rest).mean() > 2
     plain = opened.source.crop.cut(opened.source.picture, SIZE)
-    corner = np.abs(at_rest.astype(int) - plain)[-SIZE // 16 :, SIZE // 2 :]
+    corner = np.abs(at_rest.astype(int) - plain)[-SIZE // 16 :, : SIZE // 2]
     assert (corner.max() > 60) == marked
 
 
