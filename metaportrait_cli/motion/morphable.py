@@ -4,7 +4,7 @@
 
 The paper (appendix A) fits a morphable model to dense landmarks so that a driver's expression can
 be shown on the source's face shape. Theirs isn't public; this one is learnt from landmark tracks by
-`metaportrait_cli.training.morphable_model`.
+`metaportrait_cli.training.morphable.learn`.
 
 Conventions
 - Model frame: x to the right of the picture (the person's left), y down, z away from the camera,

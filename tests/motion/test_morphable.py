@@ -20,7 +20,7 @@ from metaportrait_cli.motion.alignment import (
 )
 from metaportrait_cli.motion.morphable import MorphableModel, gaze_of, interocular
 from metaportrait_cli.training.data.tracks import Track, load_tracks
-from metaportrait_cli.training.morphable_model import learn
+from metaportrait_cli.training.morphable.learn import learn
 
 
 def test_mean_face_has_the_stated_frame(model: MorphableModel) -> None:

@@ -22,7 +22,8 @@ from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.fewshot import FewShotConfig
 from metaportrait_cli.networks.mega.config import MegaConfig
 from metaportrait_cli.networks.mega.gaze import GazeConfig
-from metaportrait_cli.training import loop, morphable_model
+from metaportrait_cli.training import loop
+from metaportrait_cli.training.morphable import learn as morphable
 from metaportrait_cli.weights import bundled_path
 from metaportrait_cli.weights.store import read_header
 from tests.mega import TINY
@@ -174,7 +175,7 @@ def test_train_sr(runs: Path, tmp_path: Path) -> None:
 def test_train_morphable(
     tracks: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(morphable_model, "learn", partial(morphable_model.learn, rounds=1))
+    monkeypatch.setattr(morphable, "learn", partial(morphable.learn, rounds=1))
     output = tmp_path / "model.safetensors"
     sizes = ("--identity-size", 4, "--expression-size", 3)
     command = ("train", "morphable", tracks(60), "-o", output, *sizes, "--json")

@@ -46,7 +46,7 @@ def command(
     with reporting(quiet=quiet, verbose=verbose) as reporter:
         if skip_existing and skipped(output, reporter, as_json=as_json):
             return
-        from metaportrait_cli.training.morphable_model import ROUNDS, train_morphable  # noqa: PLC0415
+        from metaportrait_cli.training.morphable.learn import ROUNDS, train_morphable  # noqa: PLC0415
 
         done = train_morphable(
             tracks,

@@ -41,7 +41,7 @@ from metaportrait_cli.motion.alignment import Floats, from_frame, similarity, to
 from metaportrait_cli.motion.fitting import fit_frames, fit_identity
 from metaportrait_cli.motion.morphable import MorphableModel, interocular
 from metaportrait_cli.training.data.tracks import Track, load_tracks
-from metaportrait_cli.training.morphable_measures import (
+from metaportrait_cli.training.morphable.measures import (
     FRAMES_PER_PERSON,
     jitter,
     some_frames,

@@ -1,0 +1,1 @@
+"""The face morphable model, learnt from landmark tracks: `train morphable`."""
