@@ -28,7 +28,7 @@ LEAST_WEIGHT = 0.05
 # of the crop.
 SEEN_WELL = 0.45
 SKIN_BLUR = 0.01
-# The fill ends inside the face's edge, over this share of the grid.
+# The fill ends beside the face's edge, over this share of the grid.
 EDGE_SHARE = 0.004
 
 # In face widths: how far inside the mesh's outline a cheek's skin begins that turns to the camera,
@@ -84,8 +84,16 @@ class HiddenSide:
         )
         field = np.zeros((self._grid, self._grid, 4), np.float32)
         add_interpolated(field, driven[:, :2], faces[order], values)
-        covered = cv2.GaussianBlur(field[..., 3], (0, 0), EDGE_SHARE * self._grid)
-        return Fill(field[..., :2].copy(), field[..., 2] * smoothstep(2 * covered - 1))
+        # A little beyond the edge, too: none of the source's own stretched cheek is a line there.
+        known = field[..., 3]
+        blurred = cv2.GaussianBlur(field, (0, 0), EDGE_SHARE * self._grid)
+        x, y, share, covered = cv2.split(blurred)
+        beside = (known == 0) & (covered > 0)
+        found = [
+            np.where(beside, values / np.maximum(covered, 1e-3), own)
+            for values, own in zip((x, y, share), cv2.split(field), strict=False)
+        ]
+        return Fill(cv2.merge(found[:2]), found[2] * smoothstep(2 * covered))
 
     def _light(self, source: NDArray[np.float32], crop: NDArray[np.uint8]) -> NDArray[np.float32]:
         mirror = topology.mirror()

@@ -55,6 +55,10 @@ def test_a_turned_source_lends_its_near_side(frontal: NDArray[np.float32]) -> No
     places = frontal[[far, near], :2].astype(int)
     assert fill.weight[places[0, 1], places[0, 0]] > 0.5
     assert fill.weight[places[1, 1], places[1, 0]] == 0.0
+    # Up to the outline: beside it the source's own far cheek would be a line.
+    ear = next(ear for ear in topology.EAR_SIDES if facing(source)[ear] < 0)
+    x, y = frontal[ear, :2].astype(int)
+    assert fill.weight[y, x] > 0.5
     origin = origin_at(fill.shift, frontal[[far], :2])[0]
     assert np.linalg.norm(origin - source[near, :2]) < 1.5
     assert 0.0 <= fill.weight.min() <= fill.weight.max() <= 1.0
