@@ -16,6 +16,7 @@ from metaportrait_cli.motion.fitting import fit_frames, fit_identity, reconstruc
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.shading import ShadingConfig, ShadingNetwork
 from metaportrait_cli.render.shading.creases import creases
+from metaportrait_cli.render.shading.folds import Folds
 from metaportrait_cli.render.shading.light import GRID, Shading
 from metaportrait_cli.render.shading.skin import SIDE, skin_map
 from metaportrait_cli.render.shading.tint import Tint
@@ -78,6 +79,24 @@ def test_folds_are_neither_wide_nor_off_the_skin(model: MorphableModel) -> None:
     assert np.abs(skin.folds(slope + 3, seen)[inside]).max() < 0.2
     assert skin.folds(line, seen)[40, 15] < -0.7
     assert not skin.folds(line + 1, seen)[seen == 0].any()
+
+
+def test_shade_beside_a_smile_gathers_in_a_fold() -> None:
+    centres = np.arange(SIDE, dtype=np.float32) + 0.5
+    places = np.stack(np.meshgrid(centres, centres), axis=-1)
+    seen = np.ones((SIDE, SIDE), np.float32)
+    seen[:, SIDE // 2 :] = 0
+    folds = Folds.of(np.full((1, SIDE, SIDE), -0.1, np.float32), seen, places)
+    maps = np.zeros((3, SIDE, SIDE), np.float32)
+    folds.deepen(maps, np.array([[-1.0], [1.0], [2.0]], np.float32))
+    assert not maps[0].any()  # lighter skin has none
+    row = maps[1, 41, : SIDE // 2]  # between the nose and the mouth's corner
+    assert -0.3 < row.min() < -0.1
+    assert 2 <= (row < -0.02).sum() <= 5
+    assert row.max() > 0.02  # light around it
+    assert abs(row.sum()) < 0.3 * -row.min()
+    assert np.abs(maps[1, :, SIDE // 2 :]).max() < 1e-6  # a cheek that isn't seen
+    np.testing.assert_allclose(maps[2], 2 * maps[1], atol=1e-6)
 
 
 def test_without_a_change_of_expression_light_stays(

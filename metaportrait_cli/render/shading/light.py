@@ -26,6 +26,7 @@ from metaportrait_cli.motion.fitting import fit_frames, fit_identity, still_face
 from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.networks.swift.function import Function, Running, SwiftFunction
 from metaportrait_cli.render.shading.creases import Crease, creases
+from metaportrait_cli.render.shading.folds import Folds
 from metaportrait_cli.render.shading.skin import SIDE, WIDE, Map, skin_map
 from metaportrait_cli.render.shading.tint import Tint
 from metaportrait_cli.stages import Once
@@ -94,6 +95,7 @@ class Shading:
             own=own,
             face=still_faces(model, fitted)[0, :MESH_POINTS],
             patterns=patterns * skin.weight,
+            folds=Folds.of(patterns, seen, places),
             tint=Tint.of(crop, places[..., 0] >= 0, wide=WIDE * width / SIDE),
             places=places,
             creases=creases(model, crop, points, grid=GRID),
@@ -111,6 +113,7 @@ class SkinLight:
     """(468, 3) in the model frame"""
     patterns: Map
     """(K, M, M)"""
+    folds: Folds
     tint: Tint
     places: Map
     """(G, G, 2) on the map, of the source's crop"""
@@ -129,7 +132,9 @@ class SkinLight:
         maps = np.where(maps < 0, LEGIBLE * maps, maps)
         maps = MOST * np.tanh(maps / MOST)
         centres = self.places - np.float32(0.5)
-        return np.stack([cv2.remap(each, centres, None, cv2.INTER_LINEAR) for each in maps])
+        found = np.stack([cv2.remap(each, centres, None, cv2.INTER_LINEAR) for each in maps])
+        self.folds.deepen(found, weights)
+        return found
 
     def shine(
         self,
