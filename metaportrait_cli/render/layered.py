@@ -1,8 +1,8 @@
 """A portrait in layers: a still background, and before it the person as a sheet in depth.
 
 All that the source doesn't show of the background is completed once, in `Layers.of`; a frame only
-moves the sheet and puts it over. While the head hardly turns one flow moves the whole picture, as
-its network learnt to; the more it turns, the more it is done in layers.
+moves the sheet and puts it over. While the head hardly turns or moves one flow does it all, as its
+network learnt to; the more it turns or moves, the more it is done in layers.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from metaportrait_cli.face import topology
 from metaportrait_cli.face.correspondence import Correspondence, CorrespondenceWarp, moved_by
 from metaportrait_cli.face.crop import smoothstep
 from metaportrait_cli.face.head_sheet import (
+    HeadFrame,
     HeadSheet,
     Layout,
     face_outside_oval,
@@ -45,7 +46,10 @@ Picture = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
 TURN = np.radians((6.0, 14.0))
-"""One flow serves up to the first turn away from the source, layers from the second on."""
+"""One flow serves up to the first turn away from the source, layers from the second on …"""
+AWAY = (0.15, 0.25)
+"""… and so with heads as far from where they were, in face widths: one flow leaves ears and
+the back of the head behind."""
 CERTAIN = 0.95
 LEAST_TWICE = 0.02
 STILL = 0.012
@@ -229,6 +233,7 @@ class MovedCrop:
         self._crop = crop
         self._points = points
         self._skull = skull_points(points)
+        self._width = HeadFrame.of(points).width
         self._fade = fade
         self._warp = CorrespondenceWarp(points, side=crop.shape[0], fade=fade)
         self._corrections = corrections
@@ -254,12 +259,14 @@ class MovedCrop:
         return Opened(layers, correction, FarSide.of(layers, self._crop))
 
     def needs_layers(self, driven: Points) -> bool:
-        """Whether any of the frames (T, 478, 3) turns the head so far."""
+        """Whether any of the frames (T, 478, 3) turns or moves the head so far."""
         return any(self._share_of_layers(points) > 0 for points in driven)
 
     def _share_of_layers(self, driven: Points) -> float:
-        away = turned_away(self._points[self._skull], driven[self._skull])
-        return float(smoothstep((away - TURN[0]) / (TURN[1] - TURN[0])))
+        before, after = self._points[self._skull], driven[self._skull]
+        turn = (turned_away(before, after) - TURN[0]) / (TURN[1] - TURN[0])
+        away = np.linalg.norm((after - before)[:, :2], axis=1).mean() / self._width
+        return float(smoothstep(max(turn, (away - AWAY[0]) / (AWAY[1] - AWAY[0]))))
 
     def face(self, driven: Points, box: tuple[slice, slice]) -> tuple[Picture, Correspondence]:
         """A box of the picture, (H, W, 3), moved as landmarks say: right within the face."""

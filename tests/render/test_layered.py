@@ -58,6 +58,16 @@ def test_a_turn_leaves_the_background_where_it_is(source: Source) -> None:
     assert moved["sheet"].mean() > 10 * moved["layered"].mean()
 
 
+def test_a_head_that_moves_far_is_in_layers_though_it_does_not_turn(source: Source) -> None:
+    session = WarpRenderer().open_warp(source, size=SIZE)
+    points = source.landmarks(SIZE)
+    width = HeadFrame.of(points).width
+    aside = np.array([width, 0, 0], np.float32)
+    near, far = ((points + share * aside).astype(np.float32)[None] for share in (0.1, 0.2))
+    assert not session.move.needs_layers(near)
+    assert session.move.needs_layers(far)
+
+
 def test_between_one_flow_and_layers_no_hair_stays_where_the_head_was(source: Source) -> None:
     session = WarpRenderer().open_warp(source, size=SIZE)
     points = turned(source.landmarks(SIZE), degrees=10)
