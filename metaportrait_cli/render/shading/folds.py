@@ -58,10 +58,13 @@ class Folds:
         """Of a source's patterns (K, M, M), how surely the map is seen (M, M), and the places on it
         (G, G, 2) of its crop's cells."""
         centres = np.arange(SIDE, dtype=np.float32) + 0.5
-        around = _along(np.stack(np.meshgrid(centres, centres), axis=-1), AROUND) * seen
+        around, depth = _beside(np.stack(np.meshgrid(centres, centres), axis=-1))
+        around = seen * depth * np.exp(around / (-2 * AROUND**2))
         around /= np.maximum(around.sum((1, 2), keepdims=True), 1)
         shade = -np.tensordot(patterns, around, axes=([1, 2], [1, 2]))
-        lines = _along(places, NARROW) - NARROW / AROUND * _along(places, AROUND)
+        square, depth = _beside(places)
+        line, light = (np.exp(square / (-2 * width**2)) for width in (NARROW, AROUND))
+        lines = depth * (line - NARROW / AROUND * light)
         return cls(lines=lines.astype(np.float32), shade=shade.astype(np.float32))
 
     def deepen(self, maps: Map, weights: NDArray[np.float32]) -> None:
@@ -71,17 +74,20 @@ class Folds:
         maps -= np.tensordot(depths, self.lines, axes=1)
 
 
-def _along(places: Map, width: float) -> Map:
-    """How much of either cheek's line, so wide, is in places (..., 2) of the map: (2, ...)."""
+def _beside(places: Map) -> tuple[Map, Map]:
+    """How far places (H, W, 2) of the map are from either cheek's line, squared, and how deep that
+    is beside them: (2, H, W) each."""
     path = _evenly(np.array(PATH, np.float32) * SIDE)
     share = np.linspace(0, 1, STEPS, dtype=np.float32)
     depth = smoothstep((share - BEGUN[0]) / (BEGUN[1] - BEGUN[0]))
     depth = depth * (1 - smoothstep((share - ENDING[0]) / (ENDING[1] - ENDING[0])))
-    found = []
+    squares, depths = [], []
     for line in (path, np.stack([SIDE - path[:, 0], path[:, 1]], axis=1)):
-        square = ((places[..., None, :] - line) ** 2).sum(-1)
-        found.append(depth[square.argmin(-1)] * np.exp(square.min(-1) / (-2 * width**2)))
-    return np.stack(found).astype(np.float32)
+        x, y = ((places[None, ..., axis] - line[:, axis, None, None]) ** 2 for axis in (0, 1))
+        square = x + y
+        squares.append(square.min(0))
+        depths.append(depth[square.argmin(0)])
+    return np.stack(squares), np.stack(depths)
 
 
 def _evenly(path: NDArray[np.float32]) -> NDArray[np.float32]:
