@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import smoothstep
+from metaportrait_cli.stages import by_turns
 
 # Rings around the face oval carry its deformation outwards: distance from the centre relative to
 # the oval, and how much of the deformation is left there.
@@ -81,6 +82,7 @@ class CorrespondenceWarp:
         self._source = np.asarray(source, np.float32) * self._scale
         self._centres = np.arange(self._grid, dtype=np.float32) + 0.5
 
+    @by_turns
     def __call__(self, driven: NDArray[np.float32]) -> Correspondence:
         """Flow for driven landmarks (478, 3) in pixels of the crop."""
         driven = np.asarray(driven, np.float32) * self._scale

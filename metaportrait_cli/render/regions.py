@@ -40,7 +40,7 @@ from metaportrait_cli.render.mouths import lip_line
 from metaportrait_cli.render.mouths.shown import ShownMouth
 from metaportrait_cli.render.mouths.teeth import Drawn, OpenedTeeth, TeethPainter, drawn_patches
 from metaportrait_cli.render.protocol import Memory
-from metaportrait_cli.stages import Once, side_by_side
+from metaportrait_cli.stages import Once, by_turns, side_by_side
 
 if TYPE_CHECKING:
     from metaportrait_cli.networks.regions import RegionNetwork
@@ -185,6 +185,7 @@ class RegionRefiner:
         heads, *lights = self._convolutions[kind](patches[:, OF_FRAME], entered, identity)
         keep_shown = self._makers[kind].keep_shown
 
+        @by_turns
         def change(n: int) -> Change:
             found = painted(heads[n], patches[n], keep_shown=keep_shown)
             light = light_of(lights[0][n], patches[n]) if lights else None
@@ -298,6 +299,7 @@ class OpenedRegions:
         size = frames.shape[1]
         drawn: dict[int, Drawn | None] = {}
 
+        @by_turns
         def cut(place: tuple[int, Region]) -> NDArray[np.uint8]:
             t, region = place
             patch = own[t].beside(frames[t], driven[t], gaps[t], region)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli import stages
 from metaportrait_cli.progress import Stopwatch
-from metaportrait_cli.stages import aside, foreseen, prefetched, side_by_side
+from metaportrait_cli.stages import aside, by_turns, foreseen, prefetched, side_by_side
 
 
 def test_items_come_in_order() -> None:
@@ -143,3 +144,38 @@ def test_side_by_side_keeps_the_order_and_may_be_nested() -> None:
         return side_by_side(lambda y: 10 * x + y, [0, 1, 2])
 
     assert side_by_side(tens, [1, 2, 3]) == [[10, 11, 12], [20, 21, 22], [30, 31, 32]]
+
+
+def test_half_as_many_threads_as_there_are_cores_have_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns = threading.Semaphore(2)
+    monkeypatch.setattr(stages, "_turns", lambda: turns)
+    now, most = 0, 0
+    lock = threading.Lock()
+
+    @by_turns
+    def within(number: int) -> int:
+        return number * number
+
+    @by_turns
+    def work(number: int) -> int:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.002)
+        with lock:
+            now -= 1
+        if number == 7:
+            raise ValueError("seven")
+        return within(number)  # is no turn of its own
+
+    with ThreadPoolExecutor(6) as threads:
+        found = [threads.submit(work, number) for number in range(20)]
+    assert [future.result() for future in found if not future.exception()] == [
+        number * number for number in range(20) if number != 7
+    ]
+    assert most == 2
+    assert turns.acquire(blocking=False)
+    assert turns.acquire(blocking=False)
