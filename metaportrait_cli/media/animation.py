@@ -20,7 +20,7 @@ from metaportrait_cli.media.srgb import split_srgb
 from metaportrait_cli.media.stills import open_image, read_still
 from metaportrait_cli.media.timing import is_variable, nominal_rate
 
-_SUFFIXES = {
+IMAGE_SUFFIXES = {
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif"),
     *(".gif", ".ppm", ".jp2"),
 }
@@ -152,7 +152,7 @@ def image_files(folder: Path) -> list[Path]:
         found = [
             path
             for path in folder.iterdir()
-            if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
         ]
     except OSError as error:
         raise MediaError(f"folder {folder} can't be listed: {error.strerror}") from error

@@ -33,7 +33,6 @@ from metaportrait_cli.pipeline.evaluation.scoring import Judge
 from metaportrait_cli.pipeline.evaluation.turning import (
     SHOWN,
     TURNS,
-    find_portraits,
     turned_portraits,
 )
 from metaportrait_cli.pipeline.evaluation.upscaling import METHODS, load_upscaler, upscaled_clips
@@ -136,7 +135,7 @@ def evaluate(
     """
     options = options or EvaluateOptions()
     sheet = sheet_path(sheet)
-    clips = find_portraits(paths) if options.mode == "turn" else find_clips(paths)
+    clips = find_clips(paths, or_photos=options.mode == "turn")
     with claimed(sheet, overwrite=overwrite, is_input=clips), Engine() as engine:
         judge = Judge(engine)
         judging = _upscaling if options.upscales else _reenacting

@@ -5,7 +5,7 @@ Runs rather than single frames, so that steadiness in time can be measured, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaportrait_cli.errors import MediaError
+from metaportrait_cli.media.animation import IMAGE_SUFFIXES
 from metaportrait_cli.media.reader import open_frames
 
 RUN_FRAMES = 4
@@ -21,24 +22,31 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi"})
 T = TypeVar("T")
 
 
-def find_clips(paths: Iterable[Path]) -> list[Path]:
-    """Files as they are, and the video files of folders (not of folders within) by name.
+def find_clips(paths: Sequence[Path], *, or_photos: bool = False) -> list[Path]:
+    """Files as they are, and of folders (not of folders within) the video files by name, with
+    `or_photos` the pictures too; hidden ones are left out.
 
-    Raises `MediaError` for what isn't there, and where there is no clip at all.
+    Raises `MediaError` for what isn't there, and where there is nothing at all.
     """
-    clips: list[Path] = []
+    wanted = VIDEO_SUFFIXES | IMAGE_SUFFIXES if or_photos else VIDEO_SUFFIXES
+    found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            clips += sorted(p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
+            found += sorted(
+                each
+                for each in path.iterdir()
+                if each.suffix.lower() in wanted and not each.name.startswith(".")
+            )
         elif path.is_file():
-            clips.append(path)
+            found.append(path)
         else:
             raise MediaError(f"{path}: no such file or folder")
-    if not clips:
+    if not found:
+        kinds = "photo or clip" if or_photos else "clip"
         raise MediaError(
-            f"no clip found in {', '.join(map(str, paths))}; give video files, or folders of them"
+            f"no {kinds} found in {', '.join(map(str, paths))}; give files, or folders of them"
         )
-    return clips
+    return found
 
 
 def sample_runs(*, first: int, stop: int, frames: int) -> list[range]:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metaportrait_cli.errors import MediaError
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.crop import Crop
 from metaportrait_cli.face.matte import Segmenter, matte
@@ -35,7 +34,6 @@ from metaportrait_cli.motion.morphable import MorphableModel
 from metaportrait_cli.pipeline.compose import all_resized
 from metaportrait_cli.pipeline.evaluation.contact_sheet import ContactSheet
 from metaportrait_cli.pipeline.evaluation.reenactment import SIZE, ClipResult
-from metaportrait_cli.pipeline.evaluation.sampling import VIDEO_SUFFIXES
 from metaportrait_cli.pipeline.evaluation.scoring import ClipScores, Judge, Points
 from metaportrait_cli.pipeline.source import MAX_SIDE, load_source
 from metaportrait_cli.render.protocol import Driven, Frames, Renderer
@@ -50,26 +48,9 @@ ASIDE = (20.0, 40.0)
 FEWEST_HEADS = 8
 LOOKS = 24
 """Frames of a clip in which such heads are sought"""
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 HEAD = 1.45
 """The head with its hair, relative to the oval of its face"""
 MARGIN = 16  # pixels around a silhouette that count neither as person nor as background
-
-
-def find_portraits(paths: list[Path]) -> list[Path]:
-    """Files as they are, and the clips and photos of folders by name. Raises `MediaError`."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            wanted = VIDEO_SUFFIXES | IMAGE_SUFFIXES
-            found += sorted(p for p in path.iterdir() if p.suffix.lower() in wanted)
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise MediaError(f"{path}: no such file or folder")
-    if not found:
-        raise MediaError(f"no portrait found in {', '.join(map(str, paths))}; give photos or clips")
-    return found
 
 
 def turned_portraits(

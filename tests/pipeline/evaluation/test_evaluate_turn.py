@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from metaportrait_cli.errors import MediaError
 from metaportrait_cli.pipeline.evaluation.evaluate import EvaluateOptions, evaluate
-from metaportrait_cli.pipeline.evaluation.turning import TURNS, find_portraits
+from metaportrait_cli.pipeline.evaluation.sampling import find_clips
+from metaportrait_cli.pipeline.evaluation.turning import TURNS
 
 
 def test_a_photo_is_judged_in_all_turns(portrait_path: Path, tmp_path: Path) -> None:
@@ -24,8 +22,7 @@ def test_a_photo_is_judged_in_all_turns(portrait_path: Path, tmp_path: Path) -> 
 
 
 def test_folders_give_photos_and_clips(tmp_path: Path) -> None:
-    for name in ("b.png", "a.mp4", "notes.txt"):
+    for name in ("b.png", "a.mp4", "notes.txt", "._a.mp4"):
         (tmp_path / name).touch()
-    assert [path.name for path in find_portraits([tmp_path])] == ["a.mp4", "b.png"]
-    with pytest.raises(MediaError, match="no such file"):
-        find_portraits([tmp_path / "c.png"])
+    for or_photos, names in ((True, ["a.mp4", "b.png"]), (False, ["a.mp4"])):
+        assert [path.name for path in find_clips([tmp_path], or_photos=or_photos)] == names
