@@ -326,10 +326,13 @@ def _sweep(folder: Path) -> None:
         for claim in folder.glob(f".*{_CLAIM}"):
             with contextlib.suppress(OSError):
                 descriptor = _locked(claim, create=False)
-                if descriptor is not None:
+                if descriptor is None:
+                    continue
+                try:
                     _remove_leftovers(claim, descriptor)
                     claim.unlink(missing_ok=True)
-                    os.close(descriptor)
+                finally:
+                    os.close(descriptor)  # or nobody here could take that name any more
 
 
 def _remove_leftovers(claim: Path, descriptor: int) -> None:

@@ -210,7 +210,8 @@ def open_image(
             f"{name} can't be read as an image: it is empty, damaged, or of another kind"
         ) from error
     except _DECODER_ERRORS as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        said = getattr(error, "strerror", None) or " ".join(str(error).split())
+        reason = said or f"it is damaged ({type(error).__name__})"
         raise MediaError(f"{name} can't be read as an image: {reason}") from error
 
 

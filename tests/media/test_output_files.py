@@ -210,6 +210,23 @@ def test_killed_at_any_step_a_run_can_be_made_again(tmp_path: Path) -> None:
     assert int(ran.stdout) > 15
 
 
+def test_what_cannot_be_swept_keeps_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".b.mp4.claim").write_text("99999999\nb.mp4")
+
+    def kept(claim: Path, descriptor: int) -> None:
+        if "b" in claim.name:
+            raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_remove_leftovers", kept)
+        with claimed(tmp_path / "a.avi", overwrite=False):
+            pass
+    with claimed(tmp_path / "b.mp4", overwrite=False):
+        pass
+
+
 def test_a_folder_being_swept_is_no_other_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

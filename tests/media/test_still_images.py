@@ -6,6 +6,7 @@ import sys
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -229,6 +230,13 @@ def test_too_many_pixels(
     path = saved(tmp_path / "a.png", Image.fromarray(gradient()))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(MediaError, match=told):
+        read_still(path)
+
+
+def test_decoder_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(gradient()))
+    monkeypatch.setattr(stills, "_opened", Mock(side_effect=EOFError))
+    with pytest.raises(MediaError, match=r"damaged \(EOFError\)"):
         read_still(path)
 
 
