@@ -96,7 +96,7 @@ def ranges_of(program: Program, patches: Sequence[Patch]) -> dict[str, float]:
         for key, convolution in found.items():
             blob = np.abs(np.array(run.extract(convolution.takes)[1]))
             largest[key] = max(largest[key], float(np.quantile(blob, QUANTILE)))
-    return {key: round(value, 4) for key, value in largest.items()}
+    return {key: round(value, 4) for key, value in largest.items() if value}
 
 
 def noise(program: Program, ranges: dict[str, float], patches: Sequence[Patch]) -> list[float]:

@@ -110,6 +110,8 @@ class Performance:
     """The reference frame of each shot with a face."""
     clamped_frames: int = 0
     """Frames whose pose went beyond what the source supports, and was held back."""
+    _shot: tuple[int, FaceParameters] | None = field(default=None, init=False)
+    """All frames of a short shot, fitted for its reference, from a first one on"""
 
     def windows(self, size: int) -> Iterator[NDArray[np.float32]]:
         """Driven landmarks (T, 478, 3) in pixels of the source's picture, T ≤ `size`, in order."""
@@ -162,10 +164,21 @@ class Performance:
         return half_width(float(self.track.rate)) if self.options.smooth else 0
 
     def _fitted(self, start: int, stop: int, identity: NDArray[np.float32]) -> FaceParameters:
-        fitted = fit_frames(self.model, self.track.read(start, stop)["points"], identity)
+        fitted = self._of_shot(start, stop)
+        if fitted is None:
+            fitted = fit_frames(self.model, self.track.read(start, stop)["points"], identity)
         if not self.options.smooth:
             return fitted
         return smooth(self.model, fitted, fps=float(self.track.rate))
+
+    def _of_shot(self, start: int, stop: int) -> FaceParameters | None:
+        """Frames of the shot, if they are fitted."""
+        if self._shot is None:
+            return None
+        first, fitted = self._shot
+        if not first <= start <= stop <= first + len(fitted):
+            return None
+        return fitted.frames(slice(start - first, stop - first))
 
     @cached_property
     def _driver(self) -> tuple[NDArray[np.float32] | None, FaceParameters | None]:
@@ -189,13 +202,14 @@ class Performance:
         """One frame that stands for the driver as the source is seen, with the wanted framing."""
         candidates = _spread(found, REFERENCE_FRAMES)
         shot = fit_frames(self.model, self._records(candidates)["points"], identity)
+        first, last = int(found[0]), int(found[-1])
+        self._shot = (first, shot) if len(candidates) == last + 1 - first else None
         chosen = self.options.reference_frame
         if chosen is None:
             chosen = int(candidates[retargeter.choose_reference(shot)])
         self.references.append(chosen)
         # Steadied with its neighbours, or its noise would shift every frame of the result.
-        first = max(chosen - self._overlap, int(found[0]))
-        last = min(chosen + self._overlap, int(found[-1]))
+        first, last = max(chosen - self._overlap, first), min(chosen + self._overlap, last)
         if not first <= chosen <= last:  # a frame of another shot was asked for
             first = last = chosen
         steady = self._fitted(first, last + 1, identity).frame(chosen - first)

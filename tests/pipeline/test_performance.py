@@ -15,8 +15,9 @@ from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import RECORD, MotionTrack, State
 from metaportrait_cli.motion.alignment import Floats, from_frame, rotation_of
-from metaportrait_cli.motion.fitting import fit_frames, fit_identity, reconstruct
+from metaportrait_cli.motion.fitting import FaceParameters, fit_frames, fit_identity, reconstruct
 from metaportrait_cli.motion.morphable import MorphableModel, interocular
+from metaportrait_cli.pipeline import performance
 from metaportrait_cli.pipeline.performance import DriveOptions, Performance
 
 WEIGHTS = Path(__file__).parents[2] / "weights" / "morphable.safetensors"
@@ -180,3 +181,34 @@ def test_a_head_is_turned_by_degrees_besides(model: MorphableModel) -> None:
         assert ((across - plain)[:, chin, 0] < 0).all()
     with pytest.raises(UsageError, match="yaw"):
         DriveOptions(yaw=120)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_frames_of_a_short_shot_are_fitted_once(
+    model: MorphableModel, monkeypatch: pytest.MonkeyPatch, *, lost: bool
+) -> None:
+    clip = track(*performed(model, 60))
+    if lost:
+        record = clip.read(30, 31)
+        record["state"] = State.INTERPOLATED
+        clip.write(30, record)
+    source = portrait(*performed(model, 5))
+    fitted = 0
+
+    def counted(model: MorphableModel, points: Floats, identity: Floats) -> FaceParameters:
+        nonlocal fitted
+        fitted += len(points)
+        return fit_frames(model, points, identity)
+
+    monkeypatch.setattr(performance, "fit_frames", counted)
+
+    def driven(most: int) -> tuple[Floats, int]:
+        nonlocal fitted
+        fitted = 0
+        monkeypatch.setattr(performance, "REFERENCE_FRAMES", most)
+        made = Performance(track=clip, source=source, model=model, options=DriveOptions())
+        return np.concatenate(list(made.windows(16))), fitted
+
+    (short, few), (long, many) = driven(FRAMES), driven(FRAMES - 1)
+    assert np.abs(short - long).max() < 0.5  # the reference may be another one
+    assert (many - few > FRAMES) != lost

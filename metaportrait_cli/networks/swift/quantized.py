@@ -64,7 +64,7 @@ def quantized(program: Program, ranges: Ranges) -> Program:
         if line.startswith("Convolution "):
             width, values, bias = _parts(line, own)
             largest = ranges.get(key_of(values))
-            if largest is not None:
+            if largest:
                 line, own = _in_bytes(line, width, values, bias, largest)  # noqa: PLW2901
         lines.append(line)
         weights.append(own)
