@@ -13,6 +13,7 @@ import metaportrait_cli
 from metaportrait_cli.errors import FfmpegError, MetaPortraitError, WeightsError
 from metaportrait_cli.imports import cure, is_missing_library
 from metaportrait_cli.media.binaries import ffmpeg_binary
+from metaportrait_cli.media.process import telling_line
 from metaportrait_cli.weights import bundled_path
 
 LIBRARIES = {
@@ -104,7 +105,7 @@ def _encoder() -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise FfmpegError(
-            f"ffmpeg can't encode H.264 ({done.stderr.strip().splitlines()[-1]});"
+            f"ffmpeg can't encode H.264 ({telling_line(done.stderr) or 'no message'});"
             " install an ffmpeg with libx264"
         )
     return "works"

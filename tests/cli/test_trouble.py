@@ -15,6 +15,8 @@ import typer
 
 from metaportrait_cli import Engine, OutOfMemoryError
 from metaportrait_cli.cli.console import reporting
+from metaportrait_cli.errors import FfmpegError
+from metaportrait_cli.pipeline import doctor
 from tests.cli.test_contract import PROGRAM, ROOT, error_line, run
 
 NO_GL = "libGL.so.1: cannot open shared object file: No such file or directory"
@@ -39,6 +41,16 @@ def test_a_missing_library_is_one_line_with_the_cure(
     assert doctor.returncode == 1
     missing = [found["detail"] for found in json.loads(doctor.stdout) if not found["ok"]]
     assert cure in missing[0]
+
+
+def test_a_doctor_takes_an_ffmpeg_that_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ffmpeg").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FfmpegError, match=r"\(no message\); install"):
+        doctor._encoder()
 
 
 @pytest.mark.parametrize(
