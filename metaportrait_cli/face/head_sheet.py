@@ -111,16 +111,23 @@ class HeadSheet:
     """One source's sheet.
 
     `points` (478, 3) and `alpha` (H, W), how much of each pixel is the person, both of the window;
-    `loose` (H, W) in [0, 1] is 0 where nothing may move.
+    `loose` (H, W) in [0, 1] is 0 where nothing may move. `picture` (H, W, 3) is the window's, see
+    `CheekRim`.
     """
 
-    def __init__(self, points: Points, alpha: NDArray[np.float32], loose: Points) -> None:
+    def __init__(
+        self,
+        points: Points,
+        alpha: NDArray[np.float32],
+        loose: Points,
+        picture: NDArray[np.uint8] | None = None,
+    ) -> None:
         self.points = np.asarray(points, np.float32)
         self.loose = loose
         self.head = HeadFrame.of(self.points)
         self._oval = topology.ring("face_oval")
         self._skull = skull_points(self.points)
-        self._rim = CheekRim(self.points)
+        self._rim = CheekRim(self.points, picture)
         oval = self.points[self._oval, :2]
         step = STEP * self.head.width
         flat = grid_around(oval, alpha, step=step, width=self.head.width)

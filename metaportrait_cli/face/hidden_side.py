@@ -36,6 +36,9 @@ EDGE_SHARE = 0.004
 RIM, INWARDS = 0.05, 0.25
 # A cheek is what is so far under the eyes, and from the middle.
 UNDER_EYES, SIDES = (0.0, 0.15), (0.2, 0.35)
+# Grey levels by which its rim differs from the skin inside it if it is no skin; both looked at in
+# so many face widths from the outline.
+OTHER, AT_RIM, AT_SKIN = (20.0, 45.0), (0.0, 0.02, 0.04), (0.08, 0.11, 0.14)
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,11 @@ class CheekRim:
     """Where the skin of a source's cheeks comes from that turn to the camera; `points` (478, 3).
 
     The mesh ends a little beyond the cheek: in hair, at an earring, or in the background. It is a
-    narrow strip, but a turned head would show it all over the side of its face.
+    narrow strip, but a turned head would show it all over the side of its face. Where it is skin,
+    told by the source's crop (S, S, 3), it stays.
     """
 
-    def __init__(self, points: NDArray[np.float32]) -> None:
+    def __init__(self, points: NDArray[np.float32], crop: NDArray[np.uint8] | None = None) -> None:
         self._points = points
         oval = topology.ring("face_oval")
         flat, ring = points[:, :2], points[oval, :2]
@@ -136,6 +140,8 @@ class CheekRim:
         under = (ring - eyes) @ (down / np.linalg.norm(down)) / width
         self._sides = _rising(aside, SIDES)
         self._cheeks = seen * self._sides * _rising(under, UNDER_EYES)
+        if crop is not None:
+            self._cheeks = self._cheeks * self._no_skin(crop, ring, float(width))
         # Each point follows what is nearest of the outline, between its points too.
         parts = np.linspace(0, 1, 8, endpoint=False)[:, None, None]
         between = (ring + parts * (np.roll(ring, -1, 0) - ring)).reshape(-1, 2)  # (8 × 36, 2)
@@ -147,6 +153,23 @@ class CheekRim:
         reach = RIM * width * np.clip(1 - apart.min(1) / INWARDS, 0, 1)
         reach[topology.MESH_POINTS :] = 0
         self._reach = follows * reach[:, None]  # (478, 36)
+
+    def _no_skin(
+        self, crop: NDArray[np.uint8], ring: NDArray[np.float32], width: float
+    ) -> NDArray[np.floating]:
+        """How little the rim looks like skin at each point of the outline (36, 2), (36,)."""
+        calm = cv2.GaussianBlur(crop, (0, 0), max(0.012 * width, 0.5)).astype(np.float32)
+
+        def colours(inwards: tuple[float, ...]) -> NDArray[np.float32]:
+            steps = width * np.array(inwards)[:, None, None] * self._inwards
+            x, y = np.moveaxis((ring + steps).astype(int).clip(0, len(crop) - 1), 2, 0)
+            return calm[y, x]  # (N, 36, 3)
+
+        apart = np.abs(colours(AT_RIM) - colours(AT_SKIN).mean(0)).max((0, 2))
+        other = _rising(apart, OTHER)
+        # Beside hair skin gives way to it little by little.
+        beside = [np.roll(other, step) for step in (-1, 0, 1)]
+        return np.asarray(np.maximum(other, np.mean(beside, axis=0)))
 
     def places(self, rotation: NDArray[np.floating]) -> NDArray[np.float32]:
         """Where in the source each point's skin is taken from, (478, 2), if its head is turned."""

@@ -91,7 +91,7 @@ class Layers:
         `loose` (S, S) is 0 where nothing may move, see `HeadSheet`; the `plate` (S, S, 3) is what
         is behind the person.
         """
-        sheet = HeadSheet(points, alpha, loose)
+        sheet = HeadSheet(points, alpha, loose, crop)
         width = sheet.head.width
         share = alpha[..., None]
         # What is left of a pixel without the background; but colours of the person, or a place

@@ -81,6 +81,20 @@ def test_a_cheek_that_turns_to_the_camera_is_skin_up_to_its_rim(
     assert np.abs(moved[topology.MESH_POINTS :]).max() == 0
 
 
+def test_a_rim_of_skin_stays_where_it_is(frontal: NDArray[np.float32]) -> None:
+    turn, _ = cv2.Rodrigues(np.radians([0.0, 35.0, 0.0]))
+    skin = np.full((SIDE, SIDE, 3), (200, 150, 130), np.uint8)
+    assert np.allclose(CheekRim(frontal, skin).places(turn), frontal[:, :2])
+    oval = frontal[topology.ring("face_oval"), :2]
+    middle = oval.mean(0)
+    face = np.zeros((SIDE, SIDE), np.uint8)
+    cv2.fillPoly(face, [np.int32(middle + 0.95 * (oval - middle))], 1)
+    hair = np.where(face[..., None] > 0, skin, np.uint8(40)).astype(np.uint8)
+    covered = CheekRim(frontal, hair).places(turn)
+    assert np.allclose(covered, CheekRim(frontal).places(turn), atol=0.5)
+    assert np.abs(covered - frontal[:, :2]).max() > 2
+
+
 def test_the_far_cheek_of_a_turned_source_is_left_to_its_near_one(
     frontal: NDArray[np.float32],
 ) -> None:
