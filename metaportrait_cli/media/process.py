@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 from metaportrait_cli.errors import FfmpegError
 
@@ -22,6 +22,9 @@ GRACE_SECONDS = 30.0
 """How long an ffmpeg that closed its output may take to end."""
 ENDED_FROM_OUTSIDE = 255
 """The status of an ffmpeg that was told to end by a signal, and obeyed."""
+PIPE_BYTES = 1 << 20
+"""A picture goes through such a pipe in a piece or two, not in a dozen, each of which wakes whoever
+waits for it; no more is granted to everyone."""
 _PR_SET_PDEATHSIG = 1
 
 _CONTEXT = re.compile(r"^(\[[^\]]*\] ?)+")
@@ -67,6 +70,18 @@ def _started(arguments: Sequence[str], **pipes: Any) -> subprocess.Popen[bytes]:
         ) from error
 
 
+def _widen(*pipes: IO[bytes] | None) -> None:
+    """Has more wait in pipes, where the system grants it."""
+    if sys.platform != "linux":
+        return
+    import fcntl  # noqa: PLC0415  not everywhere
+
+    for pipe in pipes:
+        if pipe is not None:
+            with contextlib.suppress(OSError):  # whoever has many gets no more
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
 class Child:
     """One ffmpeg process.
 
@@ -90,6 +105,7 @@ class Child:
                 stdout=subprocess.PIPE if collect else subprocess.DEVNULL,
                 stderr=self._messages,
             )
+            _widen(self.process.stdin, self.process.stdout)
         except BaseException:
             self._messages.close()
             raise

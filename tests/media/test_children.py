@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from metaportrait_cli.media import process
+from metaportrait_cli.media.process import PIPE_BYTES, Child
+
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = """
 import signal
@@ -47,3 +50,21 @@ def is_running(process: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a call of Linux")
+def test_pipes_are_wide_where_the_system_grants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl  # noqa: PLC0415  not everywhere
+
+    def through() -> int:
+        with Child(["cat"], feed=True, collect=True) as child:
+            assert child.process.stdin is not None
+            assert child.process.stdout is not None
+            child.process.stdin.write(b"picture")
+            assert child.wait() == 0
+            assert child.process.stdout.read() == b"picture"
+            return fcntl.fcntl(child.process.stdout, fcntl.F_GETPIPE_SZ)
+
+    assert through() == PIPE_BYTES
+    monkeypatch.setattr(process, "PIPE_BYTES", -1)
+    assert through() < PIPE_BYTES
