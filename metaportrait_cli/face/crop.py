@@ -14,6 +14,9 @@ FACE_SHARE = 0.55
 FACE_CENTRE_Y = 0.53
 # In a tight picture the crop may shrink to this many times the face.
 LEAST_MARGIN = 1.25
+# Around a head, in sides of its crop: what is nearer to the crop's edge is held back by it. Crops
+# grow so far at most, for networks learnt from the usual ones; growing by less isn't worth it.
+ROOM, MOST_GROWTH, LEAST_GROWTH = 0.08, 1.4, 1.03
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,30 @@ class Crop:
             x0 = min(max(x0, 0), width - side) if side <= width else x0
             y0 = min(max(y0, 0), height - side) if side <= height else y0
         return cls(x0, y0, side)
+
+    def holding(
+        self, low: NDArray[np.floating], high: NDArray[np.floating], *, within: tuple[int, int]
+    ) -> Crop:
+        """This crop, enlarged to hold the box from `low` (x, y) to `high` with room around it.
+
+        Its lower edge stays; it keeps within a picture of (width, height) pixels, and grows by
+        `MOST_GROWTH` at most.
+        """
+        bottom = self.y0 + self.side
+        wanted = max(
+            (bottom - float(low[1])) / (1 - ROOM), float(high[0] - low[0]) / (1 - 2 * ROOM)
+        )
+        side = round(min(wanted, MOST_GROWTH * self.side, *within))
+        if side < LEAST_GROWTH * self.side:
+            return self
+        more = side - self.side
+        # As much of the box is held as can be, and all of what was.
+        x = min(max(float(low[0] + high[0] - side) / 2, self.x0 - more), self.x0)
+        y = self.y0 - more
+        x0, y0 = (
+            min(max(round(at), 0), most - side) for at, most in zip((x, y), within, strict=True)
+        )
+        return Crop(x0, y0, side)
 
     def to_crop(self, points: NDArray[np.float32], size: int) -> NDArray[np.float32]:
         """Points (…, 3) of the picture → pixels of the crop scaled to `size`; z scales along."""

@@ -33,6 +33,8 @@ NOT = 0.15
 BLOCKS = 4.0
 # Work is done at no more than this; the edge of hair is no finer in the segmenter's own picture.
 MOST_PIXELS = 640
+HEAD_ASIDE = 1.2
+"""Half the width of what counts as a head with its hair, in face widths"""
 
 
 Silhouette = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -95,6 +97,23 @@ def matte(
     if alpha is None or scale == 1:
         return alpha
     return cv2.resize(alpha, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def head_box(
+    alpha: NDArray[np.float32], points: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Where the head with its hair or hat begins and ends, each (x, y), of a person that covers
+    `alpha` (H, W), with face points (478, 3): the face, and what is above its middle and not far
+    aside: no shoulders."""
+    oval = points[topology.ring("face_oval"), :2]
+    chin, middle = points[topology.CHIN, :2], oval.mean(0)
+    up = (middle - chin) / np.linalg.norm(middle - chin)
+    rows, columns = np.nonzero(alpha > LIKELY)
+    there = np.stack([columns, rows], 1) + np.float32(0.5) - middle
+    aside = np.abs(there @ (-up[1], up[0]))
+    there = there[(there @ up > 0) & (aside < HEAD_ASIDE * np.ptp(oval[:, 0]))] + middle
+    head = np.concatenate([oval, there])
+    return head.min(0), head.max(0)
 
 
 def _matte(

@@ -16,9 +16,10 @@ from metaportrait_cli.motion.retarget import Retargeter
 from metaportrait_cli.pipeline.compensation import needed
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.performance import DriveOptions, retargeter_of
+from metaportrait_cli.pipeline.source import with_headroom
 from metaportrait_cli.progress import Progress, silent
 from metaportrait_cli.render.opening import Rendering
-from metaportrait_cli.render.protocol import Session
+from metaportrait_cli.render.protocol import Renderer, Session
 from metaportrait_cli.stages import Once
 
 ENOUGH = 1.25
@@ -110,9 +111,10 @@ class Preparing:
         return [first, *(self._prepared(each, None) for each in range(1, len(self.sources())))]
 
     def _prepared(self, number: int, rate: Fraction | None) -> Preparation:
-        source = self.sources()[number]
+        rendering = self._loading.result()
+        source = framed(self.sources()[number], rendering.renderer)
         return prepared(
-            self._loading.result,
+            rendering,
             source,
             self._drive,
             wanted=self._side(source),
@@ -122,8 +124,15 @@ class Preparing:
         )
 
 
+def framed(source: Source, renderer: Renderer) -> Source:
+    """As the renderer takes it: with room around the head, or as its networks were taught."""
+    if renderer.keeps_detail and renderer.fixed_size is None:
+        return with_headroom(source)
+    return source
+
+
 def prepared(
-    load: Callable[[], Rendering],
+    rendering: Rendering,
     source: Source,
     drive: DriveOptions,
     *,
@@ -138,7 +147,7 @@ def prepared(
     source, that was nearer to the truth than what super-resolution makes of a smaller picture: it
     must be `asked` for. After mere paint it is the rule.
     """
-    rendering, size, notes = load(), wanted, list[str]()
+    size, notes = wanted, list[str]()
     renderer = rendering.renderer
     own = renderer.fixed_size or source.crop.side + source.crop.side % 2
     doublings = doublings_for(size, own=own)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from metaportrait_cli.errors import MediaError, NoFaceError
-from metaportrait_cli.face.crop import Crop
+from metaportrait_cli.face.crop import MOST_GROWTH, Crop
 from metaportrait_cli.face.detector import MediaPipeDetector
 from metaportrait_cli.face.face import Face
+from metaportrait_cli.face.matte import Segmenter, head_box, matte
 from metaportrait_cli.face.orientation import turned
 from metaportrait_cli.face.source import Source
 from metaportrait_cli.face.track import FaceChoice
@@ -24,6 +25,7 @@ from metaportrait_cli.media.reader import open_frames
 from metaportrait_cli.media.srgb import split_srgb
 from metaportrait_cli.media.stills import is_still, read_still
 from metaportrait_cli.motion.alignment import similarity, vector_of
+from metaportrait_cli.weights import bundled_path
 
 # Pictures are worked on and written at no more than this: full HD.
 MAX_SIDE = 1920
@@ -38,6 +40,8 @@ LEAST_BESIDE = 0.3
 OPAQUE = 255
 LEAST_FACE = 40
 """Height in pixels of a face that is found, in a picture of at most `MAX_SIDE`"""
+SILHOUETTE_SIDE = 256
+"""Pixels in which a head's hair is looked for: no more are in the segmenter's own picture"""
 
 
 Picture = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image
@@ -208,6 +212,37 @@ def _source(
         turns=turns,
         strangers=tuple(other for other in faces if other is not face),
     )
+
+
+def with_headroom(source: Source) -> Source:
+    """The source with crops that hold the whole head with its hair or hat, and room to move.
+
+    For renderers that move its own pixels: what the edge of a crop cuts off stays where it is.
+    """
+    crop = _roomy(source)
+    if crop is source.crop:
+        return source
+    others = tuple(
+        replace(other, crop=crop if other.crop == source.crop else _roomy(other))
+        for other in source.others
+    )
+    return replace(source, crop=crop, others=others)
+
+
+def _roomy(source: Source) -> Crop:
+    height, width = source.picture.shape[:2]
+    around = source.crop.widened(MOST_GROWTH - 1, within=(width, height))
+    part = source.picture[around]
+    scale = min(1.0, SILHOUETTE_SIDE / max(part.shape[:2]))
+    if scale < 1:
+        part = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    origin = np.array([around[1].start, around[0].start, 0], np.float32)
+    face, *strangers = ((f.points - origin) * scale for f in (source.face, *source.strangers))
+    alpha = matte(part, face, Segmenter(bundled_path("selfie_segmenter")), strangers=strangers)
+    if alpha is None:
+        return source.crop
+    low, high = (origin[:2] + each / scale for each in head_box(alpha, face))
+    return source.crop.holding(low, high, within=(width, height))
 
 
 def _on_white(image: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:

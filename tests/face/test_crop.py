@@ -54,6 +54,38 @@ def test_crop_keeps_within_the_picture_as_far_as_the_face_allows(
         assert crop.y0 + crop.side <= height
 
 
+@given(
+    left=st.floats(0, 140),
+    top=st.floats(0, 60),
+    right=st.floats(160, 300),
+    bottom=st.floats(70, 200),
+)
+def test_a_crop_grows_to_hold_a_head(left: float, top: float, right: float, bottom: float) -> None:
+    crop, within = Crop(100, 50, 100), (300, 200)
+    low, high = np.array([left, top], np.float32), np.array([right, bottom], np.float32)
+    grown = crop.holding(low, high, within=within)
+    assert grown.x0 >= 0
+    assert grown.y0 >= 0
+    assert grown.x0 + grown.side <= within[0]
+    assert grown.y0 + grown.side <= within[1]
+    assert grown.x0 <= crop.x0
+    assert grown.y0 <= crop.y0
+    assert grown.x0 + grown.side >= crop.x0 + crop.side
+    assert grown.y0 + grown.side >= crop.y0 + crop.side
+    assert grown.side <= 1.4 * crop.side
+
+
+def test_hair_that_fits_leaves_the_crop_alone_and_a_hat_has_room() -> None:
+    crop, within = Crop(100, 100, 100), (400, 400)
+    low, high = np.array([120.0, 110.0]), np.array([180.0, 180.0])
+    assert crop.holding(low, high, within=within) is crop
+    low[1] = 90
+    grown = crop.holding(low, high, within=within)
+    assert grown.y0 + grown.side == 200
+    assert (90 - grown.y0) / grown.side == pytest.approx(0.08, abs=0.01)
+    assert grown.x0 + grown.side / 2 == pytest.approx(150, abs=1)
+
+
 def test_cut_takes_the_right_pixels_and_repeats_edges() -> None:
     image = np.arange(6 * 10, dtype=np.uint8).reshape(6, 10, 1).repeat(3, 2)
     inside = Crop(3, 1, 4).cut(image, 4)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from metaportrait_cli.face import topology
 from metaportrait_cli.face.face import Face
-from metaportrait_cli.face.matte import Segmenter, guided, matte
+from metaportrait_cli.face.matte import Segmenter, guided, head_box, matte
 from metaportrait_cli.weights import bundled_path
 
 
@@ -25,6 +25,19 @@ def test_the_person_is_parted_from_the_background(
     x, y = portrait_face.points[topology.IRISES[0][0], :2].astype(int)
     assert alpha[y, x] > 0.99
     assert alpha[:40, :40].max() == alpha[:40, -40:].max() == 0
+
+
+def test_a_head_begins_with_its_hair_and_has_no_shoulders(
+    portrait: NDArray[np.uint8], portrait_face: Face, segmenter: Segmenter
+) -> None:
+    alpha = matte(portrait, portrait_face.points, segmenter)
+    assert alpha is not None
+    (left, top), (right, bottom) = head_box(alpha, portrait_face.points)
+    x0, y0, x1, y1 = portrait_face.box[:4]
+    assert y0 - 65 < top < y0 - 45  # half of the face's height
+    assert x0 - 40 < left < x0 - 20
+    assert x1 + 15 < right < x1 + 40
+    assert bottom == pytest.approx(y1, abs=6)
 
 
 def test_a_silhouette_that_misses_the_face_is_none(

@@ -23,6 +23,7 @@ from metaportrait_cli.pipeline.compensation import compensation_of
 from metaportrait_cli.pipeline.compose import resized
 from metaportrait_cli.pipeline.engine import Engine
 from metaportrait_cli.pipeline.person.portrait_file import load_portrait
+from metaportrait_cli.pipeline.preparation import framed
 from metaportrait_cli.pipeline.provenance import Label
 from metaportrait_cli.pipeline.source import load_sources
 from metaportrait_cli.render.protocol import Driven, Renderer, Session
@@ -73,6 +74,7 @@ def open_portrait(
         opened = load_sources([source], choice=LARGEST_FACE, detector=engine.detector)
         name = source.name
     renderer = engine.rendering(person).renderer
+    opened = framed(opened, renderer)
     faces = [view.face for view in (opened, *opened.others)]
     shapes = np.stack([face.blendshapes for face in faces])
     retargeter = Retargeter(
