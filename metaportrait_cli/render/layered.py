@@ -299,8 +299,8 @@ class MovedCrop:
         still = (1 - smoothstep(moves)) * np.minimum(layout.cover, 1)
         rows = np.flatnonzero(still.max(1) > 0)
         if len(rows):  # mostly the shoulders, far down
-            still = cv2.resize(still, (side, side), interpolation=cv2.INTER_LINEAR)
             part = slice(max(0, (rows[0] - 1) * side // len(still)), side)
+            still = cv2.resize(still, (side, side), interpolation=cv2.INTER_LINEAR)
             still = np.ascontiguousarray(still[part])
             frame[part] = cv2.blendLinear(self._crop[part], frame[part], still, 1 - still)
         if share < 1:

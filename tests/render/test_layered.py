@@ -17,6 +17,7 @@ from metaportrait_cli.face.face import Face
 from metaportrait_cli.face.head_sheet import HeadFrame, HeadSheet, Layout
 from metaportrait_cli.face.matte import Segmenter, matte
 from metaportrait_cli.face.source import Source
+from metaportrait_cli.pipeline.source import with_headroom
 from metaportrait_cli.render.behind.far_side import FarSide
 from metaportrait_cli.render.layered import Layers
 from metaportrait_cli.render.protocol import Driven
@@ -66,6 +67,16 @@ def test_a_head_that_moves_far_is_in_layers_though_it_does_not_turn(source: Sour
     near, far = ((points + share * aside).astype(np.float32)[None] for share in (0.1, 0.2))
     assert not session.move.needs_layers(near)
     assert session.move.needs_layers(far)
+
+
+def test_shoulders_stand_still_in_small_pictures_too(source: Source) -> None:
+    source = with_headroom(source)
+    for size in (48, SIZE):
+        driven = turned(source.landmarks(size), degrees=25)[None]
+        frame = WarpRenderer().open(source, size=size).render(Driven.of(driven)).frames[0]
+        crop = source.crop.cut(source.picture, size)
+        corner = np.s_[-size // 8 :, : size // 4]
+        assert np.abs(frame[corner].astype(int) - crop[corner]).mean() < 2
 
 
 def test_between_one_flow_and_layers_no_hair_stays_where_the_head_was(source: Source) -> None:
