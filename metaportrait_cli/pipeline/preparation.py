@@ -124,9 +124,9 @@ class Preparing:
         )
 
 
-def framed(source: Source, renderer: Renderer) -> Source:
-    """As the renderer takes it: with room around the head, or as its networks were taught."""
-    if renderer.keeps_detail and renderer.fixed_size is None:
+def framed(source: Source, *renderers: Renderer) -> Source:
+    """As all the renderers take it: with room around the head, or as their networks were taught."""
+    if all(each.keeps_detail and each.fixed_size is None for each in renderers):
         return with_headroom(source)
     return source
 

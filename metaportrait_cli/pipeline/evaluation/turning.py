@@ -35,6 +35,7 @@ from metaportrait_cli.pipeline.compose import all_resized
 from metaportrait_cli.pipeline.evaluation.contact_sheet import ContactSheet
 from metaportrait_cli.pipeline.evaluation.reenactment import SIZE, ClipResult
 from metaportrait_cli.pipeline.evaluation.scoring import ClipScores, Judge, Points
+from metaportrait_cli.pipeline.preparation import framed
 from metaportrait_cli.pipeline.source import MAX_SIDE, load_source
 from metaportrait_cli.render.protocol import Driven, Frames, Renderer
 from metaportrait_cli.weights import bundled_path
@@ -64,6 +65,7 @@ def turned_portraits(
     looks: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
     for path in portraits:
         source = load_source(path, choice=LARGEST_FACE, detector=judge.detector)
+        source = framed(source, *renderers.values())
         crop = source.crop.cut(source.picture, SIZE)
         driven = np.stack(
             [
