@@ -51,8 +51,8 @@ class Crop:
     ) -> Crop:
         """This crop, enlarged to hold the box from `low` (x, y) to `high` with room around it.
 
-        Its lower edge stays; it keeps within a picture of (width, height) pixels, and grows by
-        `MOST_GROWTH` at most.
+        Its lower edge stays as far as a picture of (width, height) pixels, an even number, allows.
+        It grows by `MOST_GROWTH` at most, and to an even side.
         """
         bottom = self.y0 + self.side
         wanted = max(
@@ -60,6 +60,10 @@ class Crop:
         )
         side = round(min(wanted, MOST_GROWTH * self.side, *within))
         if side < LEAST_GROWTH * self.side:
+            side = self.side
+        # Results have even sides: their pictures would be made again for an odd crop, and softer.
+        side += side % 2
+        if side == self.side or side > min(within):
             return self
         more = side - self.side
         # As much of the box is held as can be, and all of what was.

@@ -239,9 +239,8 @@ def _roomy(source: Source) -> Crop:
     origin = np.array([around[1].start, around[0].start, 0], np.float32)
     face, *strangers = ((f.points - origin) * scale for f in (source.face, *source.strangers))
     alpha = matte(part, face, Segmenter(bundled_path("selfie_segmenter")), strangers=strangers)
-    if alpha is None:
-        return source.crop
-    low, high = (origin[:2] + each / scale for each in head_box(alpha, face))
+    low, high = (face[:, :2].min(0), face[:, :2].max(0)) if alpha is None else head_box(alpha, face)
+    low, high = (origin[:2] + each / scale for each in (low, high))
     return source.crop.holding(low, high, within=(width, height))
 
 

@@ -73,12 +73,15 @@ def test_a_crop_grows_to_hold_a_head(left: float, top: float, right: float, bott
     assert grown.x0 + grown.side >= crop.x0 + crop.side
     assert grown.y0 + grown.side >= crop.y0 + crop.side
     assert grown.side <= 1.4 * crop.side
+    assert grown.side % 2 == 0
 
 
 def test_hair_that_fits_leaves_the_crop_alone_and_a_hat_has_room() -> None:
     crop, within = Crop(100, 100, 100), (400, 400)
     low, high = np.array([120.0, 110.0]), np.array([180.0, 180.0])
     assert crop.holding(low, high, within=within) is crop
+    odd = Crop(100, 100, 101)
+    assert odd.holding(low, high, within=within) == Crop(99, 99, 102)
     low[1] = 90
     grown = crop.holding(low, high, within=within)
     assert grown.y0 + grown.side == 200
