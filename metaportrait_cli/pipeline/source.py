@@ -220,8 +220,6 @@ def with_headroom(source: Source) -> Source:
     For renderers that move its own pixels: what the edge of a crop cuts off stays where it is.
     """
     crop = _roomy(source)
-    if crop is source.crop:
-        return source
     others = tuple(
         replace(other, crop=crop if other.crop == source.crop else _roomy(other))
         for other in source.others
@@ -231,6 +229,8 @@ def with_headroom(source: Source) -> Source:
 
 def _roomy(source: Source) -> Crop:
     height, width = source.picture.shape[:2]
+    if source.crop.side >= min(height, width):
+        return source.crop  # nowhere to grow: it need not be looked at
     around = source.crop.widened(MOST_GROWTH - 1, within=(width, height))
     part = source.picture[around]
     scale = min(1.0, SILHOUETTE_SIDE / max(part.shape[:2]))
