@@ -31,7 +31,7 @@ TINY = WarpingTraining(
 
 
 def test_the_flow_can_be_learnt(prepared: Path, tmp_path: Path) -> None:
-    config = replace(TINY, steps=60, batch=4, lr=3e-3, average=0.9)
+    config = replace(TINY, steps=100, batch=4, lr=3e-3, average=0.9)
     records: list[Record] = []
     options = RunOptions(log_every=10)
     train_warping(config, prepared, tmp_path, options=options, on_record=records.append)
